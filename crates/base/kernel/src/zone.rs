@@ -1,0 +1,90 @@
+//! Names in the zone tree.
+
+use crate::Name;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// A zone, `/eu/vienna/rack1`; the root is `/`. At most eight levels.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ZonePath(Vec<Name>);
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a zone: write `/` and up to eight names, such as `/eu/vienna/rack1`")]
+pub struct ZonePathError(pub String);
+
+impl ZonePath {
+    pub const DEPTH_MAX: usize = 8;
+
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    pub fn parent(&self) -> Option<Self> {
+        let (_, above) = self.0.split_last()?;
+        Some(Self(above.to_vec()))
+    }
+
+    /// Whether `other` is this zone or lies below it.
+    pub fn contains(&self, other: &Self) -> bool {
+        other.0.starts_with(&self.0)
+    }
+}
+
+impl FromStr for ZonePath {
+    type Err = ZonePathError;
+
+    fn from_str(text: &str) -> Result<Self, ZonePathError> {
+        let wrong = || ZonePathError(text.to_owned());
+        let rest = text.strip_prefix('/').ok_or_else(wrong)?;
+        if rest.is_empty() {
+            return Ok(Self::root());
+        }
+        let names: Result<Vec<Name>, _> = rest.split('/').map(Name::new).collect();
+        let names = names.map_err(|_| wrong())?;
+        if names.len() > Self::DEPTH_MAX {
+            return Err(wrong());
+        }
+        Ok(Self(names))
+    }
+}
+
+impl fmt::Display for ZonePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("/");
+        }
+        self.0.iter().try_for_each(|name| write!(f, "/{name}"))
+    }
+}
+
+impl Serialize for ZonePath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ZonePath {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tree_relations() {
+        let rack: ZonePath = "/eu/vienna/rack1".parse().expect("a zone");
+        let eu: ZonePath = "/eu".parse().expect("a zone");
+        assert!(eu.contains(&rack) && ZonePath::root().contains(&eu));
+        assert!(!rack.contains(&eu));
+        assert_eq!(eu.parent(), Some(ZonePath::root()));
+        assert_eq!(rack.to_string(), "/eu/vienna/rack1");
+        for wrong in ["", "eu", "/eu/", "//", "/EU", "/a/b/c/d/e/f/g/h/i"] {
+            assert!(wrong.parse::<ZonePath>().is_err(), "{wrong}");
+        }
+    }
+}

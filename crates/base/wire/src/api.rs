@@ -1,0 +1,122 @@
+//! The admin API's objects (HTTP with JSON on `run/admin.sock`, paths under
+//! `/v1`). Command line, console and SDK use these and nothing else.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use utoipa::ToSchema;
+
+/// An error's body, with every status of 400 and above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApiError {
+    /// Stable: `not_found`, `conflict`, `invalid_manifest`, `deadline`,
+    /// `denied`, `storage`, `internal`.
+    pub code: String,
+    pub message: String,
+    /// The next command to try.
+    pub help: Option<String>,
+    /// Places in the manifest, for `invalid_manifest`.
+    #[serde(default)]
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// One mistake in a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Diagnostic {
+    pub message: String,
+    /// Byte range in the manifest's text.
+    pub start: usize,
+    pub end: usize,
+    pub line: usize,
+    pub column: usize,
+    pub help: Option<String>,
+}
+
+/// Body of `POST /v1/plan` and `POST /v1/apply`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApplyRequest {
+    /// The text of `homeostat.toml`.
+    pub manifest: String,
+    /// The directory it lies in; relative paths start here.
+    #[schema(value_type = String)]
+    pub directory: PathBuf,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlanReply {
+    /// Empty: nothing would change.
+    pub changes: Vec<Change>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Change {
+    /// `create`, `update`, `remove`.
+    pub action: String,
+    /// `service/search`.
+    pub object: String,
+    /// One line a field: `replicas: 1 -> 2`.
+    pub details: Vec<String>,
+}
+
+/// A line of the JSON-lines stream that answers `apply`, `rollback` and
+/// `restart`. The last is `Done` or `Failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Progress {
+    Step { what: String },
+    Content { site: String, files: u64, files_total: u64, bytes: u64 },
+    Done { revision: u64, changes: Vec<Change>, addresses: Vec<String> },
+    Failed { error: ApiError },
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    pub node: String,
+    pub version: String,
+    pub agent_pid: u32,
+    pub revision: u64,
+    pub http: Option<String>,
+    pub https: Option<String>,
+    pub edge_connected: bool,
+    /// Set while the store has stopped for an error.
+    pub store_fault: Option<String>,
+}
+
+/// `GET /v1/objects/{kind}` answers a list of these, `…/{kind}/{name}` one.
+/// Kinds: `site`, `service`, `replica`, `node`, `revision`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Object {
+    pub kind: String,
+    pub name: String,
+    /// One word: `ready`, `starting`, `backing-off`, `stopped`, …
+    pub state: String,
+    /// One line for the table.
+    pub summary: String,
+    #[schema(value_type = Object)]
+    pub desired: serde_json::Value,
+    #[schema(value_type = Object)]
+    pub observed: serde_json::Value,
+}
+
+/// `GET /v1/why/{kind}/{name}`: newest first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WhyReply {
+    #[schema(value_type = Vec<Object>)]
+    pub chain: Vec<WhyStep>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhyStep {
+    pub decision: crate::decision::Decision,
+    pub observation: Option<crate::decision::Observation>,
+}
+
+/// A line of `GET /v1/logs/{service}?follow=true` (JSON lines).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    pub replica: String,
+    /// `out` or `err`.
+    pub stream: String,
+    pub at_unix_ms: u64,
+    pub text: String,
+}

@@ -1,0 +1,128 @@
+//! What the agent and the edge say to each other on `run/edge.sock`, and the
+//! snapshot that the edge keeps on disk and serves from alone.
+
+use kernel::{Hash, Name, ReplicaId, Revision, duration_text};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+pub const SNAPSHOT_VERSION: u32 = 1;
+
+/// Everything the edge needs to serve. Replaced whole; a smaller `version` than
+/// the one in force is ignored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EdgeSnapshot {
+    /// [`SNAPSHOT_VERSION`].
+    pub format: u32,
+    pub version: u64,
+    /// The desired state it was made from.
+    pub revision: Revision,
+    pub routes: Vec<RouteEntry>,
+    pub sites: BTreeMap<Name, SiteView>,
+    pub services: BTreeMap<Name, ServiceView>,
+    pub certificates: Vec<CertificateView>,
+}
+
+/// The longest matching path wins among the most specific matching host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RouteEntry {
+    /// `news.example`, `*.news.example` or `*`.
+    pub host: String,
+    /// Prefix on whole path components.
+    pub path: String,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    Site(Name),
+    Service(Name),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteView {
+    pub tree: Hash,
+    pub index: String,
+    pub not_found: Option<String>,
+    #[serde(with = "duration_text")]
+    pub max_age: Duration,
+    pub immutable: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// A request's whole time: holding, attempts and the answer's head.
+    #[serde(with = "duration_text")]
+    pub deadline: Duration,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A replica that may be given requests. Those that drain are left out: what
+/// they have in flight goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    pub replica: ReplicaId,
+    pub address: SocketAddr,
+}
+
+/// A certificate chain and its key, both PEM. Chosen by the TLS server name,
+/// the first one for a name that none covers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateView {
+    pub hosts: Vec<String>,
+    pub chain_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for CertificateView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertificateView")
+            .field("hosts", &self.hosts)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToEdge {
+    Snapshot(Box<EdgeSnapshot>),
+    /// Answered by [`FromEdge::Listeners`], the descriptors beside it.
+    TakeListeners,
+    /// Stop accepting, finish what is in flight, exit.
+    Drain,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromEdge {
+    Hello { pid: u32 },
+    Applied { version: u64 },
+    Refused { version: u64, why: String },
+    /// In the order of the descriptors passed with this frame.
+    Listeners(Vec<crate::supervise::ListenerName>),
+    /// Each second.
+    Readings(EdgeReadings),
+    /// Passive evidence, at once: connecting to or talking with it failed.
+    EndpointFailed { replica: ReplicaId, why: String },
+}
+
+/// Counts since the edge started; a consumer takes differences.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EdgeReadings {
+    pub requests: u64,
+    pub errors: u64,
+    pub in_flight: u64,
+    pub services: BTreeMap<Name, ServiceReadings>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceReadings {
+    pub requests: u64,
+    /// 5xx answers and requests that got none.
+    pub errors: u64,
+    pub in_flight: u64,
+    pub held: u64,
+    pub retried: u64,
+}

@@ -1,0 +1,16 @@
+//! Versioned formats of everything that crosses a process, a disk or a network:
+//! the one place for encodings.
+//!
+//! Holds: each format carries a version; a reader refuses what it does not know
+//! with an error that names both versions; no decoder panics on any bytes.
+//! Never: does I/O.
+
+pub mod api;
+pub mod content;
+pub mod decision;
+pub mod edge;
+pub mod frame;
+pub mod record;
+pub mod rows;
+pub mod shim;
+pub mod supervise;
