@@ -1,1 +1,164 @@
-//! placeholder
+//! The admin API's client: HTTP with JSON over the node's Unix socket.
+//!
+//! In: a socket's path. Out: typed answers, or [`ClientError`] with the API's
+//! own error inside. Never: prints, retries what may have been done.
+
+use bytes::{Buf, Bytes};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::path::{Path, PathBuf};
+use tokio::net::UnixStream;
+use wire::api::ApiError;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    #[error("no node answers on {socket}")]
+    NotRunning {
+        socket: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}", .0.message)]
+    Api(ApiError),
+    #[error("the connection to the node broke")]
+    Broken(#[source] hyper::Error),
+    #[error("the node's answer cannot be read")]
+    Unreadable(#[source] serde_json::Error),
+    #[error("the node answered {0} without saying why")]
+    Status(StatusCode),
+    #[error("not a valid request")]
+    Request(#[source] http::Error),
+}
+
+#[derive(Clone, Debug)]
+pub struct Client {
+    socket: PathBuf,
+}
+
+impl Client {
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self {
+            socket: socket.into(),
+        }
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let body = self.send(Method::GET, path, Bytes::new()).await?;
+        read_all(body).await
+    }
+
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
+        let bytes = serde_json::to_vec(body).map_err(ClientError::Unreadable)?;
+        read_all(self.send(Method::POST, path, bytes.into()).await?).await
+    }
+
+    /// Posts, and reads the answer as JSON lines while they come.
+    pub async fn post_lines<B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<Lines, ClientError> {
+        let bytes = serde_json::to_vec(body).map_err(ClientError::Unreadable)?;
+        Ok(Lines::new(
+            self.send(Method::POST, path, bytes.into()).await?,
+        ))
+    }
+
+    pub async fn get_lines(&self, path: &str) -> Result<Lines, ClientError> {
+        Ok(Lines::new(
+            self.send(Method::GET, path, Bytes::new()).await?,
+        ))
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, ClientError> {
+        let stream = UnixStream::connect(&self.socket).await.map_err(|source| {
+            ClientError::NotRunning {
+                socket: self.socket.clone(),
+                source,
+            }
+        })?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(ClientError::Broken)?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(http::header::HOST, "node")
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(ClientError::Request)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(ClientError::Broken)?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response.into_body());
+        }
+        let bytes = collect(response.into_body()).await?;
+        Err(serde_json::from_slice(&bytes).map_or(ClientError::Status(status), ClientError::Api))
+    }
+}
+
+async fn collect(body: Incoming) -> Result<Bytes, ClientError> {
+    let collected = body.collect().await.map_err(ClientError::Broken)?;
+    Ok(collected.to_bytes())
+}
+
+async fn read_all<T: DeserializeOwned>(body: Incoming) -> Result<T, ClientError> {
+    serde_json::from_slice(&collect(body).await?).map_err(ClientError::Unreadable)
+}
+
+/// A stream of JSON lines.
+#[derive(Debug)]
+pub struct Lines {
+    body: Incoming,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    fn new(body: Incoming) -> Self {
+        Self {
+            body,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// The next line, or `None` at the stream's end.
+    pub async fn next<T: DeserializeOwned>(&mut self) -> Result<Option<T>, ClientError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.buffer.drain(..=end).collect();
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(ClientError::Unreadable);
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(frame) => {
+                    let frame = frame.map_err(ClientError::Broken)?;
+                    if let Ok(mut data) = frame.into_data() {
+                        while data.has_remaining() {
+                            let length = data.chunk().len();
+                            self.buffer.extend_from_slice(data.chunk());
+                            data.advance(length);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod content;
 pub mod decision;
 pub mod edge;
 pub mod frame;
+pub mod layout;
 pub mod record;
 pub mod rows;
 pub mod shim;

@@ -1,0 +1,85 @@
+//! Where things lie in a node's data directory: a disk format like any other.
+
+use std::path::{Path, PathBuf};
+
+/// What `DATA/version` says; another number is refused.
+pub const DATA_VERSION: &str = "1";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub root: PathBuf,
+}
+
+impl Layout {
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    pub fn version(&self) -> PathBuf {
+        self.at("version")
+    }
+    pub fn run(&self) -> PathBuf {
+        self.at("run")
+    }
+    pub fn supervisor_socket(&self) -> PathBuf {
+        self.at("run/supervisor.sock")
+    }
+    pub fn edge_socket(&self) -> PathBuf {
+        self.at("run/edge.sock")
+    }
+    pub fn admin_socket(&self) -> PathBuf {
+        self.at("run/admin.sock")
+    }
+    pub fn agent_pid(&self) -> PathBuf {
+        self.at("run/agent.pid")
+    }
+    pub fn agent_lock(&self) -> PathBuf {
+        self.at("run/agent.lock")
+    }
+    /// Sockets of the replicas' shims.
+    pub fn replica_sockets(&self) -> PathBuf {
+        self.at("run/replicas")
+    }
+    pub fn store(&self) -> PathBuf {
+        self.at("store/control.redb")
+    }
+    pub fn content(&self) -> PathBuf {
+        self.at("content")
+    }
+    pub fn replicas(&self) -> PathBuf {
+        self.at("replicas")
+    }
+    /// Trees laid out as files, for replicas bound to a site.
+    pub fn sites(&self) -> PathBuf {
+        self.at("sites")
+    }
+    pub fn tls(&self) -> PathBuf {
+        self.at("tls")
+    }
+    /// The local authority's certificate, for clients to trust.
+    pub fn authority(&self) -> PathBuf {
+        self.at("tls/authority.pem")
+    }
+    pub fn logs(&self) -> PathBuf {
+        self.at("logs")
+    }
+    pub fn access_rows(&self) -> PathBuf {
+        self.at("telemetry/rows")
+    }
+    pub fn access_parquet(&self) -> PathBuf {
+        self.at("telemetry/access")
+    }
+    pub fn journal(&self) -> PathBuf {
+        self.at("telemetry/decisions")
+    }
+
+    /// A Unix socket's path is at most 107 bytes long; the longest is a
+    /// replica's. Whether `root` leaves room for it.
+    pub fn sockets_fit(root: &Path) -> bool {
+        root.as_os_str().len() <= 40
+    }
+}
