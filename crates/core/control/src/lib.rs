@@ -1,1 +1,13 @@
-//! placeholder
+//! Feedback loops: one shape, each decision pure and written down with what it
+//! saw, why, and what it expects, so that it can be told, checked and replayed.
+//!
+//! Never: reads a clock, does I/O, draws unseeded randomness.
+
+mod engine;
+pub mod readiness;
+mod replay;
+pub mod restart;
+pub mod rollout;
+
+pub use engine::{Controller, Decided, DecisionIds, Effort, Loop, Step};
+pub use replay::{ReplayMismatch, replay, replay_as};
