@@ -1,0 +1,348 @@
+//! What a person may write: the one definition of keys, types, ranges,
+//! defaults and their explanations.
+//!
+//! In: a tree that [`crate::shape`] has freed of everything these types do not
+//! know. Out: the same, typed, each value with its place. Holds: the editors'
+//! schema, the shape check and `explain` are derived from here, so they cannot
+//! disagree. Never: says more than shape; meaning is [`crate::check`]'s.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+pub const CACHE_MAX_AGE_DEFAULT: &str = "5m";
+pub const DEADLINE_DEFAULT: &str = "30s";
+pub const FAILURES_DEFAULT: u32 = 3;
+pub const INDEX_DEFAULT: &str = "index.html";
+pub const STOP_GRACE_DEFAULT: &str = "10s";
+pub const TIMEOUT_DEFAULT: &str = "1s";
+
+const LIST_ITEMS_MAX: u32 = 100;
+const MAP_ENTRIES_MAX: u32 = 1000;
+
+/// A value and its byte range in the text.
+#[derive(Clone, Debug)]
+pub struct At<T> {
+    pub value: T,
+    pub span: Range<usize>,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for At<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = toml::Spanned::<T>::deserialize(deserializer)?;
+        let span = spanned.span();
+        let value = spanned.into_inner();
+        Ok(Self { value, span })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for At<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
+pub type Field<T> = Option<At<T>>;
+/// Entries in the order of their names, each name with its place.
+pub type Entries<T> = BTreeMap<Key, At<T>>;
+
+/// A key a person chose.
+#[derive(Clone, Debug)]
+pub struct Key(pub At<String>);
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.value == other.0.value
+    }
+}
+impl Eq for Key {}
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.value.cmp(&other.0.value)
+    }
+}
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        At::deserialize(deserializer).map(Self)
+    }
+}
+impl JsonSchema for Key {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        "Key".into()
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
+}
+
+/// Texts with a unit. Their schema carries a title that messages quote.
+macro_rules! text_with_title {
+    ($name:ident, $title:literal) => {
+        #[derive(Clone, Debug, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(pub String);
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "title": $title })
+            }
+        }
+    };
+}
+text_with_title!(DurationText, "a duration such as \"250ms\" or \"5m\"");
+text_with_title!(SizeText, "a size such as \"256 MiB\"");
+text_with_title!(PercentText, "a percentage such as \"99.9%\"");
+
+/// A manifest: what should run, and how it should feel.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawManifest {
+    /// The tenant that everything in this manifest belongs to.
+    pub project: Field<RawProject>,
+    /// Trees of web content, by name: `[site.news]`.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub site: Option<Entries<RawSite>>,
+    /// Programs that run, by name: `[service.search]`.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub service: Option<Entries<RawService>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawProject {
+    /// The project's name; without it, the name of the manifest's directory.
+    pub name: Field<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSite {
+    /// The directory that is served, relative to the manifest. Must be given.
+    pub root: Field<String>,
+    /// Host names the site answers to: `news.example`, `*.news.example`, or `*` for any.
+    #[schemars(extend("default" = ["*"], "minItems" = 1, "maxItems" = LIST_ITEMS_MAX))]
+    pub hosts: Field<Vec<At<String>>>,
+    /// The path under which the site appears on its hosts.
+    #[schemars(extend("default" = "/"))]
+    pub path: Field<String>,
+    /// The document served for a path that ends in `/`.
+    #[schemars(extend("default" = INDEX_DEFAULT))]
+    pub index: Field<String>,
+    /// The document served, with status 404, for a path that is not in the tree.
+    pub not_found: Field<String>,
+    /// What browsers and other caches are told.
+    pub cache: Field<RawCache>,
+    /// How the site should feel; the loops of the node work towards it.
+    pub goals: Field<RawGoals>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCache {
+    /// How long a cache may keep a document before it asks again.
+    #[schemars(extend("default" = CACHE_MAX_AGE_DEFAULT))]
+    pub max_age: Field<DurationText>,
+    /// Path prefixes whose documents never change under their name; kept for a year.
+    #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
+    pub immutable: Field<Vec<At<String>>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawGoals {
+    /// The 99th percentile of the time a request takes at the edge.
+    pub latency_p99: Field<DurationText>,
+    /// The share of requests that are answered well.
+    pub availability: Field<PercentText>,
+    /// The oldest content a client may be given.
+    pub freshness: Field<DurationText>,
+    /// The spending limit, in the operator's currency per hour.
+    #[schemars(extend("minimum" = 0, "maximum" = 1_000_000_000_u64))]
+    pub cost: Field<f64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawService {
+    /// What runs. Must be given.
+    pub run: Field<RawRun>,
+    /// How many copies run.
+    #[schemars(extend("default" = 1, "minimum" = 1, "maximum" = 1000))]
+    pub replicas: Field<u32>,
+    /// Where requests come in: hosts and path prefixes.
+    #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
+    pub routes: Field<Vec<At<RawRoute>>>,
+    /// How the service should feel; the loops of the node work towards it.
+    pub goals: Field<RawGoals>,
+    /// How the node finds out whether a copy works.
+    pub probes: Field<RawProbes>,
+    /// What one copy may use; unset means no limit.
+    pub limits: Field<RawLimits>,
+    /// Environment variables of each copy. `HOST` and `PORT` are set by the node.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub environment: Option<Entries<String>>,
+    /// Other objects that the service needs, each by a name of its own.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub bindings: Option<Entries<RawBinding>>,
+    /// How long a request may take in all, holding and retries included.
+    #[schemars(extend("default" = DEADLINE_DEFAULT))]
+    pub deadline: Field<DurationText>,
+    /// The time between the polite signal to stop and the kill.
+    #[schemars(extend("default" = STOP_GRACE_DEFAULT))]
+    pub stop_grace: Field<DurationText>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRun {
+    /// Program and arguments. A program with a `/` in it is relative to the
+    /// manifest, one without is looked up in the path. It listens on `HOST` and `PORT`.
+    #[schemars(extend("minItems" = 1, "maxItems" = MAP_ENTRIES_MAX))]
+    pub process: Field<Vec<At<String>>>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRoute {
+    /// The host name: `news.example`, `*.news.example`, or `*` for any.
+    #[schemars(extend("default" = "*"))]
+    pub host: Field<String>,
+    /// The path prefix: `/search` covers `/search` and what lies below it. Must be given.
+    pub path: Field<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawProbes {
+    /// Until it has succeeded once, the other probes wait; when it fails, the copy is restarted.
+    /// Tried every 100ms, 50 times, unless set otherwise.
+    pub startup: Field<RawProbe>,
+    /// Decides whether the copy gets requests. Tried every second unless set otherwise.
+    pub readiness: Field<RawProbe>,
+    /// When it fails, the copy is restarted. Tried every 5 seconds unless set otherwise.
+    pub liveness: Field<RawProbe>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawProbe {
+    /// A path that is fetched from the copy; a status of 200 to 399 is success.
+    pub http: Field<String>,
+    /// `true`: success is a connection to the copy's port.
+    pub tcp: Field<bool>,
+    /// The time between two tries; the default depends on the probe.
+    pub every: Field<DurationText>,
+    /// How long one try may take.
+    #[schemars(extend("default" = TIMEOUT_DEFAULT))]
+    pub timeout: Field<DurationText>,
+    /// Failures in a row before the probe counts as failed (50 for `startup`).
+    #[schemars(extend("default" = FAILURES_DEFAULT, "minimum" = 1, "maximum" = 10_000))]
+    pub failures: Field<u32>,
+    /// Successes in a row before the probe counts as succeeded.
+    #[schemars(extend("default" = 1, "minimum" = 1, "maximum" = 1000))]
+    pub successes: Field<u32>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawLimits {
+    /// Memory of one copy.
+    pub memory: Field<SizeText>,
+    /// Cores; 0.5 is half of one.
+    #[schemars(extend("minimum" = 0.01, "maximum" = 1024))]
+    pub cpu: Field<f64>,
+    /// Processes and threads of one copy.
+    #[schemars(extend("minimum" = 1, "maximum" = 4_194_304))]
+    pub processes: Field<u32>,
+    /// Open files of each process of a copy.
+    #[schemars(extend("minimum" = 16, "maximum" = 1_048_576))]
+    pub open_files: Field<u64>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBinding {
+    /// What is needed: `site/NAME` or `service/NAME`. Must be given.
+    pub to: Field<String>,
+    /// The variable in which the copy finds it: a service's URL at the local
+    /// edge, the directory of a site's current tree. Must be given.
+    pub environment: Field<String>,
+}
+
+/// The JSON schema of `homeostat.toml`, for editors; everything inline.
+pub fn schema() -> Value {
+    let mut settings = SchemaSettings::draft07();
+    settings.inline_subschemas = true;
+    let schema = settings
+        .into_generator()
+        .into_root_schema_for::<RawManifest>();
+    let mut value = schema.to_value();
+    tidy(&mut value);
+    if let Some(root) = value.as_object_mut() {
+        root.insert("title".to_owned(), "homeostat.toml".into());
+    }
+    value
+}
+
+/// TOML has no null, and the widths of Rust's integers are no reader's business.
+fn tidy(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("format").is_some_and(Value::is_string) {
+                map.remove("format");
+            }
+            if let Some(Value::Array(kinds)) = map.get_mut("type") {
+                kinds.retain(|kind| kind != "null");
+                if let [only] = kinds.as_slice() {
+                    let only = only.clone();
+                    map.insert("type".to_owned(), only);
+                }
+            }
+            unwrap_nullable(map);
+            map.values_mut().for_each(tidy);
+        }
+        Value::Array(items) => items.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// `anyOf: [X, null]` is X, with the field's own words on top.
+fn unwrap_nullable(map: &mut serde_json::Map<String, Value>) {
+    let Some(Value::Array(choices)) = map.get_mut("anyOf") else {
+        return;
+    };
+    choices.retain(|choice| choice.get("type").is_none_or(|kind| kind != "null"));
+    if let [Value::Object(only)] = choices.as_slice() {
+        let only = only.clone();
+        map.remove("anyOf");
+        for (key, value) in only {
+            map.entry(key).or_insert(value);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! What a person is told about a wrong manifest.
+
+use kernel::Name;
+use manifest::{Manifest, Mistake, parse, position};
+use std::fmt::Write as _;
+
+const GOOD: &str = include_str!("good.toml");
+
+fn read(text: &str) -> Result<Manifest, Vec<Mistake>> {
+    parse(text, &Name::new("folder").expect("a name"))
+}
+
+fn told(text: &str) -> String {
+    let mut out = String::new();
+    for mistake in read(text).expect_err("the text has a mistake") {
+        let place = mistake.position(text);
+        let (line, column) = (place.line, place.column);
+        let (code, message) = (mistake.code, &mistake.message);
+        let _ = writeln!(out, "{line}:{column} [{code}] {message}");
+        if let Some(help) = &mistake.help {
+            let _ = writeln!(out, "     help: {help}");
+        }
+    }
+    out
+}
+
+#[test]
+fn several_mistakes_are_told_at_once() {
+    let text = r#"
+[project]
+nmae = "news"
+
+[site.news]
+root = "/srv/news"
+host = ["news.localhost"]
+
+[service.search]
+run = { process = ["bin/news-search"] }
+replicas = 0
+deadline = 5
+bindings = { site = { to = "site/new", environment = "NEWS_SITE" } }
+environment = { PORT = "80" }
+
+[services.other]
+"#;
+    insta::assert_snapshot!(told(text), @r#"
+    3:1 [unknown-key] unknown key `nmae` in `project`
+         help: did you mean `name`?
+    6:8 [path] the path is absolute
+         help: write it relative to the manifest's directory
+    7:1 [unknown-key] unknown key `host` in `news`
+         help: did you mean `hosts`?
+    11:12 [range] `replicas` is out of range
+         help: write a number from 1 to 1000
+    12:12 [type] `deadline` cannot be a whole number
+         help: write a duration such as "250ms" or "5m"
+    13:28 [unknown-target] nothing is called `site/new`
+         help: did you mean `site/news`?
+    14:17 [environment] `PORT` is set by the node
+         help: choose another name; the service listens where `HOST` and `PORT` say
+    16:2 [unknown-key] unknown key `services` in the manifest
+         help: did you mean `service`?
+    "#);
+}
+
+#[test]
+fn broken_syntax_keeps_the_mistakes_of_other_lines() {
+    let text = "[site.news]\nroot = \"site\nhots = [\"a\"]\n\n[service.search\nreplicas = 1\n";
+    insta::assert_snapshot!(told(text), @r#"
+    2:13 [syntax] invalid basic string, expected `"`
+    3:1 [unknown-key] unknown key `hots` in `news`
+         help: did you mean `hosts`?
+    5:16 [syntax] unclosed table, expected `]`
+    "#);
+}
+
+#[test]
+fn routes_of_two_objects_may_not_be_the_same() {
+    let text = r#"
+[site.news]
+root = "site"
+[service.search]
+run = { process = ["search"] }
+routes = [{ path = "/search/" }, { path = "/search" }, { path = "/" }]
+"#;
+    insta::assert_snapshot!(told(text), @r#"
+    6:34 [duplicate-route] `service/search` asks for host `*` and path `/search` twice
+         help: leave one out
+    6:56 [duplicate-route] `service/search` asks for host `*` and path `/`, which `site/news` has
+         help: give one of them another `host` or `path`
+    "#);
+}
+
+/// What is written in place of a part of the good manifest, the code that is
+/// told, and a word of the help or message.
+const PLANTED: &[(&str, &str, &str, &str)] = &[
+    ("[project]", "[projet]", "unknown-key", "`project`"),
+    ("name = \"news\"", "name = \"News\"", "name", "a-z"),
+    ("name = \"news\"", "name = 5", "type", "quotes"),
+    (
+        "name = \"news\"",
+        "name = \"news\"\nname = \"x\"",
+        "syntax",
+        "duplicate",
+    ),
+    ("[service.search]", "[service.search_1]", "name", "a-z"),
+    ("root = \"site\"", "", "missing", "root"),
+    ("root = \"site\"", "root = \"/site\"", "path", "relative"),
+    ("root = \"site\"", "root = \"a/../../b\"", "path", ".."),
+    ("root = \"site\"", "rot = \"site\"", "unknown-key", "`root`"),
+    (
+        "[\"news.localhost\", \"localhost\"]",
+        "\"localhost\"",
+        "type",
+        "list",
+    ),
+    (
+        "[\"news.localhost\", \"localhost\"]",
+        "[]",
+        "range",
+        "empty",
+    ),
+    (
+        "\"news.localhost\", \"l",
+        "\"News.localhost\", \"l",
+        "host",
+        "news.localhost",
+    ),
+    ("\"news.localhost\", \"l", "\"a:80\", \"l", "host", "port"),
+    (
+        "\"news.localhost\", \"l",
+        "\"localhost\", \"l",
+        "duplicate-route",
+        "twice",
+    ),
+    (
+        "index = \"index.html\"",
+        "index = \"a/b.html\"",
+        "path",
+        "file's name",
+    ),
+    (
+        "max_age = \"5m\"",
+        "max_age = \"5 minutes\"",
+        "duration",
+        "250ms",
+    ),
+    (
+        "max_age = \"5m\"",
+        "maxage = \"5m\"",
+        "unknown-key",
+        "max_age",
+    ),
+    ("[\"/assets/\"]", "[\"assets\"]", "path", "/assets"),
+    ("\"99.9%\"", "\"99.9\"", "percentage", "%"),
+    ("\"99.9%\"", "\"100%\"", "range", "100%"),
+    ("\"99.9%\"", "0.999", "type", "percentage"),
+    ("cost = 0.5", "cost = nan", "range", "from 0"),
+    ("cost = 0.5", "cost = -1", "range", "from 0"),
+    (
+        "run = { process = [",
+        "run = { proces = [",
+        "unknown-key",
+        "process",
+    ),
+    (
+        "run = { process = [",
+        "run = { wasm = [",
+        "unknown-key",
+        "process",
+    ),
+    (
+        "[\"bin/news-search\", \"--site\", \"site\"]",
+        "[]",
+        "range",
+        "empty",
+    ),
+    ("\"--site\"", "5", "type", "quotes"),
+    ("replicas = 2", "replicas = 1001", "range", "1000"),
+    (
+        "replicas = 2",
+        "replicas = 99999999999999999999999",
+        "range",
+        "1000",
+    ),
+    ("replicas = 2", "replicas = \"2\"", "type", "whole number"),
+    (
+        "path = \"/search\" }",
+        "path = \"search\" }",
+        "path",
+        "/search",
+    ),
+    (", path = \"/search\" }", " }", "missing", "path"),
+    (
+        "path = \"/search\" }",
+        "path = \"/\" }",
+        "duplicate-route",
+        "another",
+    ),
+    ("KEY = \"value\"", "PORT = \"1\"", "environment", "node"),
+    (
+        "KEY = \"value\"",
+        "\"1 2\" = \"1\"",
+        "environment",
+        "letters",
+    ),
+    (
+        "environment = \"NEWS_SITE\"",
+        "environment = \"KEY\"",
+        "environment",
+        "another",
+    ),
+    ("256 MiB", "256", "size", "MiB"),
+    ("256 MiB", "1 B", "range", "MiB"),
+    ("cpu = 0.5", "cpu = 0", "range", "0.01"),
+    (
+        "open_files = 1024",
+        "files = 1024",
+        "unknown-key",
+        "open_files",
+    ),
+    (
+        "probes.readiness",
+        "probes.readyness",
+        "unknown-key",
+        "readiness",
+    ),
+    (
+        "http = \"/healthz\", every = \"100ms\"",
+        "every = \"100ms\"",
+        "missing",
+        "tcp",
+    ),
+    (
+        "http = \"/healthz\", every = \"100ms\"",
+        "http = \"/\", tcp = true",
+        "conflict",
+        "one",
+    ),
+    ("tcp = true", "tcp = false", "conflict", "tcp = true"),
+    ("every = \"100ms\"", "every = \"1us\"", "range", "10ms"),
+    ("failures = 50", "failures = 0", "range", "1"),
+    (
+        "to = \"site/news\"",
+        "to = \"site/nwes\"",
+        "unknown-target",
+        "`site/news`",
+    ),
+    (
+        "to = \"site/news\"",
+        "to = \"sites/news\"",
+        "unknown-target",
+        "`site/news`",
+    ),
+    (
+        "to = \"site/news\"",
+        "to = \"news\"",
+        "unknown-target",
+        "`site/news`",
+    ),
+    (
+        "to = \"site/news\"",
+        "to = \"service/search\"",
+        "unknown-target",
+        "another",
+    ),
+    ("to = \"site/news\", ", "", "missing", "to"),
+    ("stop_grace = \"10s\"", "stop_grace = \"2h\"", "range", "1h"),
+    ("stop_grace = \"10s\"", "stop_grace = ", "syntax", ""),
+];
+
+#[test]
+fn planted_mistakes_are_told_with_line_and_mend() {
+    for (part, planted, code, word) in PLANTED {
+        let start = GOOD
+            .find(part)
+            .unwrap_or_else(|| panic!("`{part}` is in the good manifest"));
+        let text = GOOD.replacen(part, planted, 1);
+        let mistakes = read(&text).expect_err(planted);
+        let all = told(&text);
+        let [mistake] = mistakes.as_slice() else {
+            panic!("`{planted}` is one mistake, told as:\n{all}");
+        };
+        assert_eq!(mistake.code, *code, "{planted}:\n{all}");
+        let words = format!(
+            "{} {}",
+            mistake.message,
+            mistake.help.as_deref().unwrap_or("")
+        );
+        assert!(words.contains(word), "{planted}:\n{all}");
+        let line = mistake.position(&text).line;
+        let wanted = position(GOOD, start).line;
+        // A missing key is told at its object's name, a second key at itself.
+        let near = wanted.saturating_sub(3)..=wanted + 1;
+        let exact = !matches!(*code, "missing" | "syntax");
+        assert!(
+            near.contains(&line) && (!exact || line == wanted),
+            "{planted}:\n{all}"
+        );
+    }
+}
+
+#[test]
+fn an_empty_manifest_is_not_taken_for_a_wish_to_stop_all() {
+    assert_eq!(read("# nothing\n").expect_err("empty")[0].code, "missing");
+    assert_eq!(
+        read("[project]").expect("runs nothing").project.as_str(),
+        "folder"
+    );
+}
+
+#[test]
+fn hostile_sizes_are_refused_in_bounded_time() {
+    let deep = format!("a = {}", "[".repeat(100_000));
+    let dotted = format!("{} = 1", vec!["a"; 100_000].join("."));
+    let sites: Vec<String> = (0..5000)
+        .map(|n| format!("[site.s{n}]\nroot = 'a'"))
+        .collect();
+    let wide = sites.join("\n");
+    let long = "#".repeat(manifest::TEXT_BYTES_MAX + 1);
+    for text in [deep, dotted, wide, long] {
+        let mistakes = read(&text).expect_err("too much");
+        assert!(mistakes.len() <= 100 && !mistakes.is_empty());
+    }
+}
