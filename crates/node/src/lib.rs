@@ -5,7 +5,20 @@
 
 pub mod desired;
 pub mod driver;
+mod event;
+mod machine;
+mod replica;
+mod service;
+mod snapshot;
+mod spec;
 pub mod store;
+mod why;
+
+pub use control::{ReplayMismatch, replay};
+pub use event::{NodeEffect, NodeEvent, NodeStatus, ReplicaStatus, ServiceStatus, Settings};
+pub use machine::Node;
+pub use spec::replica_spec;
+pub use why::why;
 
 /// A future behind a trait object.
 pub type BoxFuture<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -74,7 +74,10 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchEvent {
     /// All changes of one revision under the watched prefix.
-    Changes { revision: Revision, events: Vec<Event> },
+    Changes {
+        revision: Revision,
+        events: Vec<Event>,
+    },
     /// History before `oldest` is gone: read the range again and watch from its
     /// revision. The watch has ended.
     Resync { oldest: Revision },

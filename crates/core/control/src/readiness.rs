@@ -37,6 +37,10 @@ pub struct Parameters {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, recorded by name"
+)]
 pub struct State {
     pub running: bool,
     /// The startup probe has succeeded, or there is none.
@@ -172,7 +176,7 @@ fn on_startup(
     }
     next.startup.add(healthy);
     if next.startup.bad >= limits.failures.max(1) {
-        return restart(parameters, next, seen, now);
+        return restart(parameters, &next, seen, now);
     }
     if next.startup.good >= limits.successes.max(1) {
         next.startup_done = true;
@@ -224,7 +228,7 @@ fn on_liveness(
     }
     next.liveness.add(healthy);
     if next.liveness.bad >= limits.failures.max(1) {
-        return restart(parameters, next, seen, now);
+        return restart(parameters, &next, seen, now);
     }
     Decided::nothing(next)
 }
@@ -246,15 +250,15 @@ fn leave(mut next: State, seen: String) -> Decided<State, Action> {
 
 fn restart(
     parameters: &Parameters,
-    next: State,
+    failed: &State,
     seen: String,
     now: Time,
 ) -> Decided<State, Action> {
     let by = now + Duration::from_millis(parameters.end_within_ms);
-    let bad = next.startup.bad.max(next.liveness.bad);
+    let bad = failed.startup.bad.max(failed.liveness.bad);
     // Its next start begins afresh; until then nothing more is decided.
     let next = State::default();
-    let seen = format!("{seen}, {bad} times in a row");
+    let seen = seen + &format!(", {bad} times in a row");
     let decided = "take it out of the routes and end it, so that it starts again".to_owned();
     Decided::act(next, Action::Restart, seen, decided).expecting("ended", by)
 }

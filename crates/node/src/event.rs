@@ -1,0 +1,131 @@
+//! What the node is told and what it wants done.
+
+use crate::desired::Desired;
+use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
+use kernel::{DecisionId, Name, ReplicaId, Revision, Time};
+use manifest::{Check, ProbeKind};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use wire::decision::JournalEntry;
+use wire::edge::EdgeSnapshot;
+
+/// What a node is built with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Holds `chunks/`.
+    pub content_directory: PathBuf,
+    /// Trees are laid out below it as `SITE/HASH`.
+    pub sites_directory: PathBuf,
+    /// The local edge, for bindings to services: `http://127.0.0.1:8080`.
+    pub base_url: String,
+    /// Between leaving the routes and being asked to end.
+    pub drain: Duration,
+    pub rollout: control::rollout::Parameters,
+    pub restart: control::restart::Parameters,
+    /// One above the last decision in the journal.
+    pub first_decision: DecisionId,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            content_directory: PathBuf::new(),
+            sites_directory: PathBuf::new(),
+            base_url: "http://127.0.0.1".to_owned(),
+            drain: Duration::from_secs(2),
+            rollout: control::rollout::Parameters::default(),
+            restart: control::restart::Parameters::default(),
+            first_decision: DecisionId(1),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeEvent {
+    /// Until it has come, nothing is started: it might run already.
+    Adopted(Vec<Adopted>),
+    Desired(Desired),
+    Driver(DriverEvent),
+    Probed {
+        replica: ReplicaId,
+        kind: ProbeKind,
+        outcome: ProbeOutcome,
+    },
+    /// The edge's passive evidence.
+    EndpointFailed {
+        replica: ReplicaId,
+        why: String,
+    },
+    RestartRequested {
+        service: Name,
+    },
+    /// Stop all replicas; nothing is started any more.
+    Shutdown,
+    Tick,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeEffect {
+    /// Prepare and start it.
+    Start {
+        spec: ReplicaSpec,
+    },
+    Stop {
+        replica: ReplicaId,
+        grace: Duration,
+    },
+    Remove {
+        replica: ReplicaId,
+    },
+    Probe {
+        replica: ReplicaId,
+        kind: ProbeKind,
+        address: SocketAddr,
+        check: Check,
+        timeout: Duration,
+    },
+    Publish(EdgeSnapshot),
+    Record(JournalEntry),
+    ServiceSettled {
+        service: Name,
+        generation: Revision,
+    },
+    RolloutFailed {
+        service: Name,
+        generation: Revision,
+        why: String,
+    },
+    AllStopped,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    pub services: BTreeMap<Name, ServiceStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// `ready` when as many replicas as wanted are, else the word of the one
+    /// that is furthest from it.
+    pub state: String,
+    /// In the routes.
+    pub generation: Option<Revision>,
+    pub replicas_wanted: u32,
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    pub replica: ReplicaId,
+    /// `ready`, `starting`, `unready`, `backing-off`, `draining`, `stopped`.
+    pub state: String,
+    pub pid: Option<u32>,
+    pub address: Option<SocketAddr>,
+    pub restarts: u32,
+    pub last_exit: Option<String>,
+    /// Of the last start or end.
+    pub since: Time,
+}

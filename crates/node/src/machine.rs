@@ -1,0 +1,292 @@
+//! The node: desired state, replicas and the edge's view, kept together.
+//!
+//! In: [`NodeEvent`]s with the time. Out: ordered [`NodeEffect`]s.
+//! Holds: nothing starts before both the adopted replicas and desired state
+//! are known; a snapshot is published only when it differs from the last.
+//! Never: reads a clock, does I/O, draws unseeded randomness.
+
+use crate::desired::Desired;
+use crate::driver::{Adopted, DriverEvent};
+use crate::event::{NodeEffect, NodeEvent, NodeStatus, Settings};
+use crate::replica::{Replica, Turn};
+use crate::service::{Tended, Wanted};
+use crate::snapshot::snapshot;
+use crate::spec::replica_spec;
+use control::DecisionIds;
+use kernel::{Name, ReplicaId, Rng, Time};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire::edge::EdgeSnapshot;
+
+pub struct Node {
+    settings: Settings,
+    rng: Rng,
+    ids: DecisionIds,
+    /// Found at the start; taken over with the first desired state.
+    found: Option<Vec<Adopted>>,
+    taken_over: bool,
+    desired: Option<Desired>,
+    services: BTreeMap<Name, Tended>,
+    published: Option<EdgeSnapshot>,
+    version: u64,
+    going_down: bool,
+    down: bool,
+}
+
+impl Node {
+    pub fn new(seed: u64, settings: Settings) -> Self {
+        Self {
+            ids: DecisionIds::starting_at(settings.first_decision),
+            settings,
+            rng: Rng::seeded(seed),
+            found: None,
+            taken_over: false,
+            desired: None,
+            services: BTreeMap::new(),
+            published: None,
+            version: 0,
+            going_down: false,
+            down: false,
+        }
+    }
+
+    #[must_use = "effects must be carried out"]
+    pub fn handle(&mut self, event: NodeEvent, now: Time) -> Vec<NodeEffect> {
+        let mut effects = Vec::new();
+        let mut turn = Turn {
+            ids: &mut self.ids,
+            effects: &mut effects,
+            now,
+        };
+        match event {
+            NodeEvent::Adopted(found) if !self.taken_over => {
+                self.found = Some(found);
+                Self::reconcile(
+                    &mut self.services,
+                    &mut self.found,
+                    &mut self.taken_over,
+                    self.desired.as_ref(),
+                    &self.settings,
+                    &mut self.rng,
+                    &mut turn,
+                );
+            }
+            NodeEvent::Desired(desired) if !self.going_down => {
+                self.desired = Some(desired);
+                Self::reconcile(
+                    &mut self.services,
+                    &mut self.found,
+                    &mut self.taken_over,
+                    self.desired.as_ref(),
+                    &self.settings,
+                    &mut self.rng,
+                    &mut turn,
+                );
+            }
+            NodeEvent::Driver(event) => {
+                on_driver(
+                    &mut self.services,
+                    event,
+                    &self.settings,
+                    &mut self.rng,
+                    &mut turn,
+                );
+            }
+            NodeEvent::Probed {
+                replica,
+                kind,
+                outcome,
+            } => {
+                if let Some(one) = find(&mut self.services, &replica) {
+                    one.probed(kind, outcome.healthy, outcome.detail, &mut turn);
+                }
+            }
+            NodeEvent::EndpointFailed { replica, why } => {
+                if let Some(one) = find(&mut self.services, &replica) {
+                    one.edge_failed(why, &mut turn);
+                }
+            }
+            NodeEvent::RestartRequested { service } if !self.going_down => {
+                if let Some(service) = self.services.get_mut(&service) {
+                    service.restart();
+                }
+            }
+            NodeEvent::Shutdown => {
+                self.going_down = true;
+                let at_once = Settings {
+                    drain: Duration::ZERO,
+                    ..self.settings.clone()
+                };
+                for service in self.services.values_mut() {
+                    service.want(None, &at_once, &mut self.rng, &mut turn);
+                }
+            }
+            _ => {}
+        }
+        for service in self.services.values_mut() {
+            service.advance(&self.settings, &mut self.rng, &mut turn);
+        }
+        self.services.retain(|_, service| !service.is_over());
+        self.publish(&mut effects);
+        if self.going_down && self.services.is_empty() && !self.down {
+            self.down = true;
+            effects.push(NodeEffect::AllStopped);
+        }
+        effects
+    }
+
+    /// When [`NodeEvent::Tick`] is due, if nothing else comes before.
+    pub fn next_wake(&self) -> Option<Time> {
+        self.services
+            .values()
+            .filter_map(|one| one.next_wake(&self.settings))
+            .min()
+    }
+
+    pub fn status(&self) -> NodeStatus {
+        let services = self.services.iter();
+        NodeStatus {
+            services: services
+                .map(|(name, one)| (name.clone(), one.status()))
+                .collect(),
+        }
+    }
+
+    fn reconcile(
+        services: &mut BTreeMap<Name, Tended>,
+        found: &mut Option<Vec<Adopted>>,
+        taken_over: &mut bool,
+        desired: Option<&Desired>,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(desired) = desired else {
+            return;
+        };
+        if found.is_none() && !*taken_over {
+            return;
+        }
+        let mut wanted = wanted(desired, settings);
+        let mut by_service: BTreeMap<Name, Vec<Adopted>> = BTreeMap::new();
+        for one in found.take().unwrap_or_default() {
+            by_service
+                .entry(one.replica.service.clone())
+                .or_default()
+                .push(one);
+        }
+        *taken_over = true;
+        for (name, found) in by_service {
+            let Some(wanted) = wanted.get(&name) else {
+                abandon(found, turn);
+                continue;
+            };
+            let service = services
+                .entry(name.clone())
+                .or_insert_with(|| Tended::new(name, settings));
+            service.set_wanted(wanted.clone());
+            service.adopt(found, wanted, settings, rng, turn);
+        }
+        for name in wanted.keys() {
+            services
+                .entry(name.clone())
+                .or_insert_with(|| Tended::new(name.clone(), settings));
+        }
+        for (name, service) in services.iter_mut() {
+            service.want(wanted.remove(name), settings, rng, turn);
+        }
+    }
+
+    fn publish(&mut self, effects: &mut Vec<NodeEffect>) {
+        let Some(desired) = self.desired.as_ref().filter(|_| self.taken_over) else {
+            return;
+        };
+        let services = self.services.iter();
+        let endpoints = services
+            .map(|(name, one)| (name.clone(), one.endpoints()))
+            .collect();
+        let made = snapshot(desired, &endpoints);
+        if self.published.as_ref() == Some(&made) {
+            return;
+        }
+        self.version += 1;
+        let version = self.version;
+        // Out of the routes first: what stops must not be chosen any more.
+        effects.insert(
+            0,
+            NodeEffect::Publish(EdgeSnapshot {
+                version,
+                ..made.clone()
+            }),
+        );
+        self.published = Some(made);
+    }
+}
+
+fn find<'a>(services: &'a mut BTreeMap<Name, Tended>, id: &ReplicaId) -> Option<&'a mut Replica> {
+    services.get_mut(&id.service)?.replicas.get_mut(id)
+}
+
+fn on_driver(
+    services: &mut BTreeMap<Name, Tended>,
+    event: DriverEvent,
+    settings: &Settings,
+    rng: &mut Rng,
+    turn: &mut Turn<'_>,
+) {
+    let (id, how) = match event {
+        DriverEvent::Started {
+            replica,
+            pid,
+            address,
+            ..
+        } => {
+            match find(services, &replica) {
+                Some(one) => one.started(pid, address, turn),
+                None => turn.effects.push(NodeEffect::Stop {
+                    replica,
+                    grace: Duration::from_secs(1),
+                }),
+            }
+            return;
+        }
+        DriverEvent::StartFailed { replica, why, .. } => (replica, format!("not started: {why}")),
+        DriverEvent::Exited { replica, exit, .. } => (replica, exit.to_string()),
+    };
+    if let Some(service) = services.get_mut(&id.service) {
+        service.ended(&id, &how, settings, rng, turn);
+    }
+}
+
+/// Replicas of services that nobody wants any more.
+fn abandon(found: Vec<Adopted>, turn: &mut Turn<'_>) {
+    for one in found {
+        let replica = one.replica;
+        if matches!(one.state, wire::shim::ShimState::Running { .. }) {
+            let grace = Duration::from_secs(10);
+            turn.effects.push(NodeEffect::Stop { replica, grace });
+        } else {
+            turn.effects.push(NodeEffect::Remove { replica });
+        }
+    }
+}
+
+fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<Name, Wanted> {
+    let services = desired.services().map(|(name, service, applied)| {
+        let generation = applied.generations.get(name).copied().unwrap_or_default();
+        let id = ReplicaId {
+            service: name.clone(),
+            generation,
+            index: 0,
+        };
+        let template = replica_spec(id, service, applied, desired, settings);
+        (
+            name.clone(),
+            Wanted {
+                service: service.clone(),
+                template,
+            },
+        )
+    });
+    services.collect()
+}

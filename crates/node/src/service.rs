@@ -1,0 +1,421 @@
+//! One service: its replicas, its rollout, and restarts asked for by people.
+//!
+//! Holds: replicas of a new generation are endpoints only once the rollout
+//! has flipped, or when nothing ran before; a restart replaces one replica at
+//! a time, and takes the old one out only when the new one is ready.
+
+use crate::driver::{Adopted, ReplicaSpec};
+use crate::event::{NodeEffect, ServiceStatus, Settings};
+use crate::replica::{Replica, Turn};
+use control::rollout::{Action, Reading, Rollout, State};
+use control::{Effort, Loop};
+use kernel::{Name, ObjectRef, ReplicaId, Revision, Rng, Time};
+use manifest::Service;
+use std::collections::{BTreeMap, VecDeque};
+use wire::decision::Cause;
+use wire::edge::Endpoint;
+use wire::shim::ShimState;
+
+/// What desired state says of a service.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    pub service: Service,
+    /// Its id's index is filled in for each replica.
+    pub template: ReplicaSpec,
+}
+
+pub(crate) struct Tended {
+    name: Name,
+    wanted: Option<Wanted>,
+    rollout: Loop<Rollout>,
+    pub replicas: BTreeMap<ReplicaId, Replica>,
+    /// Replicas that a person asked to restart, and the one coming up instead
+    /// of the first, with the time at which it is given up.
+    to_replace: VecDeque<ReplicaId>,
+    replacement: Option<(ReplicaId, Time)>,
+}
+
+impl Tended {
+    pub fn new(name: Name, settings: &Settings) -> Self {
+        let subject = ObjectRef::new("service", &name);
+        Self {
+            name,
+            wanted: None,
+            rollout: Loop::new(settings.rollout.clone(), subject, Effort::default()),
+            replicas: BTreeMap::new(),
+            to_replace: VecDeque::new(),
+            replacement: None,
+        }
+    }
+
+    fn state(&self) -> &State {
+        self.rollout.state()
+    }
+
+    /// `None`: the service is no longer wanted.
+    pub fn want(
+        &mut self,
+        wanted: Option<Wanted>,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) {
+        self.wanted = wanted;
+        let Some(wanted) = &self.wanted else {
+            self.leave_all(settings, turn.now);
+            return;
+        };
+        let generation = wanted.template.id.generation;
+        let causes = turn.event("desired state changed");
+        let action = turn.step(&mut self.rollout, &Reading::Wanted { generation }, causes);
+        self.carry_out(action, settings, rng, turn);
+        self.retire(settings, turn.now);
+        let state = self.state();
+        if state.current == Some(generation) && state.to.is_none() {
+            let service = self.name.clone();
+            turn.effects.push(NodeEffect::ServiceSettled {
+                service,
+                generation,
+            });
+        }
+        self.advance(settings, rng, turn);
+    }
+
+    /// Takes over what an earlier agent left running; before [`Tended::want`].
+    pub fn adopt(
+        &mut self,
+        found: Vec<Adopted>,
+        wanted: &Wanted,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) {
+        let running = |found: &&Adopted| matches!(found.state, ShimState::Running { .. });
+        // The oldest is what the edge has: a newer one was still coming up.
+        let current = found
+            .iter()
+            .filter(running)
+            .map(|one| one.replica.generation)
+            .min();
+        if let Some(generation) = current {
+            let causes = turn.event("the agent started");
+            let _ = turn.step(&mut self.rollout, &Reading::Found { generation }, causes);
+        }
+        let desired = wanted.template.id.generation;
+        let mut kept = 0;
+        for Adopted { replica: id, state } in found {
+            let spec = ReplicaSpec {
+                id: id.clone(),
+                ..wanted.template.clone()
+            };
+            let mut replica = Replica::new(spec, &wanted.service, settings, rng.next_u64());
+            let ShimState::Running {
+                pid,
+                address,
+                since,
+            } = state
+            else {
+                // Removed at the next tick; its index is not used before.
+                replica.orphaned();
+                self.replicas.insert(id, replica);
+                continue;
+            };
+            let routed = current == Some(id.generation);
+            replica.adopt(pid, address, since, routed, turn);
+            if id.generation == desired {
+                kept += 1;
+                if kept > wanted.service.replicas {
+                    replica.leave(settings.drain, turn.now);
+                }
+            } else {
+                replica.orphaned();
+            }
+            self.replicas.insert(id, replica);
+        }
+        if current == Some(desired) {
+            self.top_up(desired, settings, rng, turn);
+        }
+    }
+
+    pub fn restart(&mut self) {
+        let current = self.state().current;
+        let live = self.replicas.values().filter(|one| !one.is_leaving());
+        self.to_replace = live
+            .filter(|one| Some(one.id().generation) == current)
+            .map(|one| one.id().clone())
+            .collect();
+    }
+
+    /// A replica ended, or could not be started.
+    pub fn ended(
+        &mut self,
+        id: &ReplicaId,
+        how: &str,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) {
+        let Some(replica) = self.replicas.get_mut(id) else {
+            return;
+        };
+        let counts = replica.ended(how, turn) && !replica.is_leaving();
+        if counts && self.state().to == Some(id.generation) {
+            let reading = Reading::Crashed {
+                replica: id.to_string(),
+                how: how.to_owned(),
+            };
+            let causes = turn.event(how);
+            let action = turn.step(&mut self.rollout, &reading, causes);
+            self.carry_out(action, settings, rng, turn);
+        }
+    }
+
+    /// Everything that is due, after any event.
+    pub fn advance(&mut self, settings: &Settings, rng: &mut Rng, turn: &mut Turn<'_>) {
+        let action = turn.step(&mut self.rollout, &Reading::Tick, Vec::new());
+        self.carry_out(action, settings, rng, turn);
+        if let (Some(to), Some(wanted)) = (self.state().to, &self.wanted) {
+            let of_new = self
+                .replicas
+                .values()
+                .filter(|one| one.id().generation == to);
+            let ready = u32::try_from(of_new.filter(|one| one.is_ready()).count()).unwrap_or(0);
+            let reading = Reading::Progress {
+                ready,
+                wanted: wanted.service.replicas,
+            };
+            let causes = self
+                .rollout
+                .last()
+                .map(Cause::Decision)
+                .into_iter()
+                .collect();
+            let action = turn.step(&mut self.rollout, &reading, causes);
+            self.carry_out(action, settings, rng, turn);
+        }
+        turn.record(self.rollout.expire(turn.now));
+        self.replace(settings, rng, turn);
+        self.replicas.retain(|id, replica| {
+            let gone = replica.tick(turn);
+            if gone {
+                turn.effects.push(NodeEffect::Remove {
+                    replica: id.clone(),
+                });
+            }
+            !gone
+        });
+    }
+
+    pub fn leave_all(&mut self, settings: &Settings, now: Time) {
+        self.to_replace.clear();
+        self.replacement = None;
+        self.replicas
+            .values_mut()
+            .for_each(|one| one.leave(settings.drain, now));
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.wanted.is_none() && self.replicas.is_empty()
+    }
+
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let state = self.state();
+        let routed = state.current.or(state.to);
+        let ready = self.replicas.values().filter(|one| one.is_ready());
+        ready
+            .filter(|one| Some(one.id().generation) == routed)
+            .filter_map(|one| {
+                let replica = one.id().clone();
+                one.address().map(|address| Endpoint { replica, address })
+            })
+            .collect()
+    }
+
+    pub fn next_wake(&self, settings: &Settings) -> Option<Time> {
+        let replicas = self.replicas.values().filter_map(Replica::next_wake);
+        let deadline = self.state().deadline(&settings.rollout);
+        let given_up = self.replacement.as_ref().map(|(_, at)| *at);
+        replicas
+            .chain(deadline)
+            .chain(given_up)
+            .chain(self.rollout.next_wake())
+            .min()
+    }
+
+    pub fn status(&self) -> ServiceStatus {
+        let replicas: Vec<_> = self.replicas.values().map(Replica::status).collect();
+        let wanted = self
+            .wanted
+            .as_ref()
+            .map_or(0, |wanted| wanted.service.replicas);
+        let ready = self.endpoints().len();
+        let words = ["backing-off", "unready", "starting", "draining"];
+        let worst = words
+            .into_iter()
+            .find(|word| replicas.iter().any(|one| one.state == *word));
+        let up = self.wanted.is_some() && ready >= wanted as usize;
+        ServiceStatus {
+            state: if up {
+                "ready"
+            } else {
+                worst.unwrap_or("stopped")
+            }
+            .to_owned(),
+            generation: self.state().current,
+            replicas_wanted: wanted,
+            replicas,
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        action: Option<Action>,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) {
+        let service = self.name.clone();
+        match action {
+            None => {}
+            Some(Action::Keep { .. }) => {
+                turn.record(self.rollout.abandon("it is no longer wanted", turn.now));
+                self.retire(settings, turn.now);
+            }
+            Some(Action::Begin { generation }) => {
+                self.to_replace.clear();
+                self.replacement = None;
+                self.retire(settings, turn.now);
+                self.top_up(generation, settings, rng, turn);
+            }
+            Some(Action::Flip { generation }) => {
+                turn.record(self.rollout.came("all its replicas are ready", turn.now));
+                self.retire(settings, turn.now);
+                turn.effects.push(NodeEffect::ServiceSettled {
+                    service,
+                    generation,
+                });
+            }
+            Some(Action::Fail {
+                generation,
+                why,
+                stop_new,
+            }) => {
+                turn.record(self.rollout.failed(&why, turn.now));
+                if stop_new {
+                    self.retire(settings, turn.now);
+                }
+                turn.effects.push(NodeEffect::RolloutFailed {
+                    service,
+                    generation,
+                    why,
+                });
+            }
+        }
+    }
+
+    /// Generations that neither serve nor come up leave.
+    fn retire(&mut self, settings: &Settings, now: Time) {
+        let (current, to) = (self.state().current, self.state().to);
+        for one in self.replicas.values_mut() {
+            let generation = Some(one.id().generation);
+            if generation != current && generation != to {
+                one.leave(settings.drain, now);
+            }
+        }
+    }
+
+    fn top_up(
+        &mut self,
+        generation: Revision,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) {
+        let count = self
+            .wanted
+            .as_ref()
+            .map_or(0, |wanted| wanted.service.replicas);
+        let live = |one: &&Replica| one.id().generation == generation && !one.is_leaving();
+        let have = self.replicas.values().filter(live).count();
+        for _ in have..count as usize {
+            let _ = self.start_one(generation, settings, rng, turn);
+        }
+    }
+
+    /// Indices of replicas that still end are not used again.
+    fn start_one(
+        &mut self,
+        generation: Revision,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) -> Option<ReplicaId> {
+        let wanted = self.wanted.as_ref()?;
+        let taken = |index: &u32| {
+            self.replicas
+                .keys()
+                .any(|id| id.generation == generation && id.index == *index)
+        };
+        let index = (0..u32::MAX).find(|index| !taken(index))?;
+        let id = ReplicaId {
+            service: self.name.clone(),
+            generation,
+            index,
+        };
+        let spec = ReplicaSpec {
+            id: id.clone(),
+            ..wanted.template.clone()
+        };
+        let mut replica = Replica::new(spec, &wanted.service, settings, rng.next_u64());
+        replica.ask(
+            self.rollout
+                .last()
+                .map(Cause::Decision)
+                .into_iter()
+                .collect(),
+            turn,
+        );
+        self.replicas.insert(id.clone(), replica);
+        Some(id)
+    }
+
+    fn replace(&mut self, settings: &Settings, rng: &mut Rng, turn: &mut Turn<'_>) {
+        let ready = |id: &ReplicaId| self.replicas.get(id).is_some_and(Replica::is_ready);
+        match self.replacement.clone() {
+            Some((id, _)) if ready(&id) => {
+                self.replacement = None;
+                if let Some(old) = self
+                    .to_replace
+                    .pop_front()
+                    .and_then(|id| self.replicas.get_mut(&id))
+                {
+                    old.leave(settings.drain, turn.now);
+                }
+            }
+            Some((id, at)) if at <= turn.now => {
+                self.leave_one(&id, settings, turn.now);
+                self.replacement = None;
+                self.to_replace.clear();
+            }
+            Some(_) => return,
+            None => {}
+        }
+        let Some(next) = self.to_replace.front() else {
+            return;
+        };
+        let generation = next.generation;
+        let span = std::time::Duration::from_millis(settings.rollout.deadline_ms);
+        let started = self.start_one(generation, settings, rng, turn);
+        self.replacement = started.map(|id| (id, turn.now + span));
+    }
+
+    fn leave_one(&mut self, id: &ReplicaId, settings: &Settings, now: Time) {
+        if let Some(one) = self.replicas.get_mut(id) {
+            one.leave(settings.drain, now);
+        }
+    }
+
+    pub fn set_wanted(&mut self, wanted: Wanted) {
+        self.wanted = Some(wanted);
+    }
+}
