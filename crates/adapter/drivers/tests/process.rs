@@ -104,7 +104,11 @@ impl Bench {
         self.driver.remove(&id()).await.expect("removes");
         for hierarchy in control_groups().hierarchies {
             let ours = hierarchy.mount.join("homeostat").join(&self.cgroup_name);
-            assert!(!ours.join(id().to_string()).exists(), "{ours:?} is left");
+            assert!(
+                !ours.join(id().to_string()).exists(),
+                "{} is left",
+                ours.display()
+            );
             let _ = std::fs::remove_dir(ours);
         }
     }
