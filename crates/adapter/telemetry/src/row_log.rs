@@ -172,6 +172,10 @@ impl Writer {
                 self.close();
             }
             if stop {
+                if let Err(error) = &written {
+                    let bytes = self.pending.len();
+                    tracing::error!(%error, bytes, "rows are lost at the end of their log");
+                }
                 return;
             }
             if written.is_err() {

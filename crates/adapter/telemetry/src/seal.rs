@@ -25,6 +25,8 @@ pub struct Sealed {
     pub removed: u64,
     /// Segments of another format, put aside as `.bad`.
     pub bad: u64,
+    /// Whole rows of another version, left out.
+    pub unreadable: u64,
 }
 
 /// Seals every closed segment. `open_is_dead` says that no process writes to
@@ -142,7 +144,7 @@ fn write_batch(
     let mut to = AccessFile::new(BufWriter::new(file), &names.join("\n")).map_err(fail)?;
     let mut group = Vec::new();
     for path in batch {
-        let rows = match read_segment(path) {
+        let mut rows = match read_segment(path) {
             Err(TelemetryError::NotASegment { .. }) => {
                 let aside = path.with_extension("bad");
                 fs::rename(path, &aside).map_err(TelemetryError::io("put aside", path))?;
@@ -152,7 +154,7 @@ fn write_batch(
             other => other?,
         };
         sealed.segments += 1;
-        for row in rows {
+        for row in rows.by_ref() {
             group.push(row);
             if group.len() >= GROUP_ROWS {
                 to.write(&group).map_err(fail)?;
@@ -160,6 +162,7 @@ fn write_batch(
                 group.clear();
             }
         }
+        sealed.unreadable += rows.unreadable();
     }
     if !group.is_empty() {
         to.write(&group).map_err(fail)?;
