@@ -168,8 +168,9 @@ impl Content {
             return Ok(Some((hash, bytes, false)));
         }
         file.rewind().map_err(ContentError::io("read", path))?;
-        let copied = stage.add(self.path(hash), |chunk| {
-            let copied = copy(path, file, Some(chunk))?;
+        let target = self.path(hash);
+        let copied = stage.add(target.clone(), |chunk| {
+            let copied = copy(path, file, Some((chunk, &target)))?;
             if copied == (hash, bytes) {
                 Ok(())
             } else {
@@ -226,7 +227,7 @@ fn version(of: &Metadata) -> (u64, i64, i64, i64, i64) {
 fn copy(
     path: &Path,
     from: &mut File,
-    mut to: Option<&mut File>,
+    mut to: Option<(&mut File, &Path)>,
 ) -> Result<(Hash, u64), ContentError> {
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; PIECE_BYTES];
@@ -240,9 +241,9 @@ fn copy(
         }
         hasher.update(&piece[..read]);
         bytes += read as u64;
-        if let Some(to) = to.as_deref_mut() {
+        if let Some((to, target)) = &mut to {
             to.write_all(&piece[..read])
-                .map_err(ContentError::io("copy", path))?;
+                .map_err(ContentError::io("write", target))?;
         }
     }
 }
