@@ -312,15 +312,14 @@ impl Replica {
                 // Its start ends in an event; then it is told to end.
                 Phase::Starting => false,
                 Phase::Running { .. } if leaving.stop_at > turn.now => false,
-                Phase::Running { .. } => match leaving.lost_at {
-                    Some(lost_at) => lost_at <= turn.now,
-                    None => {
+                Phase::Running { .. } => {
+                    if leaving.lost_at.is_none() {
                         leaving.lost_at = Some(turn.now + self.stop_grace + END_SLACK);
                         let (replica, grace) = (self.spec.id.clone(), self.stop_grace);
                         turn.effects.push(NodeEffect::Stop { replica, grace });
-                        false
                     }
-                },
+                    leaving.lost_at.is_some_and(|lost_at| lost_at <= turn.now)
+                }
             };
             if gone {
                 let _ = turn.step(&mut self.readiness, &readiness::Reading::Ended, Vec::new());

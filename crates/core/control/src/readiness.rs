@@ -77,7 +77,7 @@ pub enum Reading {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     In,
@@ -272,5 +272,68 @@ fn word(kind: Kind) -> &'static str {
         Kind::Startup => "startup",
         Kind::Readiness => "readiness",
         Kind::Liveness => "liveness",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWICE: Option<Thresholds> = Some(Thresholds {
+        failures: 2,
+        successes: 2,
+    });
+
+    fn run(parameters: &Parameters, readings: &[Reading]) -> Vec<Option<Action>> {
+        let mut state = State::default();
+        let turn = |reading| {
+            let decided = Readiness::decide(parameters, &state, reading, Time(0));
+            state = decided.next_state;
+            decided.action
+        };
+        readings.iter().map(turn).collect()
+    }
+
+    fn probed(kind: Kind, healthy: bool) -> Reading {
+        let detail = "answer".to_owned();
+        Reading::Probed {
+            kind,
+            healthy,
+            detail,
+        }
+    }
+
+    #[test]
+    fn edge_evidence_takes_it_out_until_one_good_probe() {
+        let parameters = Parameters {
+            readiness: TWICE,
+            ..Parameters::default()
+        };
+        let good = || probed(Kind::Readiness, true);
+        let why = "refused".to_owned();
+        let readings = [
+            Reading::Started,
+            good(),
+            good(),
+            Reading::EdgeFailed { why },
+            good(),
+        ];
+        let (into, out) = (Some(Action::In), Some(Action::Out));
+        assert_eq!(run(&parameters, &readings), [None, None, into, out, into]);
+    }
+
+    #[test]
+    fn failing_liveness_restarts_once_startup_has_passed() {
+        let parameters = Parameters {
+            startup: TWICE,
+            liveness: TWICE,
+            ..Parameters::default()
+        };
+        let bad = || probed(Kind::Liveness, false);
+        let good = || probed(Kind::Startup, true);
+        let readings = [Reading::Started, bad(), bad(), good(), good(), bad(), bad()];
+        let (into, again) = (Some(Action::In), Some(Action::Restart));
+        let expected = [None, None, None, None, into, None, again];
+        assert_eq!(run(&parameters, &readings), expected);
     }
 }
