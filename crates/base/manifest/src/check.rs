@@ -9,6 +9,7 @@ use crate::model::{
     Binding, BindingTarget, CachePolicy, Check, Goals, HostPattern, Limits, Manifest, PathPrefix,
     Probe, Probes, Route, Run, Service, Site,
 };
+use crate::parse::MISTAKES_MAX;
 use crate::raw::{
     At, CACHE_MAX_AGE_DEFAULT, DEADLINE_DEFAULT, DurationText, Entries, FAILURES_DEFAULT, Field,
     INDEX_DEFAULT, Key, RawBinding, RawCache, RawGoals, RawLimits, RawManifest, RawProbe, RawRoute,
@@ -403,6 +404,17 @@ impl Checker<'_> {
         if known.is_some() {
             return known;
         }
+        let message = format!("nothing is called `{}`", short(text));
+        let help = self.suggest_target(owner, text);
+        self.report(&to.span, wrong("unknown-target", message, help));
+        None
+    }
+
+    fn suggest_target(&self, owner: &str, text: &str) -> String {
+        // Comparing all with all would let a hostile text buy minutes.
+        if self.findings.mistakes.len() > MISTAKES_MAX {
+            return "write `site/NAME` or `service/NAME`".to_owned();
+        }
         let sites = self.site_names.iter().map(|name| format!("site/{name}"));
         let services = self
             .service_names
@@ -413,13 +425,10 @@ impl Checker<'_> {
         // A bare name, or one under the wrong kind, is as good as a slip of the keys.
         let bare = text.rsplit('/').next().unwrap_or(text);
         let same = names().find(|name| name.rsplit('/').next() == Some(bare));
-        let help = same.or_else(|| nearest(text, names())).map_or_else(
+        same.or_else(|| nearest(text, names())).map_or_else(
             || format!("there is {}", list(names().take(10))),
             |near| format!("did you mean `{}`?", short(near)),
-        );
-        let message = format!("nothing is called `{}`", short(text));
-        self.report(&to.span, wrong("unknown-target", message, help));
-        None
+        )
     }
 
     fn name(&mut self, text: &At<String>) -> Option<Name> {

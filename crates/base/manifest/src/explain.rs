@@ -39,7 +39,8 @@ pub fn explain(path: &str) -> Option<Explanation> {
         path: path.to_owned(),
         kind: kind(node),
         default: node.get("default").map(ToString::to_string),
-        description: description.unwrap_or_default(),
+        // Where the source wraps a line is nobody's business.
+        description: description.unwrap_or_default().replace('\n', " "),
         fields,
     })
 }
@@ -89,13 +90,13 @@ fn inside(node: &Value) -> &Value {
 
 fn step<'v>(node: &'v Value, part: &str) -> Option<&'v Value> {
     let property = |node: &'v Value| node.get("properties")?.get(part);
-    property(node)
-        .or_else(|| property(inside(node)))
-        .or_else(|| {
-            let named = node.get("additionalProperties")?;
-            (named.is_object() && kernel::Name::new(part).is_ok() && !misspelt(named, part))
-                .then_some(named)
-        })
+    let direct = property(node).or_else(|| property(inside(node)));
+    direct.or_else(|| {
+        let named = node.get("additionalProperties")?;
+        let object = named.get("properties").is_some();
+        let fits = kernel::Name::new(part).is_ok() && !misspelt(named, part);
+        (named.is_object() && (fits || !object)).then_some(named)
+    })
 }
 
 /// Whether `part` is meant as a field rather than as an object's name.

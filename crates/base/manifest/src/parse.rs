@@ -5,7 +5,7 @@
 //! and each mistake's span lies in the text.
 
 use crate::check::check;
-use crate::mistake::{Mistake, position};
+use crate::mistake::Mistake;
 use crate::model::Manifest;
 use crate::raw::{RawManifest, schema};
 use crate::shape::{Findings, check_table};
@@ -17,7 +17,7 @@ use toml::de::DeTable;
 /// The longest manifest that is read.
 pub const TEXT_BYTES_MAX: usize = 1 << 20;
 /// More than anybody mends in one go.
-const MISTAKES_MAX: usize = 100;
+pub const MISTAKES_MAX: usize = 100;
 
 /// Reads and checks a manifest.
 ///
@@ -82,6 +82,12 @@ fn read(text: &str, default_project: &Name, findings: &mut Findings) -> Option<M
 /// their lines, below a broken header, or beside texts of many lines, one of
 /// which may have swallowed the rest.
 fn syntax(text: &str, errors: &[toml::de::Error], findings: &mut Findings) {
+    // Looked up rather than counted: hostile texts have an error a line.
+    let newlines: Vec<usize> = text
+        .match_indices('\n')
+        .map(|(newline, _)| newline)
+        .collect();
+    let line_of = |offset: usize| newlines.partition_point(|newline| *newline < offset);
     let mut broken = BTreeSet::new();
     let mut told = Vec::new();
     for error in errors {
@@ -89,21 +95,21 @@ fn syntax(text: &str, errors: &[toml::de::Error], findings: &mut Findings) {
         let mut mistake = Mistake::new("syntax", span, error.message());
         mistake.clamp(text);
         // The parser stumbles on after an error; its first word on a line counts.
-        if broken.insert(mistake.position(text).line) {
+        if broken.insert(line_of(mistake.span.start)) {
             told.push(mistake);
         }
     }
     let mut below_broken_header = false;
     for (index, line) in text.lines().enumerate() {
         if line.trim_start().starts_with('[') {
-            below_broken_header = broken.contains(&(index + 1));
+            below_broken_header = broken.contains(&index);
         } else if below_broken_header {
-            broken.insert(index + 1);
+            broken.insert(index);
         }
     }
     let swallowed = text.contains("\"\"\"") || text.contains("'''");
     findings
         .mistakes
-        .retain(|mistake| !swallowed && !broken.contains(&position(text, mistake.span.start).line));
+        .retain(|mistake| !swallowed && !broken.contains(&line_of(mistake.span.start)));
     findings.mistakes.append(&mut told);
 }

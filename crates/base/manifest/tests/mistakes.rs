@@ -318,8 +318,25 @@ fn hostile_sizes_are_refused_in_bounded_time() {
         .collect();
     let wide = sites.join("\n");
     let long = "#".repeat(manifest::TEXT_BYTES_MAX + 1);
-    for text in [deep, dotted, wide, long] {
+    let unknown = "a.b = 1\n".repeat(100_000);
+    let broken = "= =\n".repeat(200_000);
+    let opened = "[\n".repeat(300_000);
+    let names: Vec<String> = (0..900)
+        .map(|n| format!("service.a{n:060}.run.process = ['a']"))
+        .collect();
+    let bindings: Vec<String> = (0..900)
+        .map(|n| format!("service.a{n:060}.bindings.b{n} = {{ to = 'service/b{n:050}' }}"))
+        .collect();
+    let unbound = [names, bindings].concat().join("\n");
+    for text in [deep, dotted, wide, long, unknown, broken, opened, unbound] {
+        let start = std::time::Instant::now();
         let mistakes = read(&text).expect_err("too much");
         assert!(mistakes.len() <= 100 && !mistakes.is_empty());
+        let (took, bytes) = (start.elapsed(), text.len());
+        assert!(
+            took.as_secs() < 10,
+            "{bytes} bytes took {took:?}: {}",
+            &text[..20]
+        );
     }
 }

@@ -77,6 +77,7 @@ fn every_field_of_the_schema_is_explained() {
 #[test]
 fn unknown_fields_are_answered_with_the_nearest() {
     assert_eq!(explain("service.replcas"), None);
+    assert!(explain("service.search.environment.KEY").is_some());
     assert_eq!(suggest("service.replcas"), ["service.replicas"]);
     assert_eq!(suggest("servce.replicas"), ["service"]);
     assert_eq!(suggest("zzzzzz"), ["project", "service", "site"]);
