@@ -123,16 +123,26 @@ impl Node {
             }
             _ => {}
         }
+        self.conclude(&mut effects, now);
+        effects
+    }
+
+    /// What is due after any event, then the edge's view of it all.
+    fn conclude(&mut self, effects: &mut Vec<NodeEffect>, now: Time) {
+        let mut turn = Turn {
+            ids: &mut self.ids,
+            effects,
+            now,
+        };
         for service in self.services.values_mut() {
             service.advance(&self.settings, &mut self.rng, &mut turn);
         }
         self.services.retain(|_, service| !service.is_over());
-        self.publish(&mut effects);
+        self.publish(effects);
         if self.going_down && self.services.is_empty() && !self.down {
             self.down = true;
             effects.push(NodeEffect::AllStopped);
         }
-        effects
     }
 
     /// When [`NodeEvent::Tick`] is due, if nothing else comes before.
