@@ -1,1 +1,71 @@
-//! placeholder
+//! The HTTP data plane: takes requests from clients, serves sites from content
+//! and services from their replicas.
+//!
+//! In: connections, [`EdgeSnapshot`]s. Out: answers, one access row for each
+//! request, evidence about replicas, readings.
+//! Holds: every wait and size is bounded by [`Limits`]; a snapshot takes force
+//! whole or not at all, and never on the path of a request.
+//! Never: reads configuration, or decides what should run.
+
+mod body;
+mod conditional;
+mod connection;
+mod limits;
+mod log;
+mod negotiate;
+mod pool;
+mod proxy;
+mod ranges;
+mod router;
+mod server;
+mod static_files;
+mod tls;
+mod tunnel;
+
+use bytes::Bytes;
+use kernel::{Hash, ReplicaId};
+use std::sync::Arc;
+
+pub use limits::Limits;
+pub use router::SnapshotError;
+pub use server::{Ingress, Options};
+pub use wire::edge::{EdgeReadings, EdgeSnapshot};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Identity,
+    Gzip,
+    Brotli,
+}
+
+#[derive(Debug)]
+pub struct Document {
+    /// Length of this encoding.
+    pub bytes: u64,
+    pub source: Source,
+}
+
+/// Small documents come from memory in one write; large ones are read in blocks
+/// on the blocking pool.
+#[derive(Debug)]
+pub enum Source {
+    Memory(Bytes),
+    File(std::fs::File),
+}
+
+/// Where sites' content comes from. Called on the path of a request: it must
+/// not wait. An encoding exists only when it was made ahead.
+pub trait Documents: Send + Sync + 'static {
+    fn tree(&self, hash: Hash) -> Option<Arc<wire::content::Tree>>;
+    fn open(&self, hash: Hash, encoding: Encoding) -> Option<Document>;
+}
+
+/// Takes the row of each request when its answer ended or was aborted.
+pub trait AccessLog: Send + Sync + 'static {
+    fn record(&self, row: wire::rows::AccessRow);
+}
+
+/// Hears at once that a replica did not take or finish a request.
+pub trait Evidence: Send + Sync + 'static {
+    fn endpoint_failed(&self, replica: &ReplicaId, why: &str);
+}

@@ -1,0 +1,64 @@
+//! What a client or a replica may cost: every size, count and wait of the data
+//! plane has its bound here.
+//!
+//! Holds: nothing in this crate waits or grows without one of these.
+
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub connections_max: usize,
+    /// Request line and fields together; hyper wants at least 8 KiB.
+    pub head_bytes_max: usize,
+    pub body_bytes_max: u64,
+    pub h2_streams_max: u32,
+    /// Streams a client may reset before they were accepted (reset flood).
+    pub h2_resets_max: usize,
+    /// From the first byte of a head to its end.
+    pub head_time: Duration,
+    pub tls_handshake_time: Duration,
+    /// Between requests of one connection.
+    pub keep_alive_idle: Duration,
+    /// A client that takes nothing of what we write is dropped after this.
+    pub write_stall: Duration,
+    /// Between two pieces of a request's body.
+    pub request_body_idle: Duration,
+    /// Between two pieces of an answer's body; long, for event streams.
+    pub answer_body_idle: Duration,
+    pub tunnel_idle: Duration,
+    pub connect_time: Duration,
+    /// Idle connections kept for each replica, and for how long.
+    pub pool_idle_max: usize,
+    pub pool_idle_time: Duration,
+    /// Requests of one service that may wait for a replica.
+    pub held_max: usize,
+    /// An endpoint that failed is passed over for this long.
+    pub endpoint_pause: Duration,
+    /// How often connections are checked against the waits above.
+    pub check_every: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 16_384,
+            head_bytes_max: 32 * 1024,
+            body_bytes_max: 1 << 30,
+            h2_streams_max: 128,
+            h2_resets_max: 20,
+            head_time: Duration::from_secs(10),
+            tls_handshake_time: Duration::from_secs(10),
+            keep_alive_idle: Duration::from_secs(75),
+            write_stall: Duration::from_secs(30),
+            request_body_idle: Duration::from_secs(30),
+            answer_body_idle: Duration::from_secs(300),
+            tunnel_idle: Duration::from_secs(600),
+            connect_time: Duration::from_secs(2),
+            pool_idle_max: 64,
+            pool_idle_time: Duration::from_secs(30),
+            held_max: 1024,
+            endpoint_pause: Duration::from_millis(500),
+            check_every: Duration::from_secs(1),
+        }
+    }
+}

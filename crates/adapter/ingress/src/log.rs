@@ -1,0 +1,152 @@
+//! One request's account: opened with its head, closed when its answer's body
+//! ends or is dropped, which writes the access row and the counts.
+//!
+//! Holds: exactly one row for each request, however it ends.
+
+use crate::AccessLog;
+use crate::connection::Connection;
+use crate::router::ServiceState;
+use kernel::UnixMillis;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use wire::rows::AccessRow;
+
+/// Bytes of path and query, referer and agent that a row keeps.
+const TEXT_MAX: usize = 2048;
+
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub requests: AtomicU64,
+    pub errors: AtomicU64,
+    pub in_flight: AtomicU64,
+}
+
+pub struct Account {
+    pub row: AccessRow,
+    pub service: Option<Arc<ServiceState>>,
+    started: Instant,
+    connection: Arc<Connection>,
+    counts: Arc<Counts>,
+    log: Arc<dyn AccessLog>,
+}
+
+impl Account {
+    pub fn open<B>(
+        request: &http::Request<B>,
+        connection: &Arc<Connection>,
+        counts: &Arc<Counts>,
+        log: &Arc<dyn AccessLog>,
+    ) -> Box<Self> {
+        counts.requests.fetch_add(1, Relaxed);
+        counts.in_flight.fetch_add(1, Relaxed);
+        let text = |name: http::HeaderName| {
+            request
+                .headers()
+                .get(name)
+                .map_or_else(String::new, |value| {
+                    clipped(&String::from_utf8_lossy(value.as_bytes()))
+                })
+        };
+        let path = request
+            .uri()
+            .path_and_query()
+            .map_or("/", |path| path.as_str());
+        let at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Box::new(Self {
+            row: AccessRow {
+                at: UnixMillis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX)),
+                client: connection.client_text.clone(),
+                method: request.method().as_str().to_owned(),
+                host: String::new(),
+                path: clipped(path),
+                protocol: protocol(request.version()).to_owned(),
+                tls: connection.tls,
+                status: 0,
+                bytes: 0,
+                micros: 0,
+                site: None,
+                service: None,
+                replica: None,
+                retries: 0,
+                referer: text(http::header::REFERER),
+                agent: text(http::header::USER_AGENT),
+            },
+            service: None,
+            started: Instant::now(),
+            connection: Arc::clone(connection),
+            counts: Arc::clone(counts),
+            log: Arc::clone(log),
+        })
+    }
+
+    pub fn attach(&mut self, service: &Arc<ServiceState>) {
+        service.requests.fetch_add(1, Relaxed);
+        service.in_flight.fetch_add(1, Relaxed);
+        self.row.service = Some(service.name.clone());
+        self.service = Some(Arc::clone(service));
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        self.connection.request_ends();
+        self.counts.in_flight.fetch_sub(1, Relaxed);
+        // No status: the client left before there was an answer (nginx's 499).
+        let failed = self.row.status >= 500 || self.row.status == 0;
+        if self.row.status == 0 {
+            self.row.status = 499;
+        }
+        if failed {
+            self.counts.errors.fetch_add(1, Relaxed);
+        }
+        if let Some(service) = &self.service {
+            service.in_flight.fetch_sub(1, Relaxed);
+            if failed {
+                service.errors.fetch_add(1, Relaxed);
+            }
+        }
+        self.row.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let empty = AccessRow {
+            at: self.row.at,
+            client: String::new(),
+            method: String::new(),
+            host: String::new(),
+            path: String::new(),
+            protocol: String::new(),
+            tls: false,
+            status: 0,
+            bytes: 0,
+            micros: 0,
+            site: None,
+            service: None,
+            replica: None,
+            retries: 0,
+            referer: String::new(),
+            agent: String::new(),
+        };
+        self.log.record(std::mem::replace(&mut self.row, empty));
+    }
+}
+
+fn clipped(text: &str) -> String {
+    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
+}
+
+fn protocol(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2.0",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,147 @@
+//! Connections to one replica: kept alive, reused newest first.
+//!
+//! Holds: at most `pool_idle_max` wait, none older than `pool_idle_time`; a
+//! connection is reused only after a whole answer; a request counts as in
+//! flight until its [`Lease`] goes.
+
+use crate::body::Outgoing;
+use crate::limits::Limits;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use kernel::ReplicaId;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::net::TcpStream;
+use wire::edge::Endpoint;
+
+/// A finished answer frees its connection at once; longer means that the
+/// replica still reads the request.
+const SETTLE: Duration = Duration::from_millis(5);
+
+pub struct EndpointState {
+    pub replica: ReplicaId,
+    pub address: SocketAddr,
+    pub in_flight: AtomicUsize,
+    born: Instant,
+    /// Milliseconds since `born`.
+    paused_until: AtomicU64,
+    idle: Mutex<Vec<(SendRequest<Outgoing>, Instant)>>,
+}
+
+impl EndpointState {
+    pub fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            replica: endpoint.replica.clone(),
+            address: endpoint.address,
+            in_flight: AtomicUsize::new(0),
+            born: Instant::now(),
+            paused_until: AtomicU64::new(0),
+            idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub fn pause(&self, span: Duration) {
+        let until = (self.born.elapsed() + span).as_millis();
+        self.paused_until
+            .store(u64::try_from(until).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    pub fn is_paused(&self) -> bool {
+        let until = self.paused_until.load(Relaxed);
+        until != 0 && self.born.elapsed().as_millis() < u128::from(until)
+    }
+
+    /// A pooled connection, with `true`, or a new one.
+    pub async fn connect(
+        self: &Arc<Self>,
+        limits: &Arc<Limits>,
+        fresh: bool,
+    ) -> io::Result<(Lease, bool)> {
+        self.in_flight.fetch_add(1, Relaxed);
+        let mut lease = Lease {
+            endpoint: Arc::clone(self),
+            limits: Arc::clone(limits),
+            sender: None,
+        };
+        while !fresh && let Some((mut sender, since)) = self.pop() {
+            if sender.is_closed() || since.elapsed() > limits.pool_idle_time {
+                continue;
+            }
+            if sender.is_ready()
+                || matches!(
+                    tokio::time::timeout(SETTLE, sender.ready()).await,
+                    Ok(Ok(()))
+                )
+            {
+                lease.sender = Some(sender);
+                return Ok((lease, true));
+            }
+        }
+        let connect = TcpStream::connect(self.address);
+        let stream = tokio::time::timeout(limits.connect_time, connect)
+            .await
+            .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"))??;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = Builder::new()
+            .max_buf_size(limits.head_bytes_max.max(64 * 1024))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        tokio::spawn(async move {
+            // Its error reaches the request that is on it.
+            let _ = connection.with_upgrades().await;
+        });
+        lease.sender = Some(sender);
+        Ok((lease, false))
+    }
+
+    fn pop(&self) -> Option<(SendRequest<Outgoing>, Instant)> {
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop()
+    }
+
+    fn push(&self, sender: SendRequest<Outgoing>, limits: &Limits) {
+        let now = Instant::now();
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        // The oldest stand first.
+        let stale = idle
+            .iter()
+            .take_while(|(sender, since)| {
+                sender.is_closed() || now.duration_since(*since) > limits.pool_idle_time
+            })
+            .count();
+        idle.drain(..stale);
+        if idle.len() < limits.pool_idle_max {
+            idle.push((sender, now));
+        }
+    }
+}
+
+/// The use of one connection for one request.
+pub struct Lease {
+    endpoint: Arc<EndpointState>,
+    limits: Arc<Limits>,
+    pub sender: Option<SendRequest<Outgoing>>,
+}
+
+impl Lease {
+    /// The answer came whole: the connection may serve another request.
+    pub fn complete(&mut self) {
+        if let Some(sender) = self.sender.take()
+            && !sender.is_closed()
+        {
+            self.endpoint.push(sender, &self.limits);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.endpoint.in_flight.fetch_sub(1, Relaxed);
+    }
+}

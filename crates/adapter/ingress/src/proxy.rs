@@ -1,0 +1,393 @@
+//! Takes a request to a replica of its service and the answer back.
+//!
+//! Holds: a request is sent again only when the replica cannot have acted on it
+//! (it was never sent) or when repeating it is safe (no body, and a method that
+//! may be repeated); while no replica takes it, it waits within the service's
+//! deadline, at most `held_max` of them; each failure is reported once per pause
+//! as evidence.
+
+use crate::body::{Answer, Outgoing, Timed};
+use crate::log::Account;
+use crate::pool::{EndpointState, Lease};
+use crate::router::ServiceState;
+use crate::server::{Ingress, plain};
+use crate::tunnel::Tunnel;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Replicas that may break on one request before it gets up: what kills three
+/// would kill them all.
+const BROKEN_MAX: u32 = 3;
+const WAIT_FIRST: Duration = Duration::from_millis(10);
+const WAIT_LONGEST: Duration = Duration::from_millis(200);
+
+/// A request as it can be sent more than once.
+struct Flight {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Option<Timed>,
+    repeatable: bool,
+}
+
+enum Tried {
+    Answered(Response<Incoming>, Lease),
+    /// It was never sent.
+    Refused(String),
+    /// It may have been acted on.
+    Broken(String),
+    /// A pooled connection had gone stale under it.
+    Stale,
+    /// The client's own body failed.
+    Client,
+    TooLate,
+}
+
+pub async fn forward(
+    ingress: &Arc<Ingress>,
+    service: &Arc<ServiceState>,
+    mut request: Request<Incoming>,
+    host: &str,
+    mut account: Box<Account>,
+) -> Response<Answer> {
+    account.attach(service);
+    let deadline = Instant::from_std(account.started()) + service.config.load().deadline;
+    let upgrade = upgrade_of(&request);
+    let client = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
+    let (parts, body) = request.into_parts();
+    if body.size_hint().lower() > ingress.limits.body_bytes_max {
+        return finish(plain(StatusCode::PAYLOAD_TOO_LARGE), account);
+    }
+    let body = (!body.is_end_stream()).then(|| {
+        Timed::new(
+            body,
+            ingress.limits.request_body_idle,
+            ingress.limits.body_bytes_max,
+        )
+    });
+    let repeatable = body.is_none()
+        && upgrade.is_none()
+        && matches!(
+            parts.method,
+            Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
+        );
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let Ok(uri) = Uri::try_from(path) else {
+        return finish(plain(StatusCode::BAD_REQUEST), account);
+    };
+    let mut headers = parts.headers;
+    prepare(&mut headers, host, &account, upgrade);
+    let mut flight = Flight {
+        method: parts.method,
+        uri,
+        headers,
+        body,
+        repeatable,
+    };
+    match deliver(ingress, service, &mut flight, &mut account, deadline).await {
+        Ok((response, lease)) => answer(ingress, response, lease, client, account),
+        Err(response) => finish(*response, account),
+    }
+}
+
+/// Tries replicas until one answers, waiting while none takes the request.
+async fn deliver(
+    ingress: &Arc<Ingress>,
+    service: &Arc<ServiceState>,
+    flight: &mut Flight,
+    account: &mut Account,
+    deadline: Instant,
+) -> Result<(Response<Incoming>, Lease), Box<Response<Answer>>> {
+    let refuse = |status| Err(Box::new(plain(status)));
+    let mut tried: Vec<Arc<EndpointState>> = Vec::new();
+    let mut broken = 0;
+    let mut fresh = false;
+    let mut held: Option<Held<'_>> = None;
+    let mut wait = WAIT_FIRST;
+    loop {
+        let Some(endpoint) = choose(&service.config.load().endpoints, &tried, &ingress.dice) else {
+            if held.is_none() {
+                held = Held::enter(service, ingress.limits.held_max);
+            }
+            if held.is_none() {
+                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
+                response
+                    .headers_mut()
+                    .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+                return Err(Box::new(response));
+            }
+            // Subscribed before the look, so that no change is missed.
+            let mut changed = service.changed.subscribe();
+            if service.config.load().endpoints.is_empty() || !tried.is_empty() {
+                let pause = timeout(wait, changed.changed());
+                if timeout_at(deadline, pause).await.is_err() {
+                    return refuse(StatusCode::GATEWAY_TIMEOUT);
+                }
+            }
+            wait = (wait * 2).min(WAIT_LONGEST);
+            tried.clear();
+            continue;
+        };
+        account.row.replica = Some(endpoint.replica.clone());
+        match attempt(ingress, &endpoint, flight, deadline, fresh).await {
+            Tried::Answered(response, lease) => return Ok((response, lease)),
+            Tried::TooLate => return refuse(StatusCode::GATEWAY_TIMEOUT),
+            Tried::Client => return refuse(StatusCode::BAD_REQUEST),
+            Tried::Stale => {
+                fresh = true;
+                continue;
+            }
+            Tried::Refused(why) => failed(ingress, &endpoint, &why),
+            Tried::Broken(why) => {
+                failed(ingress, &endpoint, &why);
+                broken += 1;
+                if !flight.repeatable || broken >= BROKEN_MAX {
+                    return refuse(StatusCode::BAD_GATEWAY);
+                }
+            }
+        }
+        account.row.retries += 1;
+        service.retried.fetch_add(1, Relaxed);
+        tried.push(endpoint);
+        fresh = false;
+    }
+}
+
+async fn attempt(
+    ingress: &Arc<Ingress>,
+    endpoint: &Arc<EndpointState>,
+    flight: &mut Flight,
+    deadline: Instant,
+    fresh: bool,
+) -> Tried {
+    let (mut lease, reused) =
+        match timeout_at(deadline, endpoint.connect(&ingress.limits, fresh)).await {
+            Err(_) => return Tried::TooLate,
+            Ok(Err(error)) => return Tried::Refused(format!("connecting failed: {error}")),
+            Ok(Ok(connected)) => connected,
+        };
+    let Some(sender) = lease.sender.as_mut() else {
+        return Tried::Stale;
+    };
+    let body = flight.body.take().map_or(Outgoing::Empty, Outgoing::Stream);
+    let mut request = Request::new(body);
+    *request.method_mut() = flight.method.clone();
+    *request.uri_mut() = flight.uri.clone();
+    *request.headers_mut() = flight.headers.clone();
+    match timeout_at(deadline, sender.try_send_request(request)).await {
+        Err(_) => Tried::TooLate,
+        Ok(Ok(response)) => Tried::Answered(response, lease),
+        Ok(Err(mut error)) => {
+            if let Some(request) = error.take_message() {
+                if let Outgoing::Stream(body) = request.into_body() {
+                    flight.body = Some(body);
+                }
+                if reused {
+                    return Tried::Stale;
+                }
+                return Tried::Refused("the connection closed before the request".to_owned());
+            }
+            let error = error.into_error();
+            if error.is_user() {
+                return Tried::Client;
+            }
+            // A replica may close an idle connection just as we use it; that
+            // is no fault, but whether it read the request is unknown.
+            if reused && flight.repeatable {
+                return Tried::Stale;
+            }
+            Tried::Broken(format!("the connection broke before the answer: {error}"))
+        }
+    }
+}
+
+fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str) {
+    let news = !endpoint.is_paused();
+    endpoint.pause(ingress.limits.endpoint_pause);
+    if news {
+        ingress.evidence.endpoint_failed(&endpoint.replica, why);
+    }
+}
+
+/// The less busy of two, drawn from those that neither were tried nor failed
+/// just now; failing that, from those not tried.
+fn choose(
+    endpoints: &[Arc<EndpointState>],
+    tried: &[Arc<EndpointState>],
+    dice: &AtomicU64,
+) -> Option<Arc<EndpointState>> {
+    if let [only] = endpoints {
+        return tried.is_empty().then(|| Arc::clone(only));
+    }
+    let untried =
+        |endpoint: &&Arc<EndpointState>| !tried.iter().any(|known| Arc::ptr_eq(known, endpoint));
+    let well = |endpoint: &&Arc<EndpointState>| untried(endpoint) && !endpoint.is_paused();
+    let count = endpoints.iter().filter(well).count();
+    if count == 0 {
+        return endpoints.iter().find(untried).cloned();
+    }
+    let draw = draw(dice);
+    let first = usize::try_from(draw >> 33).unwrap_or(0) % count;
+    let second = (first + 1 + usize::try_from(draw & 0xffff).unwrap_or(0) % count.max(2)) % count;
+    let first = endpoints.iter().filter(well).nth(first);
+    let second = endpoints.iter().filter(well).nth(second);
+    first
+        .into_iter()
+        .chain(second)
+        .min_by_key(|endpoint| endpoint.in_flight.load(Relaxed))
+        .cloned()
+}
+
+/// `SplitMix64` over a shared counter: needs no lock, and no good randomness.
+fn draw(dice: &AtomicU64) -> u64 {
+    let mut z = dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A place among the requests of a service that wait.
+struct Held<'a>(&'a ServiceState);
+
+impl<'a> Held<'a> {
+    fn enter(service: &'a ServiceState, most: usize) -> Option<Self> {
+        if service.waiting.fetch_add(1, Relaxed) >= most {
+            service.waiting.fetch_sub(1, Relaxed);
+            return None;
+        }
+        service.held.fetch_add(1, Relaxed);
+        Some(Self(service))
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Relaxed);
+    }
+}
+
+fn answer(
+    ingress: &Arc<Ingress>,
+    response: Response<Incoming>,
+    lease: Lease,
+    client: Option<OnUpgrade>,
+    mut account: Box<Account>,
+) -> Response<Answer> {
+    let (mut parts, incoming) = response.into_parts();
+    parts.version = Version::HTTP_11;
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        let Some(client) = client else {
+            return finish(plain(StatusCode::BAD_GATEWAY), account);
+        };
+        account.row.status = parts.status.as_u16();
+        let replica = hyper::upgrade::on(Response::from_parts(parts.clone(), incoming));
+        let idle = ingress.limits.tunnel_idle;
+        ingress.spawn_tunnel(Tunnel {
+            client,
+            replica,
+            idle,
+            account,
+            lease,
+        });
+        return Response::from_parts(parts, Answer::empty());
+    }
+    remove_hop_by_hop(&mut parts.headers);
+    let body = Answer::replica(incoming, ingress.limits.answer_body_idle, lease);
+    finish(Response::from_parts(parts, body), account)
+}
+
+/// Gives the answer its account: the row is written when the body goes.
+pub fn finish(mut response: Response<Answer>, mut account: Box<Account>) -> Response<Answer> {
+    account.row.status = response.status().as_u16();
+    response.body_mut().account = Some(account);
+    response
+}
+
+/// The protocol an HTTP/1.1 client wants to change to.
+fn upgrade_of(request: &Request<Incoming>) -> Option<HeaderValue> {
+    if request.version() != Version::HTTP_11 {
+        return None;
+    }
+    let wanted =
+        connection_options(request.headers()).any(|option| option.eq_ignore_ascii_case("upgrade"));
+    request
+        .headers()
+        .get(header::UPGRADE)
+        .filter(|_| wanted)
+        .cloned()
+}
+
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = connection_options(headers)
+            .filter_map(|option| option.parse().ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(header::CONNECTION);
+    }
+    for name in [
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::TE,
+        header::TRAILER,
+    ] {
+        headers.remove(name);
+    }
+    headers.remove(HeaderName::from_static("keep-alive"));
+    headers.remove(HeaderName::from_static("proxy-connection"));
+}
+
+/// Makes the client's fields into ours; what it says of where it comes from is
+/// not believed.
+fn prepare(headers: &mut HeaderMap, host: &str, account: &Account, upgrade: Option<HeaderValue>) {
+    remove_hop_by_hop(headers);
+    headers.remove(header::EXPECT);
+    headers.remove(header::PROXY_AUTHORIZATION);
+    for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-prefix"] {
+        headers.remove(HeaderName::from_static(name));
+    }
+    let connection = account.connection();
+    let proto = if connection.tls { "https" } else { "http" };
+    let peer = connection.peer_text.as_str();
+    let node = if connection.peer.is_ipv4() || !peer.contains(':') {
+        peer.to_owned()
+    } else {
+        format!("\"[{peer}]\"")
+    };
+    let mut set = |name: HeaderName, value: &str| {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        } else {
+            headers.remove(name);
+        }
+    };
+    set(HeaderName::from_static("x-forwarded-for"), peer);
+    set(HeaderName::from_static("x-forwarded-proto"), proto);
+    set(HeaderName::from_static("x-forwarded-host"), host);
+    set(
+        header::FORWARDED,
+        &format!("for={node};host=\"{host}\";proto={proto}"),
+    );
+    set(header::HOST, host);
+    if let Some(protocol) = upgrade {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(header::UPGRADE, protocol);
+    }
+}
