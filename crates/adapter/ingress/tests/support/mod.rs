@@ -125,7 +125,7 @@ pub fn site_snapshot() -> EdgeSnapshot {
         tree: hash(9),
         index: "index.html".to_owned(),
         not_found: Some("404.html".to_owned()),
-        max_age: Duration::from_secs(60),
+        max_age: Duration::from_mins(1),
         immutable: vec!["/assets".to_owned()],
     };
     let route = |host: &str, path: &str, target| RouteEntry {
