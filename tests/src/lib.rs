@@ -1,1 +1,188 @@
-//! placeholder
+//! A real node for black-box tests: the built program, its own data directory,
+//! free ports; ended with the test.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+use wire::layout::Layout;
+
+/// How long a condition may take before a test gives up: machines are shared.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program under test, built beside the tests.
+pub fn program(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().expect("a test has a path");
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.join(name)
+}
+
+/// Waits for a condition.
+///
+/// # Panics
+/// When it does not come within [`PATIENCE`].
+pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub struct TestNode {
+    pub layout: Layout,
+    pub http: SocketAddr,
+    pub https: SocketAddr,
+    directory: tempfile::TempDir,
+}
+
+impl TestNode {
+    /// A data directory and ports; nothing runs yet.
+    pub fn new() -> Self {
+        let directory = tempfile::Builder::new()
+            .prefix("hs")
+            .tempdir()
+            .expect("a directory");
+        Self {
+            layout: Layout::new(directory.path().join("d")),
+            http: free_address(),
+            https: free_address(),
+            directory,
+        }
+    }
+
+    /// A scratch directory beside the data.
+    pub fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs a command of the program to its end.
+    pub fn run(&self, words: &[&str]) -> Output {
+        Command::new(program("homeostat"))
+            .args(words)
+            .env("HOMEOSTAT_DATA_DIR", &self.layout.root)
+            .env("HOMEOSTAT_HTTP", self.http.to_string())
+            .env("HOMEOSTAT_HTTPS", self.https.to_string())
+            .output()
+            .expect("the program runs")
+    }
+
+    /// Runs a command that must succeed; returns its standard output.
+    ///
+    /// # Panics
+    /// When it does not, with what it and the node said.
+    pub fn ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(
+            output.status.success(),
+            "{words:?} ended with {}\n{}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            self.logs()
+        );
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// The node's own logs, for a failed assertion.
+    pub fn logs(&self) -> String {
+        ["supervisor", "agent", "edge"]
+            .iter()
+            .map(|role| {
+                let path = self.layout.logs().join(format!("{role}.log"));
+                let text = std::fs::read_to_string(path).unwrap_or_default();
+                format!("== {role}\n{text}\n")
+            })
+            .collect()
+    }
+
+    /// One GET over the clear; the whole answer.
+    pub fn get(&self, path: &str) -> std::io::Result<Answer> {
+        get(self.http, "localhost", path)
+    }
+
+    /// The process ids the supervisor reports, through `doctor`.
+    pub fn pids(&self) -> (u32, u32, u32) {
+        let text = self.ok(&["doctor", "-o", "json"]);
+        let findings: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+        let pid = |check: &str| {
+            findings
+                .iter()
+                .find(|finding| finding["check"] == check)
+                .and_then(|finding| {
+                    let found = finding["found"].as_str()?;
+                    found.strip_prefix("pid ")?.split(',').next()?.parse().ok()
+                })
+                .expect("a process id")
+        };
+        (pid("supervisor"), pid("agent"), pid("edge"))
+    }
+}
+
+impl Default for TestNode {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for TestNode {
+    fn drop(&mut self) {
+        // A node without a supervisor is brought back to be ended in order.
+        let _ = self.run(&["up"]);
+        let _ = self.run(&["down"]);
+    }
+}
+
+pub fn kill(pid: u32) {
+    let status = Command::new("kill")
+        .args(["-9", &pid.to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(status.success(), "no process {pid}");
+}
+
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("its address")
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: Vec<u8>,
+}
+
+/// One request on a connection of its own.
+pub fn get(address: SocketAddr, host: &str, path: &str) -> std::io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes)?;
+    let wrong = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "no whole answer");
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .ok_or_else(wrong)?;
+    let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .ok_or_else(wrong)?;
+    Ok(Answer {
+        status,
+        head,
+        body: bytes[end + 4..].to_vec(),
+    })
+}

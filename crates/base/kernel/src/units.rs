@@ -12,7 +12,9 @@ use std::str::FromStr;
 pub struct Bytes(pub u64);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a size: write a number with B, KB, KiB, MB, MiB, GB, GiB or TiB, such as `256 MiB`")]
+#[error(
+    "`{0}` is not a size: write a number with B, KB, KiB, MB, MiB, GB, GiB or TiB, such as `256 MiB`"
+)]
 pub struct BytesError(pub String);
 
 const BINARY: [(u64, &str); 4] = [
@@ -33,9 +35,7 @@ impl FromStr for Bytes {
 
     fn from_str(text: &str) -> Result<Self, BytesError> {
         let wrong = || BytesError(text.to_owned());
-        let split = text
-            .find(|c: char| !c.is_ascii_digit())
-            .ok_or_else(wrong)?;
+        let split = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
         let (number, unit) = text.split_at(split);
         let factor: u64 = match unit.trim_start() {
             "B" => 1,

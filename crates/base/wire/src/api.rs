@@ -62,10 +62,23 @@ pub struct Change {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Progress {
-    Step { what: String },
-    Content { site: String, files: u64, files_total: u64, bytes: u64 },
-    Done { revision: u64, changes: Vec<Change>, addresses: Vec<String> },
-    Failed { error: ApiError },
+    Step {
+        what: String,
+    },
+    Content {
+        site: String,
+        files: u64,
+        files_total: u64,
+        bytes: u64,
+    },
+    Done {
+        revision: u64,
+        changes: Vec<Change>,
+        addresses: Vec<String>,
+    },
+    Failed {
+        error: ApiError,
+    },
 }
 
 /// `GET /v1/status`.

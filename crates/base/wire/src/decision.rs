@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// an earlier decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "entry", rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "entries are few and short-lived")]
 pub enum JournalEntry {
     Decision(Decision),
     Observation(Observation),
@@ -42,7 +43,10 @@ pub struct Decision {
 pub enum Cause {
     Decision(DecisionId),
     /// Something outside the loops: an exit, a probe's answer, a person.
-    Event { what: String, at: Time },
+    Event {
+        what: String,
+        at: Time,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -97,15 +97,25 @@ pub enum ToEdge {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromEdge {
-    Hello { pid: u32 },
-    Applied { version: u64 },
-    Refused { version: u64, why: String },
+    Hello {
+        pid: u32,
+    },
+    Applied {
+        version: u64,
+    },
+    Refused {
+        version: u64,
+        why: String,
+    },
     /// In the order of the descriptors passed with this frame.
     Listeners(Vec<crate::supervise::ListenerName>),
     /// Each second.
     Readings(EdgeReadings),
     /// Passive evidence, at once: connecting to or talking with it failed.
-    EndpointFailed { replica: ReplicaId, why: String },
+    EndpointFailed {
+        replica: ReplicaId,
+        why: String,
+    },
 }
 
 /// Counts since the edge started; a consumer takes differences.

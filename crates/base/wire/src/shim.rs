@@ -41,17 +41,34 @@ pub enum ToShim {
 #[serde(rename_all = "snake_case")]
 pub enum FromShim {
     State(ShimState),
-    Started { pid: u32, address: SocketAddr, at: Time },
-    StartFailed { why: String, at: Time },
-    Exited { exit: Exit, at: Time },
+    Started {
+        pid: u32,
+        address: SocketAddr,
+        at: Time,
+    },
+    StartFailed {
+        why: String,
+        at: Time,
+    },
+    Exited {
+        exit: Exit,
+        at: Time,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ShimState {
     Idle,
-    Running { pid: u32, address: SocketAddr, since: Time },
-    Exited { exit: Exit, at: Time },
+    Running {
+        pid: u32,
+        address: SocketAddr,
+        since: Time,
+    },
+    Exited {
+        exit: Exit,
+        at: Time,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
