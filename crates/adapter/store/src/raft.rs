@@ -40,6 +40,10 @@ pub struct Machine {
     jobs: Sender<Job>,
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "stands in `map_err` as it is"
+)]
 fn failed(error: impl ToString) -> StorageError {
     StorageIOError::write(&io::Error::other(error.to_string())).into()
 }

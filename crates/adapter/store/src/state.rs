@@ -17,7 +17,7 @@ pub const HISTORY_REVISIONS_MAX: usize = 10_000;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Value {
-    value: Vec<u8>,
+    bytes: Vec<u8>,
     created: Revision,
     modified: Revision,
 }
@@ -146,7 +146,7 @@ impl State {
             Operation::Put(key, value) => {
                 let created = self.keys.get(&key).map_or(revision, |old| old.created);
                 let value = Value {
-                    value,
+                    bytes: value,
                     created,
                     modified: revision,
                 };
@@ -179,7 +179,7 @@ impl State {
             Compare::Value(key, expected) => self
                 .keys
                 .get(key)
-                .is_some_and(|value| value.value == *expected),
+                .is_some_and(|value| value.bytes == *expected),
             Compare::Lease(name, epoch) => self
                 .leases
                 .get(name)
@@ -229,7 +229,7 @@ impl State {
 fn entry(key: &str, value: &Value) -> Entry {
     Entry {
         key: key.to_owned(),
-        value: value.value.clone(),
+        value: value.bytes.clone(),
         created: value.created,
         modified: value.modified,
     }
