@@ -92,14 +92,13 @@ impl TestNode {
 
     /// The node's own logs, for a failed assertion.
     pub fn logs(&self) -> String {
-        ["supervisor", "agent", "edge"]
-            .iter()
-            .map(|role| {
-                let path = self.layout.logs().join(format!("{role}.log"));
-                let text = std::fs::read_to_string(path).unwrap_or_default();
-                format!("== {role}\n{text}\n")
-            })
-            .collect()
+        let mut all = String::new();
+        for role in ["supervisor", "agent", "edge"] {
+            let path = self.layout.logs().join(format!("{role}.log"));
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            all.extend(["== ", role, "\n", &text, "\n"]);
+        }
+        all
     }
 
     /// One GET over the clear; the whole answer.
