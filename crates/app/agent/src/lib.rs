@@ -1,1 +1,226 @@
-//! placeholder
+//! The control plane of a node: desired state, loops, drivers' supervision,
+//! identity, the admin API.
+//!
+//! Holds: nothing that serves or runs depends on this process: the edge serves
+//! from its last snapshot, replicas belong to their shims; a new agent finds
+//! both again.
+
+mod api;
+mod apply;
+mod edge_link;
+mod logs;
+mod machine;
+mod objects;
+mod seal;
+mod shared;
+mod tls;
+
+pub use api::Document;
+
+use crate::shared::{Message, Shared};
+use drivers::{ProcessDriver, ProcessOptions};
+use kernel::{DecisionId, NodeId};
+use node::driver::{Driver, DriverEvents};
+use node::{Node, NodeEvent, NodeStatus, Settings};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use store::EmbeddedStore;
+use tokio::net::UnixListener;
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use wire::edge::{EdgeReadings, EdgeSnapshot};
+use wire::layout::Layout;
+use wire::supervise::{FromSupervisor, ToSupervisor};
+
+/// The supervisor starts us and answers at once, or is not there at all.
+const SUPERVISOR_MAX: Duration = Duration::from_secs(2);
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AgentError {
+    #[error("cannot use {path}")]
+    File {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("another agent runs on {0}")]
+    Running(PathBuf),
+    #[error("the store did not open")]
+    Store(#[source] store::OpenError),
+    #[error("content did not open")]
+    Content(#[source] content::ContentError),
+    #[error("the process driver did not start")]
+    Driver(#[source] node::driver::DriverError),
+    #[error("the decision journal did not open")]
+    Journal(#[source] telemetry::TelemetryError),
+    #[error("TLS is not available")]
+    Tls(#[source] tls::TlsError),
+}
+
+/// Runs the agent on `root` until it is told to go down.
+pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
+    let layout = Layout::new(root);
+    let file = |path: PathBuf| move |source| AgentError::File { path, source };
+    for directory in [
+        layout.run(),
+        layout.replica_sockets(),
+        layout.replicas(),
+        layout.sites(),
+    ] {
+        std::fs::create_dir_all(&directory).map_err(file(directory.clone()))?;
+    }
+    let _lock =
+        ipc::lock_file(&layout.agent_lock()).map_err(|_| AgentError::Running(root.to_owned()))?;
+    ipc::write_pid_file(&layout.agent_pid()).map_err(file(layout.agent_pid()))?;
+    let (messages, inbox) = mpsc::channel(4_096);
+    let shared = open(&layout, program, messages.clone()).await?;
+    // Bindings to services name the edge's address.
+    let _ = tokio::time::timeout(SUPERVISOR_MAX, ask_supervisor(&shared)).await;
+    let node = Node::new(machine::now().0, settings(&shared)?);
+    let adopted = shared.driver.adopt().await.map_err(AgentError::Driver)?;
+    tracing::info!(replicas = adopted.len(), "adopted");
+    let _ = messages
+        .send(Message::Node(NodeEvent::Adopted(adopted)))
+        .await;
+    tokio::spawn(machine::follow_store(Arc::clone(&shared)));
+    tokio::spawn(edge_link::run(Arc::clone(&shared), messages));
+    tokio::spawn(seal::run(Arc::clone(&shared)));
+    let listener = bind_admin(&layout.admin_socket()).map_err(file(layout.admin_socket()))?;
+    let router = api::router(Arc::clone(&shared));
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the admin API ended");
+        }
+    });
+    tracing::info!(pid = std::process::id(), "agent up");
+    // After `down` the machine's task ends, and the agent stays idle until the
+    // supervisor ends it: one that left by itself would be started again.
+    tokio::spawn(machine::run(node, Arc::clone(&shared), inbox));
+    terminated().await;
+    shared.store.shutdown().await;
+    Ok(())
+}
+
+async fn open(
+    layout: &Layout,
+    program: PathBuf,
+    messages: mpsc::Sender<Message>,
+) -> Result<Arc<Shared>, AgentError> {
+    let store = EmbeddedStore::open(store::Options {
+        path: layout.store(),
+        node: NodeId(1),
+    })
+    .await
+    .map_err(AgentError::Store)?;
+    let content = content::Content::open(layout.content()).map_err(AgentError::Content)?;
+    let authority = tls::Authority::open(&layout.tls()).map_err(AgentError::Tls)?;
+    let journal = telemetry::Journal::open(&layout.journal(), telemetry::JournalOptions::default())
+        .map_err(AgentError::Journal)?;
+    let events = messages.clone();
+    let events: DriverEvents = Arc::new(move |event| {
+        let events = events.clone();
+        // The loop drains its inbox without waiting for anything; a full inbox
+        // means it is gone.
+        tokio::spawn(async move { events.send(Message::Node(NodeEvent::Driver(event))).await });
+    });
+    let options = ProcessOptions {
+        directory: layout.replicas(),
+        run_directory: layout.replica_sockets(),
+        shim_command: vec![program.into(), "shim".into()],
+        cgroup_name: cgroup_name(&layout.root),
+    };
+    let driver = ProcessDriver::new(options, events).map_err(AgentError::Driver)?;
+    Ok(Arc::new(Shared {
+        layout: layout.clone(),
+        node_name: node_name(),
+        store,
+        content,
+        driver,
+        authority,
+        journal,
+        status: watch::Sender::new(Arc::new(NodeStatus::default())),
+        snapshot: watch::Sender::new(Arc::new(EdgeSnapshot::default())),
+        readings: watch::Sender::new(EdgeReadings::default()),
+        edge_connected: watch::Sender::new(false),
+        edge_applied: watch::Sender::new(0),
+        listeners: watch::Sender::new((None, None)),
+        settlements: broadcast::Sender::new(1_024),
+        messages,
+        applying: Mutex::new(()),
+    }))
+}
+
+fn settings(shared: &Shared) -> Result<Settings, AgentError> {
+    let last =
+        telemetry::last_decision_id(&shared.layout.journal()).map_err(AgentError::Journal)?;
+    let http = shared.listeners.borrow().0;
+    Ok(Settings {
+        content_directory: shared.layout.content(),
+        sites_directory: shared.layout.sites(),
+        base_url: http.map_or_else(
+            || Settings::default().base_url,
+            |address| format!("http://{address}"),
+        ),
+        first_decision: DecisionId(last.map_or(1, |last| last.0 + 1)),
+        ..Settings::default()
+    })
+}
+
+fn node_name() -> String {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy().to_lowercase();
+    if host.is_empty() {
+        "node".to_owned()
+    } else {
+        host
+    }
+}
+
+/// Two nodes on one machine must not share control groups.
+fn cgroup_name(root: &Path) -> String {
+    let text = root.to_string_lossy();
+    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{sum:016x}")
+}
+
+fn bind_admin(path: &Path) -> std::io::Result<UnixListener> {
+    use std::os::unix::fs::PermissionsExt;
+    // The agent's lock is held: a socket left here is nobody's.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Learns where the edge listens.
+async fn ask_supervisor(shared: &Shared) {
+    let socket = shared.layout.supervisor_socket();
+    loop {
+        if let Ok(mut connection) = ipc::connect(&socket).await
+            && connection.send(&ToSupervisor::Status).await.is_ok()
+            && let Ok(Some((FromSupervisor::Status(status), _))) = connection.receive().await
+        {
+            shared.listeners.send_replace((status.http, status.https));
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(error) => {
+            tracing::error!(%error, "cannot listen for SIGTERM");
+            std::future::pending::<()>().await;
+        }
+    }
+}

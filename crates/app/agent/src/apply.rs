@@ -1,0 +1,606 @@
+//! From a manifest's text to desired state, in one transaction, and the wait
+//! until it runs.
+//!
+//! Holds: content and programs are durable before the head moves; a change
+//! that does not come up is taken back, and what ran before keeps running.
+
+use crate::machine::unix_now;
+use crate::shared::{Settlement, Shared};
+use kernel::{Hash, Name, Revision};
+use manifest::{BindingTarget, Manifest, Run};
+use node::desired::{Applied, Desired, head_key, history_key};
+use node::store::{Compare, Operation, Store, StoreError, Transaction};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{broadcast, mpsc};
+use wire::api::{ApiError, ApplyRequest, Change, Diagnostic, PlanReply, Progress};
+
+/// How long an apply waits for the edge, which serves without the agent and may
+/// be on its way back.
+const EDGE_MAX: Duration = Duration::from_secs(3);
+/// How long a change may take to come up before it is taken back.
+const SETTLE_MAX: Duration = Duration::from_mins(1);
+
+pub fn api_error(code: &str, message: impl Into<String>, help: Option<&str>) -> ApiError {
+    ApiError {
+        code: code.to_owned(),
+        message: message.into(),
+        help: help.map(str::to_owned),
+        diagnostics: Vec::new(),
+    }
+}
+
+fn storage(error: &StoreError) -> ApiError {
+    api_error("storage", error.to_string(), Some("homeostat doctor"))
+}
+
+/// All projects' heads at one revision.
+pub async fn read_desired(store: &dyn Store) -> Result<Desired, StoreError> {
+    let range = store.range(node::desired::PREFIX).await?;
+    let mut projects = BTreeMap::new();
+    for entry in range.entries {
+        let applied: Applied = serde_json::from_slice(&entry.value)
+            .map_err(|error| StoreError::Invalid(format!("{}: {error}", entry.key)))?;
+        projects.insert(applied.manifest.project.clone(), applied);
+    }
+    Ok(Desired {
+        revision: range.revision,
+        projects,
+    })
+}
+
+/// A project's head and the revision at which it was written.
+async fn read_head(
+    store: &dyn Store,
+    project: &Name,
+) -> Result<Option<(Applied, Revision)>, ApiError> {
+    let key = head_key(project);
+    let range = store.range(&key).await.map_err(|error| storage(&error))?;
+    let Some(entry) = range.entries.into_iter().find(|entry| entry.key == key) else {
+        return Ok(None);
+    };
+    let applied = serde_json::from_slice(&entry.value).map_err(|error| {
+        api_error(
+            "storage",
+            format!("the head of {project} is damaged: {error}"),
+            None,
+        )
+    })?;
+    Ok(Some((applied, entry.modified)))
+}
+
+/// The applied states of a project, oldest first.
+pub async fn read_history(store: &dyn Store, project: &Name) -> Result<Vec<Applied>, ApiError> {
+    let prefix = format!("/history/{project}/");
+    let range = store
+        .range(&prefix)
+        .await
+        .map_err(|error| storage(&error))?;
+    let read = |entry: &node::store::Entry| serde_json::from_slice(&entry.value).ok();
+    Ok(range.entries.iter().filter_map(read).collect())
+}
+
+fn parse(request: &ApplyRequest) -> Result<Manifest, ApiError> {
+    let directory_name = request
+        .directory
+        .file_name()
+        .and_then(|name| name.to_str())
+        .and_then(|name| Name::new(name.to_lowercase()).ok());
+    let fallback = match directory_name {
+        Some(name) => name,
+        None => {
+            Name::new("project").map_err(|error| api_error("internal", error.to_string(), None))?
+        }
+    };
+    manifest::parse(&request.manifest, &fallback).map_err(|mistakes| {
+        let count = mistakes.len();
+        let mut error = api_error(
+            "invalid_manifest",
+            format!(
+                "the manifest has {count} mistake{}; nothing was changed",
+                if count == 1 { "" } else { "s" }
+            ),
+            None,
+        );
+        error.diagnostics = mistakes
+            .into_iter()
+            .map(|mistake| {
+                let position = mistake.position(&request.manifest);
+                Diagnostic {
+                    message: mistake.message,
+                    start: mistake.span.start,
+                    end: mistake.span.end,
+                    line: position.line,
+                    column: position.column,
+                    help: mistake.help,
+                }
+            })
+            .collect();
+        error
+    })
+}
+
+/// Everything `apply` would write, with content copied in (which changes
+/// nothing that runs).
+struct Prepared {
+    applied: Applied,
+    head: Option<(Applied, Revision)>,
+    changes: Vec<Change>,
+}
+
+type Report = mpsc::Sender<Progress>;
+
+async fn prepare(
+    shared: &Arc<Shared>,
+    request: &ApplyRequest,
+    report: Option<&Report>,
+) -> Result<Prepared, ApiError> {
+    let manifest = parse(request)?;
+    let head = read_head(&shared.store, &manifest.project).await?;
+    let trees = ingest_sites(shared, &manifest, &request.directory, report).await?;
+    let programs = ingest_programs(shared, &manifest, &request.directory).await?;
+    let number = head.as_ref().map_or(0, |(applied, _)| applied.number) + 1;
+    let mut applied = Applied {
+        number,
+        at_unix: unix_now(),
+        manifest,
+        directory: request.directory.clone(),
+        trees,
+        programs,
+        generations: BTreeMap::new(),
+    };
+    let old = head.as_ref().map(|(applied, _)| applied);
+    applied.generations = generations(old, &applied);
+    let changes = changes(old, &applied);
+    Ok(Prepared {
+        applied,
+        head,
+        changes,
+    })
+}
+
+async fn ingest_sites(
+    shared: &Arc<Shared>,
+    manifest: &Manifest,
+    directory: &Path,
+    report: Option<&Report>,
+) -> Result<BTreeMap<Name, Hash>, ApiError> {
+    let mut trees = BTreeMap::new();
+    for (name, site) in &manifest.sites {
+        let root = directory.join(&site.root);
+        let content = shared.content.clone();
+        let report = report.cloned();
+        let site_name = name.to_string();
+        let ingested = tokio::task::spawn_blocking(move || {
+            content.ingest_tree(&root, &mut |progress| {
+                if let Some(report) = &report {
+                    // Progress that nobody reads in time is not worth waiting for.
+                    let _ = report.try_send(Progress::Content {
+                        site: site_name.clone(),
+                        files: progress.files,
+                        files_total: progress.files_total,
+                        bytes: progress.bytes,
+                    });
+                }
+            })
+        })
+        .await
+        .map_err(|error| api_error("internal", error.to_string(), None))?
+        .map_err(|error| api_error("content", format!("site/{name}: {}", chain(&error)), None))?;
+        trees.insert(name.clone(), ingested.tree);
+    }
+    Ok(trees)
+}
+
+/// Programs that lie beside the manifest are copied by hash, so that what runs
+/// is what was applied, and a rollback brings the old one back.
+async fn ingest_programs(
+    shared: &Arc<Shared>,
+    manifest: &Manifest,
+    directory: &Path,
+) -> Result<BTreeMap<Name, Hash>, ApiError> {
+    let mut programs = BTreeMap::new();
+    for (name, service) in &manifest.services {
+        let Run::Process(command) = &service.run;
+        let Some(program) = command.first().filter(|program| program.contains('/')) else {
+            continue;
+        };
+        let path = directory.join(program);
+        let content = shared.content.clone();
+        let hash = tokio::task::spawn_blocking(move || content.ingest_file(&path, true))
+            .await
+            .map_err(|error| api_error("internal", error.to_string(), None))?
+            .map_err(|error| {
+                api_error(
+                    "content",
+                    format!("service/{name}: {}", chain(&error)),
+                    None,
+                )
+            })?;
+        programs.insert(name.clone(), hash);
+    }
+    Ok(programs)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// A service's generation moves when anything its replicas are started from
+/// moves.
+fn generations(old: Option<&Applied>, new: &Applied) -> BTreeMap<Name, Revision> {
+    let same = |name: &Name| -> Option<Revision> {
+        let old = old?;
+        let service = new.manifest.services.get(name)?;
+        let before = old.manifest.services.get(name)?;
+        let starts_alike = before.run == service.run
+            && before.environment == service.environment
+            && before.limits == service.limits
+            && before.bindings == service.bindings
+            && before.probes == service.probes
+            && old.directory == new.directory
+            && old.programs.get(name) == new.programs.get(name);
+        let bound_alike = service
+            .bindings
+            .values()
+            .all(|binding| match &binding.target {
+                BindingTarget::Site(site) => old.trees.get(site) == new.trees.get(site),
+                BindingTarget::Service(_) => true,
+            });
+        (starts_alike && bound_alike)
+            .then(|| old.generations.get(name).copied())
+            .flatten()
+    };
+    let services = new.manifest.services.keys();
+    services
+        .map(|name| (name.clone(), same(name).unwrap_or(Revision(new.number))))
+        .collect()
+}
+
+fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
+    let before = old.map(|applied| &applied.manifest);
+    let mut changes: Vec<Change> = manifest::diff(before, &new.manifest)
+        .into_iter()
+        .map(|change| Change {
+            action: change.action.to_string(),
+            object: change.object.to_string(),
+            details: change.details,
+        })
+        .collect();
+    let Some(old) = old else { return changes };
+    let mut add = |object: String, detail: String| match changes
+        .iter_mut()
+        .find(|change| change.object == object)
+    {
+        Some(change) => change.details.push(detail),
+        None => changes.push(Change {
+            action: "update".to_owned(),
+            object,
+            details: vec![detail],
+        }),
+    };
+    for (what, before, after) in [
+        ("site", &old.trees, &new.trees),
+        ("service", &old.programs, &new.programs),
+    ] {
+        let noun = if what == "site" { "content" } else { "program" };
+        for (name, hash) in after {
+            if let Some(previous) = before.get(name).filter(|previous| *previous != hash) {
+                add(
+                    format!("{what}/{name}"),
+                    format!("{noun}: {} -> {}", previous.short(), hash.short()),
+                );
+            }
+        }
+    }
+    for (name, generation) in &new.generations {
+        let moved = old
+            .generations
+            .get(name)
+            .is_some_and(|old| old != generation);
+        if moved {
+            add(
+                format!("service/{name}"),
+                "replicas are replaced one by one".to_owned(),
+            );
+        }
+    }
+    changes
+}
+
+pub async fn plan(shared: &Arc<Shared>, request: &ApplyRequest) -> Result<PlanReply, ApiError> {
+    let prepared = prepare(shared, request, None).await?;
+    Ok(PlanReply {
+        changes: prepared.changes,
+    })
+}
+
+pub async fn apply(shared: Arc<Shared>, request: ApplyRequest, report: Report) {
+    let applying = shared.applying.lock().await;
+    let outcome = match prepare(&shared, &request, Some(&report)).await {
+        Ok(prepared) => commit(&shared, prepared, &report).await,
+        Err(error) => Err(error),
+    };
+    drop(applying);
+    finish(&report, outcome).await;
+}
+
+/// `number` 0: the one before the current one.
+pub async fn rollback(shared: Arc<Shared>, project: Name, number: u64, report: Report) {
+    let applying = shared.applying.lock().await;
+    let outcome = match prepare_rollback(&shared, &project, number).await {
+        Ok(prepared) => commit(&shared, prepared, &report).await,
+        Err(error) => Err(error),
+    };
+    drop(applying);
+    finish(&report, outcome).await;
+}
+
+async fn prepare_rollback(
+    shared: &Arc<Shared>,
+    project: &Name,
+    number: u64,
+) -> Result<Prepared, ApiError> {
+    let Some((current, revision)) = read_head(&shared.store, project).await? else {
+        return Err(api_error(
+            "not_found",
+            format!("no project `{project}` is applied"),
+            Some("homeostat get revisions"),
+        ));
+    };
+    let history = read_history(&shared.store, project).await?;
+    let wanted = if number == 0 {
+        history.iter().rev().find(|old| old.number < current.number)
+    } else {
+        history.iter().find(|old| old.number == number)
+    };
+    let Some(wanted) = wanted else {
+        return Err(api_error(
+            "not_found",
+            format!("`{project}` has no such earlier revision"),
+            Some("homeostat get revisions"),
+        ));
+    };
+    let mut applied = Applied {
+        number: current.number + 1,
+        at_unix: unix_now(),
+        ..wanted.clone()
+    };
+    applied.generations = generations(Some(&current), &applied);
+    let changes = changes(Some(&current), &applied);
+    Ok(Prepared {
+        applied,
+        head: Some((current, revision)),
+        changes,
+    })
+}
+
+async fn finish(report: &Report, outcome: Result<Progress, ApiError>) {
+    let last = outcome.unwrap_or_else(|error| Progress::Failed { error });
+    // A client that went away has its answer in `get` and `why`.
+    let _ = report.send(last).await;
+}
+
+async fn say(report: &Report, what: impl Into<String>) {
+    let _ = report.send(Progress::Step { what: what.into() }).await;
+}
+
+async fn commit(
+    shared: &Arc<Shared>,
+    prepared: Prepared,
+    report: &Report,
+) -> Result<Progress, ApiError> {
+    let Prepared {
+        applied,
+        head,
+        changes,
+    } = prepared;
+    if changes.is_empty() && head.is_some() {
+        let revision = applied.number - 1;
+        return Ok(done(shared, &applied, revision, changes));
+    }
+    lay_out_sites(shared, &applied).await?;
+    let mut settlements = shared.settlements.subscribe();
+    let written = write_head(
+        shared,
+        &applied,
+        head.as_ref().map(|(_, revision)| *revision),
+    )
+    .await?;
+    say(report, format!("revision {} is durable", applied.number)).await;
+    let waited = settle(
+        shared,
+        &applied,
+        head.as_ref().map(|(old, _)| old),
+        written,
+        &mut settlements,
+        report,
+    );
+    let settled = tokio::time::timeout(SETTLE_MAX, waited)
+        .await
+        .unwrap_or_else(|_| {
+            Err(api_error(
+                "deadline",
+                "still not ready after 60s",
+                Some("homeostat get replicas"),
+            ))
+        });
+    match (settled, head) {
+        (Ok(()), _) => Ok(done(shared, &applied, applied.number, changes)),
+        (Err(error), None) => Err(error),
+        (Err(error), Some((old, _))) => Err(take_back(shared, old, &applied, written, error).await),
+    }
+}
+
+fn done(shared: &Shared, applied: &Applied, revision: u64, changes: Vec<Change>) -> Progress {
+    Progress::Done {
+        revision,
+        changes,
+        addresses: crate::api::addresses(shared, applied),
+    }
+}
+
+/// Makes the old state desired again, under a new number.
+async fn take_back(
+    shared: &Arc<Shared>,
+    old: Applied,
+    failed: &Applied,
+    written: Revision,
+    mut error: ApiError,
+) -> ApiError {
+    let restored = Applied {
+        number: failed.number + 1,
+        at_unix: unix_now(),
+        ..old
+    };
+    match write_head(shared, &restored, Some(written)).await {
+        Ok(_) => error
+            .message
+            .push_str("; taken back, what ran before runs on"),
+        Err(why) => {
+            let text = format!("; taking it back failed: {}", why.message);
+            error.message.push_str(&text);
+        }
+    }
+    error
+}
+
+async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), ApiError> {
+    let bindings = applied
+        .manifest
+        .services
+        .values()
+        .flat_map(|service| service.bindings.values());
+    for binding in bindings {
+        let BindingTarget::Site(site) = &binding.target else {
+            continue;
+        };
+        let Some(tree) = applied.trees.get(site).copied() else {
+            continue;
+        };
+        let to: PathBuf = shared
+            .layout
+            .sites()
+            .join(site.as_str())
+            .join(tree.to_string());
+        let content = shared.content.clone();
+        tokio::task::spawn_blocking(move || content.export_tree(tree, &to))
+            .await
+            .map_err(|error| api_error("internal", error.to_string(), None))?
+            .map_err(|error| api_error("content", chain(&error), None))?;
+    }
+    Ok(())
+}
+
+async fn write_head(
+    shared: &Arc<Shared>,
+    applied: &Applied,
+    expected: Option<Revision>,
+) -> Result<Revision, ApiError> {
+    let project = &applied.manifest.project;
+    let value = serde_json::to_vec(applied)
+        .map_err(|error| api_error("internal", error.to_string(), None))?;
+    let key = head_key(project);
+    let compare = match expected {
+        Some(revision) => Compare::Modified(key.clone(), revision),
+        None => Compare::Absent(key.clone()),
+    };
+    let transaction = Transaction {
+        compare: vec![compare],
+        then: vec![
+            Operation::Put(key, value.clone()),
+            Operation::Put(history_key(project, applied.number), value),
+        ],
+        otherwise: Vec::new(),
+    };
+    let outcome = shared
+        .store
+        .transact(transaction)
+        .await
+        .map_err(|error| storage(&error))?;
+    if outcome.succeeded {
+        return Ok(outcome.revision);
+    }
+    Err(api_error(
+        "conflict",
+        format!("`{project}` was changed by somebody else meanwhile"),
+        Some("homeostat plan"),
+    ))
+}
+
+/// Waits until each changed service runs in its new generation and the edge
+/// has the routes.
+async fn settle(
+    shared: &Arc<Shared>,
+    applied: &Applied,
+    old: Option<&Applied>,
+    written: Revision,
+    settlements: &mut broadcast::Receiver<Settlement>,
+    report: &Report,
+) -> Result<(), ApiError> {
+    let mut waiting: BTreeMap<Name, Revision> = applied
+        .generations
+        .iter()
+        .filter(|(name, generation)| {
+            old.and_then(|old| old.generations.get(*name)) != Some(*generation)
+        })
+        .map(|(name, generation)| (name.clone(), *generation))
+        .collect();
+    for name in waiting.keys() {
+        say(report, format!("starting service/{name}")).await;
+    }
+    while !waiting.is_empty() {
+        match settlements.recv().await {
+            Ok(Settlement::Settled {
+                service,
+                generation,
+            }) => {
+                if waiting.get(&service) == Some(&generation) {
+                    waiting.remove(&service);
+                    say(report, format!("service/{service} is ready")).await;
+                }
+            }
+            Ok(Settlement::Failed {
+                service,
+                generation,
+                why,
+            }) => {
+                if waiting.get(&service) == Some(&generation) {
+                    return Err(api_error(
+                        "rollout_failed",
+                        format!("service/{service} did not come up: {why}"),
+                        Some(&format!("homeostat logs {service}")),
+                    ));
+                }
+            }
+            Ok(Settlement::AllStopped) | Err(broadcast::error::RecvError::Closed) => {
+                return Err(api_error("internal", "the node is going down", None));
+            }
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+        }
+    }
+    let _ = tokio::time::timeout(EDGE_MAX, edge_has(shared, written)).await;
+    Ok(())
+}
+
+/// Until the edge has in force what was made from `revision`.
+async fn edge_has(shared: &Arc<Shared>, revision: Revision) {
+    let mut snapshots = shared.snapshot.subscribe();
+    let Ok(version) = snapshots
+        .wait_for(|snapshot| snapshot.revision >= revision)
+        .await
+        .map(|snapshot| snapshot.version)
+    else {
+        return;
+    };
+    let mut applied = shared.edge_applied.subscribe();
+    let _ = applied.wait_for(|in_force| *in_force >= version).await;
+}

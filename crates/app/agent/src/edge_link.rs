@@ -1,0 +1,68 @@
+//! The agent's side of the edge's socket: pushes the newest snapshot, hears
+//! readings and evidence, and comes back when the edge does.
+
+use crate::shared::{Message, Shared};
+use ipc::Connection;
+use node::NodeEvent;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use wire::edge::{EdgeSnapshot, FromEdge, ToEdge};
+
+const RETRY: Duration = Duration::from_millis(50);
+
+/// Runs for ever.
+pub async fn run(shared: Arc<Shared>, messages: mpsc::Sender<Message>) {
+    let socket = shared.layout.edge_socket();
+    loop {
+        if let Ok(connection) = ipc::connect(&socket).await {
+            serve(&shared, &messages, connection).await;
+            shared.edge_connected.send_replace(false);
+            tracing::warn!("edge gone");
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn serve(shared: &Shared, inbox: &mpsc::Sender<Message>, connection: Connection) {
+    let (mut sender, mut receiver) = connection.into_split();
+    let mut snapshots = shared.snapshot.subscribe();
+    snapshots.mark_changed();
+    shared.edge_connected.send_replace(true);
+    tracing::info!("edge connected");
+    loop {
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if changed.is_err() { return; }
+                let snapshot: EdgeSnapshot = (*snapshots.borrow_and_update().clone()).clone();
+                if snapshot.version > 0
+                    && sender.send(&ToEdge::Snapshot(Box::new(snapshot))).await.is_err()
+                {
+                    return;
+                }
+            }
+            frame = receiver.receive::<FromEdge>() => {
+                let Ok(Some((said, _))) = frame else { return };
+                heard(shared, inbox, said).await;
+            }
+        }
+    }
+}
+
+async fn heard(shared: &Shared, messages: &mpsc::Sender<Message>, said: FromEdge) {
+    match said {
+        FromEdge::Applied { version } => {
+            shared.edge_applied.send_replace(version);
+        }
+        FromEdge::Refused { version, why } => tracing::error!(version, why, "snapshot refused"),
+        FromEdge::Readings(readings) => {
+            shared.readings.send_replace(readings);
+        }
+        FromEdge::EndpointFailed { replica, why } => {
+            let event = NodeEvent::EndpointFailed { replica, why };
+            // The loop outlives this task; a closed channel means the end.
+            let _ = messages.send(Message::Node(event)).await;
+        }
+        FromEdge::Hello { .. } | FromEdge::Listeners(_) => {}
+    }
+}

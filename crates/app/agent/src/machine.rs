@@ -1,0 +1,223 @@
+//! Drives the node's state machine: events in, effects carried out.
+//!
+//! One task owns the machine, so that its events have one order; what takes
+//! time (starting, stopping, probing) runs beside it and comes back as events.
+
+use crate::shared::{Message, Settlement, Shared};
+use kernel::{Time, UnixMillis};
+use node::driver::{Driver, ProbeOutcome, ReplicaSpec};
+use node::{Node, NodeEffect, NodeEvent};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+use wire::decision::JournalEntry;
+use wire::edge::EdgeSnapshot;
+
+/// Now, on the boot-time clock.
+pub fn now() -> Time {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(time.tv_nsec).unwrap_or(0);
+    Time(seconds * 1_000_000_000 + nanos)
+}
+
+pub fn unix_now() -> UnixMillis {
+    let since = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Runs until the node is told to go down and all replicas have stopped.
+pub async fn run(mut node: Node, shared: Arc<Shared>, mut messages: mpsc::Receiver<Message>) {
+    let mut last_version = 0;
+    loop {
+        let event = tokio::select! {
+            message = messages.recv() => match message {
+                None => return,
+                Some(Message::Node(event)) => event,
+                Some(Message::Down) => NodeEvent::Shutdown,
+            },
+            () = wake(node.next_wake()) => NodeEvent::Tick,
+        };
+        let effects = node.handle(event, now());
+        shared.status.send_replace(Arc::new(node.status()));
+        let mut stopped = false;
+        for effect in effects {
+            stopped |= carry_out(&shared, effect, &mut last_version);
+        }
+        if stopped {
+            return;
+        }
+    }
+}
+
+async fn wake(at: Option<Time>) {
+    match at {
+        None => std::future::pending().await,
+        Some(at) => tokio::time::sleep(at.since(now())).await,
+    }
+}
+
+/// Whether this was the last effect of a node that goes down.
+fn carry_out(shared: &Arc<Shared>, effect: NodeEffect, last_version: &mut u64) -> bool {
+    match effect {
+        NodeEffect::Start { spec } => {
+            tokio::spawn(start(Arc::clone(shared), spec));
+        }
+        NodeEffect::Stop { replica, grace } => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                if let Err(error) = shared.driver.stop(&replica, grace).await {
+                    tracing::warn!(%replica, %error, "stop failed");
+                }
+            });
+        }
+        NodeEffect::Remove { replica } => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                if let Err(error) = shared.driver.remove(&replica).await {
+                    tracing::debug!(%replica, %error, "not removed");
+                }
+            });
+        }
+        NodeEffect::Probe {
+            replica,
+            kind,
+            address,
+            check,
+            timeout,
+        } => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                let outcome: ProbeOutcome = shared.driver.probe(address, &check, timeout).await;
+                let event = NodeEvent::Probed {
+                    replica,
+                    kind,
+                    outcome,
+                };
+                let _ = shared.messages.send(Message::Node(event)).await;
+            });
+        }
+        NodeEffect::Publish(snapshot) => publish(shared, snapshot, last_version),
+        NodeEffect::Record(entry) => record(shared, entry),
+        NodeEffect::ServiceSettled {
+            service,
+            generation,
+        } => {
+            let _ = shared.settlements.send(Settlement::Settled {
+                service,
+                generation,
+            });
+        }
+        NodeEffect::RolloutFailed {
+            service,
+            generation,
+            why,
+        } => {
+            let _ = shared.settlements.send(Settlement::Failed {
+                service,
+                generation,
+                why,
+            });
+        }
+        NodeEffect::AllStopped => {
+            let _ = shared.settlements.send(Settlement::AllStopped);
+            return true;
+        }
+    }
+    false
+}
+
+async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
+    let started = async {
+        shared.driver.prepare(&spec).await?;
+        shared.driver.start(&spec.id).await
+    };
+    if let Err(error) = started.await {
+        let why = match std::error::Error::source(&error) {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        let event = node::driver::DriverEvent::StartFailed {
+            replica: spec.id,
+            why,
+            at: now(),
+        };
+        let _ = shared
+            .messages
+            .send(Message::Node(NodeEvent::Driver(event)))
+            .await;
+    }
+}
+
+/// Snapshots of this agent outrank those of the one before, whose counter is
+/// lost: versions start at the wall clock's milliseconds.
+fn publish(shared: &Shared, mut snapshot: EdgeSnapshot, last_version: &mut u64) {
+    let hosts: BTreeSet<String> = snapshot
+        .routes
+        .iter()
+        .map(|route| route.host.clone())
+        .collect();
+    match shared.authority.leaf(&hosts) {
+        Ok(certificate) => snapshot.certificates.insert(0, certificate),
+        Err(error) => tracing::error!(%error, "no certificate for the edge"),
+    }
+    snapshot.version = unix_now().0.max(*last_version + 1);
+    *last_version = snapshot.version;
+    shared.snapshot.send_replace(Arc::new(snapshot));
+}
+
+fn record(shared: &Shared, mut entry: JournalEntry) {
+    match &mut entry {
+        JournalEntry::Decision(decision) => {
+            decision.at_unix = unix_now();
+            tracing::info!(
+                id = decision.id.0,
+                control_loop = decision.control_loop,
+                subject = %decision.subject,
+                seen = decision.seen,
+                decided = decision.decided,
+                "decision"
+            );
+        }
+        JournalEntry::Observation(observation) => observation.at_unix = unix_now(),
+    }
+    if let Err(error) = shared.journal.append(&entry) {
+        tracing::error!(%error, "decision not recorded");
+    }
+}
+
+/// Follows the store and hands each new desired state to the machine.
+pub async fn follow_store(shared: Arc<Shared>) {
+    use node::store::Store;
+    loop {
+        let desired = match crate::apply::read_desired(&shared.store).await {
+            Ok(desired) => desired,
+            Err(error) => {
+                tracing::error!(%error, "cannot read desired state");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
+        };
+        let revision = desired.revision;
+        let event = Message::Node(NodeEvent::Desired(desired));
+        if shared.messages.send(event).await.is_err() {
+            return;
+        }
+        // One change or a resync: either way the heads are few and read anew.
+        match shared.store.watch(node::desired::PREFIX, revision).await {
+            Ok(mut watch) => {
+                if let Err(error) = watch.next().await {
+                    tracing::error!(%error, "the watch on desired state ended");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot watch desired state");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Objects as `get` shows them: what is desired beside what is observed.
+
+use crate::apply::{api_error, read_desired, read_history};
+use crate::shared::Shared;
+use kernel::Name;
+use node::desired::Desired;
+use serde::Serialize;
+use serde_json::{Value, json};
+use wire::api::{ApiError, Object};
+
+pub const KINDS: [&str; 5] = ["site", "service", "replica", "node", "revision"];
+
+pub async fn list(shared: &Shared, kind: &str) -> Result<Vec<Object>, ApiError> {
+    let desired = read_desired(&shared.store)
+        .await
+        .map_err(|error| api_error("storage", error.to_string(), Some("homeostat doctor")))?;
+    match kind {
+        "site" => Ok(sites(&desired)),
+        "service" => Ok(services(shared, &desired)),
+        "replica" => Ok(replicas(shared)),
+        "node" => Ok(vec![this_node(shared)]),
+        "revision" => revisions(shared, &desired).await,
+        _ => Err(api_error(
+            "not_found",
+            format!(
+                "no kind of object is called `{kind}`; there are {}",
+                KINDS.join(", ")
+            ),
+            Some("homeostat get services"),
+        )),
+    }
+}
+
+pub async fn one(shared: &Shared, kind: &str, name: &str) -> Result<Object, ApiError> {
+    let objects = list(shared, kind).await?;
+    objects
+        .into_iter()
+        .find(|object| object.name == name)
+        .ok_or_else(|| {
+            api_error(
+                "not_found",
+                format!("no {kind} is called `{name}`"),
+                Some(&format!("homeostat get {kind}s")),
+            )
+        })
+}
+
+fn value(of: &impl Serialize) -> Value {
+    serde_json::to_value(of).unwrap_or(Value::Null)
+}
+
+fn sites(desired: &Desired) -> Vec<Object> {
+    desired
+        .sites()
+        .map(|(name, site, tree)| Object {
+            kind: "site".to_owned(),
+            name: name.to_string(),
+            state: "ready".to_owned(),
+            summary: format!("{} as {}", site.root, tree.short()),
+            desired: value(site),
+            observed: json!({ "tree": tree }),
+        })
+        .collect()
+}
+
+fn services(shared: &Shared, desired: &Desired) -> Vec<Object> {
+    let status = shared.status.borrow().clone();
+    let readings = shared.readings.borrow().clone();
+    desired
+        .services()
+        .map(|(name, service, _)| {
+            let replicas = status
+                .services
+                .get(name)
+                .map_or(&[][..], |service| service.replicas.as_slice());
+            let ready = replicas
+                .iter()
+                .filter(|replica| replica.state == "ready")
+                .count();
+            let state = service_state(ready, service.replicas);
+            Object {
+                kind: "service".to_owned(),
+                name: name.to_string(),
+                state: state.to_owned(),
+                summary: format!("{ready}/{} replicas ready", service.replicas),
+                desired: value(service),
+                observed: json!({
+                    "ready": ready,
+                    "replicas": replicas,
+                    "readings": readings.services.get(name),
+                }),
+            }
+        })
+        .collect()
+}
+
+fn service_state(ready: usize, wanted: u32) -> &'static str {
+    let wanted = usize::try_from(wanted).unwrap_or(usize::MAX);
+    match ready {
+        _ if ready >= wanted => "ready",
+        0 => "down",
+        _ => "degraded",
+    }
+}
+
+fn replicas(shared: &Shared) -> Vec<Object> {
+    let status = shared.status.borrow().clone();
+    status
+        .services
+        .values()
+        .flat_map(|service| &service.replicas)
+        .map(|replica| Object {
+            kind: "replica".to_owned(),
+            name: replica.replica.to_string(),
+            state: replica.state.clone(),
+            summary: format!(
+                "pid {}, {} restarts",
+                replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                replica.restarts
+            ),
+            desired: json!({ "service": replica.replica.service, "generation": replica.replica.generation }),
+            observed: value(replica),
+        })
+        .collect()
+}
+
+fn this_node(shared: &Shared) -> Object {
+    let edge = *shared.edge_connected.borrow();
+    Object {
+        kind: "node".to_owned(),
+        name: shared.node_name.clone(),
+        state: if edge { "ready" } else { "degraded" }.to_owned(),
+        summary: format!(
+            "agent {}, edge {}",
+            std::process::id(),
+            if edge { "connected" } else { "away" }
+        ),
+        desired: Value::Null,
+        observed: json!({ "edge": shared.readings.borrow().clone() }),
+    }
+}
+
+async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, ApiError> {
+    let mut found = Vec::new();
+    let projects: Vec<(&Name, u64)> = desired
+        .projects
+        .iter()
+        .map(|(project, applied)| (project, applied.number))
+        .collect();
+    for (project, current) in projects {
+        for applied in read_history(&shared.store, project).await? {
+            found.push(Object {
+                kind: "revision".to_owned(),
+                name: format!("{project}-{}", applied.number),
+                state: if applied.number == current {
+                    "current"
+                } else {
+                    "past"
+                }
+                .to_owned(),
+                summary: format!(
+                    "{} sites, {} services",
+                    applied.manifest.sites.len(),
+                    applied.manifest.services.len()
+                ),
+                desired: value(&applied),
+                observed: Value::Null,
+            });
+        }
+    }
+    Ok(found)
+}

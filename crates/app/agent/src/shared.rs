@@ -1,0 +1,61 @@
+//! What the agent's tasks share: channels, the newest status, the adapters.
+
+use crate::tls::Authority;
+use content::Content;
+use drivers::ProcessDriver;
+use kernel::{Name, Revision};
+use node::{NodeEvent, NodeStatus};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use store::EmbeddedStore;
+use telemetry::Journal;
+use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use wire::edge::{EdgeReadings, EdgeSnapshot};
+use wire::layout::Layout;
+
+/// To the loop that owns the node's state machine.
+#[derive(Debug)]
+pub enum Message {
+    Node(NodeEvent),
+    /// Stop all replicas, then end the agent.
+    Down,
+}
+
+/// How a service's change ended.
+#[derive(Clone, Debug)]
+pub enum Settlement {
+    Settled {
+        service: Name,
+        generation: Revision,
+    },
+    Failed {
+        service: Name,
+        generation: Revision,
+        why: String,
+    },
+    AllStopped,
+}
+
+pub type Listeners = (Option<SocketAddr>, Option<SocketAddr>);
+
+pub struct Shared {
+    pub layout: Layout,
+    pub node_name: String,
+    pub store: EmbeddedStore,
+    pub content: Content,
+    pub driver: ProcessDriver,
+    pub authority: Authority,
+    pub journal: Journal,
+    pub status: watch::Sender<Arc<NodeStatus>>,
+    pub snapshot: watch::Sender<Arc<EdgeSnapshot>>,
+    pub readings: watch::Sender<EdgeReadings>,
+    pub edge_connected: watch::Sender<bool>,
+    /// The newest snapshot version that the edge has in force.
+    pub edge_applied: watch::Sender<u64>,
+    /// Where the edge listens (http, https), as the supervisor says.
+    pub listeners: watch::Sender<Listeners>,
+    pub settlements: broadcast::Sender<Settlement>,
+    pub messages: mpsc::Sender<Message>,
+    /// Held for the whole of an apply or rollback: one change at a time.
+    pub applying: Mutex<()>,
+}
