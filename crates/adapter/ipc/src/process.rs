@@ -4,6 +4,7 @@
 //! Holds: a reused process number is never taken for the process meant.
 //! Never: signals by number; the descriptor names the process.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,12 @@ impl Watched {
     pub async fn exited(&self) -> io::Result<()> {
         self.descriptor.readable().await?.retain_ready();
         Ok(())
+    }
+
+    /// Whether it has ended, even if nobody has reaped it yet.
+    pub fn has_exited(&self) -> bool {
+        let mut interest = [PollFd::new(self.descriptor.get_ref(), PollFlags::IN)];
+        matches!(poll(&mut interest, Some(&Timespec::default())), Ok(ready) if ready > 0)
     }
 
     pub fn signal(&self, signal: Signal) -> io::Result<()> {

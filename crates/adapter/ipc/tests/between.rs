@@ -84,3 +84,18 @@ fn a_lock_excludes_a_second_holder() {
     drop(held);
     lock_file(&path).expect("free again");
 }
+
+#[tokio::test]
+async fn a_process_that_nobody_has_reaped_has_exited_all_the_same() {
+    let mut child = std::process::Command::new("cat")
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let watched = Watched::open(Identity::of(child.id()).expect("lives")).expect("watched");
+    assert!(!watched.has_exited());
+    drop(child.stdin.take());
+    watched.exited().await.expect("ends");
+    let found = Watched::open(watched.identity()).expect("its number is still its own");
+    assert!(found.has_exited());
+    child.wait().expect("reaped");
+}

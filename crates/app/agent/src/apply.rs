@@ -20,6 +20,8 @@ use wire::api::{ApiError, ApplyRequest, Change, Diagnostic, PlanReply, Progress}
 /// How long an apply waits for the edge, which serves without the agent and may
 /// be on its way back.
 const EDGE_MAX: Duration = Duration::from_secs(3);
+/// Applied states kept for `rollback`; older ones' content may be collected.
+const HISTORY_MAX: u64 = 20;
 /// How long a change may take to come up before it is taken back.
 const SETTLE_MAX: Duration = Duration::from_mins(1);
 
@@ -358,7 +360,12 @@ async fn prepare_rollback(
     };
     let history = read_history(&shared.store, project).await?;
     let wanted = if number == 0 {
-        history.iter().rev().find(|old| old.number < current.number)
+        // A restored state is written again under a new number: what says the
+        // same as the current one is no way back.
+        history
+            .iter()
+            .rev()
+            .find(|old| old.number < current.number && !says_the_same(old, &current))
     } else {
         history.iter().find(|old| old.number == number)
     };
@@ -381,6 +388,13 @@ async fn prepare_rollback(
         head: Some((current, revision)),
         changes,
     })
+}
+
+fn says_the_same(one: &Applied, other: &Applied) -> bool {
+    one.manifest == other.manifest
+        && one.trees == other.trees
+        && one.programs == other.programs
+        && one.directory == other.directory
 }
 
 async fn finish(report: &Report, outcome: Result<Progress, ApiError>) {
@@ -409,12 +423,8 @@ async fn commit(
     }
     lay_out_sites(shared, &applied).await?;
     let mut settlements = shared.settlements.subscribe();
-    let written = write_head(
-        shared,
-        &applied,
-        head.as_ref().map(|(_, revision)| *revision),
-    )
-    .await?;
+    let expected = head.as_ref().map(|(_, revision)| *revision);
+    let written = write_head(shared, &applied, expected, None).await?;
     say(report, format!("revision {} is durable", applied.number)).await;
     let waited = settle(
         shared,
@@ -461,7 +471,7 @@ async fn take_back(
         at_unix: unix_now(),
         ..old
     };
-    match write_head(shared, &restored, Some(written)).await {
+    match write_head(shared, &restored, Some(written), Some(failed.number)).await {
         Ok(_) => error
             .message
             .push_str("; taken back, what ran before runs on"),
@@ -471,6 +481,57 @@ async fn take_back(
         }
     }
     error
+}
+
+/// Takes back what does not come up when nobody waits for it any more: the
+/// agent was restarted while the change was rolled out. Runs for ever.
+pub async fn take_back_unattended(shared: Arc<Shared>) {
+    let mut settlements = shared.settlements.subscribe();
+    loop {
+        match settlements.recv().await {
+            Ok(Settlement::Failed {
+                service,
+                generation,
+                why,
+            }) => {
+                // Whoever applied it holds this lock until it has decided.
+                let _applying = shared.applying.lock().await;
+                if let Err(error) = take_back_failed(&shared, &service, generation, &why).await {
+                    tracing::error!(%service, error = error.message, "not taken back");
+                }
+            }
+            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn take_back_failed(
+    shared: &Arc<Shared>,
+    service: &Name,
+    generation: Revision,
+    why: &str,
+) -> Result<(), ApiError> {
+    let desired = read_desired(&shared.store)
+        .await
+        .map_err(|error| storage(&error))?;
+    let failed = desired.projects.into_values().find(|applied| {
+        applied.generations.get(service) == Some(&generation) && applied.number == generation.0
+    });
+    let Some(failed) = failed else { return Ok(()) };
+    let project = &failed.manifest.project;
+    let Some((current, revision)) = read_head(&shared.store, project).await? else {
+        return Ok(());
+    };
+    let history = read_history(&shared.store, project).await?;
+    let before = history.into_iter().rfind(|old| old.number < failed.number);
+    let (Some(before), true) = (before, current.number == failed.number) else {
+        return Ok(());
+    };
+    let cause = api_error("rollout_failed", why, None);
+    let outcome = take_back(shared, before, &failed, revision, cause).await;
+    tracing::warn!(%service, outcome = outcome.message, "a change did not come up");
+    Ok(())
 }
 
 async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), ApiError> {
@@ -500,10 +561,13 @@ async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), Ap
     Ok(())
 }
 
+/// `failed`: the number of a state that did not come up, which `rollback` must
+/// not find.
 async fn write_head(
     shared: &Arc<Shared>,
     applied: &Applied,
     expected: Option<Revision>,
+    failed: Option<u64>,
 ) -> Result<Revision, ApiError> {
     let project = &applied.manifest.project;
     let value = serde_json::to_vec(applied)
@@ -513,12 +577,17 @@ async fn write_head(
         Some(revision) => Compare::Modified(key.clone(), revision),
         None => Compare::Absent(key.clone()),
     };
+    let mut then = vec![
+        Operation::Put(key, value.clone()),
+        Operation::Put(history_key(project, applied.number), value),
+    ];
+    let forgotten = [applied.number.checked_sub(HISTORY_MAX), failed];
+    for number in forgotten.into_iter().flatten() {
+        then.push(Operation::Delete(history_key(project, number)));
+    }
     let transaction = Transaction {
         compare: vec![compare],
-        then: vec![
-            Operation::Put(key, value.clone()),
-            Operation::Put(history_key(project, applied.number), value),
-        ],
+        then,
         otherwise: Vec::new(),
     };
     let outcome = shared

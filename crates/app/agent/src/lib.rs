@@ -7,6 +7,7 @@
 
 mod api;
 mod apply;
+mod care;
 mod edge_link;
 mod logs;
 mod machine;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::EmbeddedStore;
 use tokio::net::UnixListener;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use wire::edge::{EdgeReadings, EdgeSnapshot};
 use wire::layout::Layout;
@@ -85,6 +87,8 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     tokio::spawn(machine::follow_store(Arc::clone(&shared)));
     tokio::spawn(edge_link::run(Arc::clone(&shared), messages));
     tokio::spawn(seal::run(Arc::clone(&shared)));
+    tokio::spawn(care::run(Arc::clone(&shared)));
+    tokio::spawn(apply::take_back_unattended(Arc::clone(&shared)));
     let listener = bind_admin(&layout.admin_socket()).map_err(file(layout.admin_socket()))?;
     let router = api::router(Arc::clone(&shared));
     tokio::spawn(async move {
@@ -118,10 +122,13 @@ async fn open(
         .map_err(AgentError::Journal)?;
     let events = messages.clone();
     let events: DriverEvents = Arc::new(move |event| {
-        let events = events.clone();
-        // The loop drains its inbox without waiting for anything; a full inbox
-        // means it is gone.
-        tokio::spawn(async move { events.send(Message::Node(NodeEvent::Driver(event))).await });
+        // In order, as a start and an exit must stay; only where thousands wait
+        // already may one come late.
+        let message = Message::Node(NodeEvent::Driver(event));
+        if let Err(TrySendError::Full(message)) = events.try_send(message) {
+            let events = events.clone();
+            tokio::spawn(async move { events.send(message).await });
+        }
     });
     let options = ProcessOptions {
         directory: layout.replicas(),

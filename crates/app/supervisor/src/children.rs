@@ -85,10 +85,12 @@ pub fn start(options: &Options, child: Child) -> io::Result<Process> {
     Process::watch(Identity::of(started.id())?, false)
 }
 
-/// The agent that wrote its identity and still lives.
+/// The agent that wrote its identity and still lives. One that has ended keeps
+/// its number until it is reaped, and is not taken for a living one.
 pub fn find_agent(layout: &Layout) -> Option<Process> {
     let text = std::fs::read(layout.agent_pid()).ok()?;
-    Process::adopt(serde_json::from_slice(&text).ok()?).ok()
+    let agent = Process::adopt(serde_json::from_slice(&text).ok()?).ok()?;
+    (!agent.watched.has_exited()).then_some(agent)
 }
 
 /// Whether this edge answers on the edge's socket, within a bound.
