@@ -1,0 +1,206 @@
+//! What is in force: snapshots are taken, kept on disk, and given to the ingress.
+//!
+//! In: snapshots from disk and from the agent. Out: [`FromEdge`] answers.
+//! Holds: one snapshot at a time; a refused one changes nothing, in force or on
+//! disk; `Applied` is said once it is in force and the disk has it, or refused
+//! it. Never: lets a slow disk hold back what requests need now.
+
+use crate::documents::Library;
+use crate::evidence::Witness;
+use crate::rows::Rows;
+use crate::saved::{Saved, Staged};
+use content::Content;
+use ingress::{Ingress, Options, SnapshotError};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::task::{JoinError, spawn_blocking};
+use wire::edge::{EdgeSnapshot, FromEdge, SNAPSHOT_VERSION, Target};
+
+/// A disk that takes longer is not waited for before a snapshot is in force.
+const DISK_PATIENCE: Duration = Duration::from_millis(500);
+
+pub struct DataPlane {
+    pub ingress: Arc<Ingress>,
+    pub witness: Arc<Witness>,
+    pub rows: Arc<Rows>,
+    library: Arc<Library>,
+    saved: Saved,
+    force: Mutex<InForce>,
+}
+
+#[derive(Default)]
+struct InForce {
+    snapshot: Option<Arc<EdgeSnapshot>>,
+    /// Whether the disk has it.
+    saved: bool,
+    said_unsaved: bool,
+}
+
+impl DataPlane {
+    pub fn new(content: Content, rows: Arc<Rows>, saved: Saved) -> Self {
+        let library = Arc::new(Library::new(content));
+        let witness = Arc::new(Witness::new());
+        let ingress = Ingress::new(
+            Options::default(),
+            Arc::clone(&library) as _,
+            Arc::clone(&rows) as _,
+            Arc::clone(&witness) as _,
+        );
+        Self {
+            ingress,
+            witness,
+            rows,
+            library,
+            saved,
+            force: Mutex::default(),
+        }
+    }
+
+    /// Puts the last saved snapshot in force, as far as it can be: one site's
+    /// damage must not take the others away. Blocks.
+    pub fn restore(&mut self) {
+        let Some(mut snapshot) = self.saved.load() else {
+            tracing::info!("no last snapshot: nothing is served until the agent sends one");
+            return;
+        };
+        let whole = snapshot.clone();
+        while let Err(error) = self.ingress.set_snapshot(&snapshot) {
+            tracing::error!(%error, "a part of the last snapshot cannot be served");
+            if !without(&mut snapshot, &error) {
+                return;
+            }
+        }
+        tracing::info!(
+            version = snapshot.version,
+            revision = snapshot.revision.0,
+            whole = snapshot == whole,
+            "serving from the last snapshot"
+        );
+        *self.force.get_mut() = InForce {
+            snapshot: Some(Arc::new(snapshot)),
+            saved: true,
+            said_unsaved: false,
+        };
+    }
+
+    /// Takes a snapshot from the agent; what to answer.
+    pub async fn take(&self, snapshot: EdgeSnapshot) -> FromEdge {
+        let version = snapshot.version;
+        let refused = |why: String| {
+            tracing::error!(version, why, "snapshot refused");
+            FromEdge::Refused { version, why }
+        };
+        if snapshot.format != SNAPSHOT_VERSION {
+            let found = snapshot.format;
+            return refused(SnapshotError::Format { found }.to_string());
+        }
+        let mut force = self.force.lock().await;
+        let in_force = force.snapshot.as_deref();
+        if let Some(newer) = in_force.filter(|newer| newer.version > version) {
+            let why = format!(
+                "it is older than version {}, which is in force",
+                newer.version
+            );
+            tracing::warn!(version, why, "snapshot ignored");
+            return FromEdge::Refused { version, why };
+        }
+        let saved = force.saved && in_force == Some(&snapshot);
+        let sites_changed = in_force.is_none_or(|old| old.sites != snapshot.sites);
+        let snapshot = Arc::new(snapshot);
+        let mut staging = (!saved).then(|| self.stage(&snapshot));
+        let mut staged = None;
+        if let Some(handle) = &mut staging {
+            staged = tokio::time::timeout(DISK_PATIENCE, handle).await.ok();
+        }
+        if let Err(why) = self.build(&snapshot).await {
+            return refused(why);
+        }
+        if sites_changed {
+            self.library.content_changed();
+        }
+        tracing::info!(version, revision = snapshot.revision.0, "snapshot in force");
+        force.snapshot = Some(snapshot);
+        if let Some(handle) = staging {
+            let staged = match staged {
+                Some(staged) => staged,
+                None => handle.await,
+            };
+            self.keep(staged, &mut force).await;
+        }
+        FromEdge::Applied { version }
+    }
+
+    /// Called each second: tries again to save what the disk did not take.
+    pub async fn save_again(&self) {
+        let Ok(mut force) = self.force.try_lock() else {
+            return;
+        };
+        if let Some(snapshot) = force.snapshot.clone().filter(|_| !force.saved) {
+            let staged = self.stage(&snapshot).await;
+            self.keep(staged, &mut force).await;
+        }
+    }
+
+    fn stage(&self, snapshot: &Arc<EdgeSnapshot>) -> tokio::task::JoinHandle<io::Result<Staged>> {
+        let (saved, snapshot) = (self.saved.clone(), Arc::clone(snapshot));
+        spawn_blocking(move || saved.stage(&snapshot))
+    }
+
+    async fn build(&self, snapshot: &Arc<EdgeSnapshot>) -> Result<(), String> {
+        let (ingress, snapshot) = (Arc::clone(&self.ingress), Arc::clone(snapshot));
+        match spawn_blocking(move || ingress.set_snapshot(&snapshot)).await {
+            Ok(built) => built.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn keep(&self, staged: Result<io::Result<Staged>, JoinError>, force: &mut InForce) {
+        let saved = self.saved.clone();
+        let kept = match staged {
+            Ok(Ok(staged)) => spawn_blocking(move || saved.keep(staged)).await,
+            Ok(Err(error)) => Ok(Err(error)),
+            Err(error) => Err(error),
+        };
+        let outcome = kept.unwrap_or_else(|error| Err(io::Error::other(error)));
+        force.saved = outcome.is_ok();
+        match outcome {
+            Err(error) if !force.said_unsaved => {
+                tracing::error!(%error, "the snapshot is in force but not on disk: a restart would serve an older one");
+                force.said_unsaved = true;
+            }
+            Ok(()) if force.said_unsaved => {
+                tracing::info!("the snapshot is on disk again");
+                force.said_unsaved = false;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes out what the error is about; whether that is possible.
+fn without(snapshot: &mut EdgeSnapshot, error: &SnapshotError) -> bool {
+    match error {
+        SnapshotError::Tree { site, .. } => {
+            let target = Target::Site(site.clone());
+            snapshot.routes.retain(|route| route.target != target);
+            snapshot.sites.remove(site).is_some()
+        }
+        SnapshotError::Target { host, path, .. } => {
+            let before = snapshot.routes.len();
+            snapshot
+                .routes
+                .retain(|route| (&route.host, &route.path) != (host, path));
+            snapshot.routes.len() < before
+        }
+        SnapshotError::Certificate { hosts, .. } => {
+            let before = snapshot.certificates.len();
+            snapshot
+                .certificates
+                .retain(|certificate| certificate.hosts.join(", ") != *hosts);
+            snapshot.certificates.len() < before
+        }
+        _ => false,
+    }
+}
