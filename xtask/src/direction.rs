@@ -1,59 +1,36 @@
 //! Decides whether crates depend only on layers below their own.
 //!
-//! In: the workspace's metadata. Out: every arrow that points the wrong way.
-//! Holds: layers are read from folders; base allows kernel, manifest, wire.
+//! In: the workspace. Out: every arrow that points the wrong way.
+//! Holds: within base, kernel ← manifest ← wire and nothing else.
 //! Never: judges dependencies that only tests use.
 
-use cargo_metadata::{DependencyKind, MetadataCommand};
+use crate::workspace::{Layer, Workspace};
 
-const LAYERS: [&str; 6] = ["base", "core", "node", "adapter", "app", "bin"];
 const BASE: [&str; 3] = ["kernel", "manifest", "wire"];
 
-/// # Errors
-/// Names each wrong arrow, or says why the metadata could not be read.
-pub fn check() -> Result<(), String> {
-    let metadata = MetadataCommand::new()
-        .no_deps()
-        .exec()
-        .map_err(|why| why.to_string())?;
+pub fn check(workspace: &Workspace) -> Vec<String> {
+    let layer_of = |name: &str| {
+        let member = workspace.members.iter().find(|other| other.name == name)?;
+        member.layer
+    };
     let mut wrong = Vec::new();
-    for package in &metadata.packages {
-        for dependency in &package.dependencies {
-            let Some(path) = &dependency.path else {
-                continue;
-            };
-            if dependency.kind != DependencyKind::Normal {
-                continue;
-            }
-            let from = layer(package.manifest_path.as_str());
-            let to = layer(path.as_str());
-            if !allowed(
-                (from, package.name.as_str()),
-                (to, dependency.name.as_str()),
-            ) {
+    for member in &workspace.members {
+        for need in &member.internal {
+            if !allowed((member.layer, &member.name), (layer_of(need), need)) {
                 wrong.push(format!(
-                    "{} must not depend on {}",
-                    package.name, dependency.name
+                    "`{}` must not depend on `{need}`: arrows point down, bin → app → adapter → node → core → base",
+                    member.name
                 ));
             }
         }
     }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(wrong.join("\n"))
-    }
+    wrong
 }
 
-fn layer(path: &str) -> Option<usize> {
-    let folder = path.split("/crates/").nth(1)?.split('/').next()?;
-    LAYERS.iter().position(|name| *name == folder)
-}
-
-fn allowed(from: (Option<usize>, &str), to: (Option<usize>, &str)) -> bool {
+fn allowed(from: (Option<Layer>, &str), to: (Option<Layer>, &str)) -> bool {
     match (from.0, to.0) {
         (None, _) => true,
-        (Some(0), Some(0)) => {
+        (Some(Layer::Base), Some(Layer::Base)) => {
             let rank = |name| BASE.iter().position(|known| *known == name);
             rank(to.1) < rank(from.1) && rank(to.1).is_some()
         }
@@ -64,14 +41,39 @@ fn allowed(from: (Option<usize>, &str), to: (Option<usize>, &str)) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::allowed;
+    use super::*;
+    use crate::workspace::fixture;
 
     #[test]
     fn arrows_point_down_and_never_sideways() {
-        assert!(allowed((Some(4), "agent"), (Some(3), "ipc")));
-        assert!(!allowed((Some(3), "ipc"), (Some(3), "store")));
-        assert!(!allowed((Some(1), "control"), (Some(2), "node")));
-        assert!(allowed((Some(0), "wire"), (Some(0), "manifest")));
-        assert!(!allowed((Some(0), "kernel"), (Some(0), "wire")));
+        let (base, core) = (Some(Layer::Base), Some(Layer::Core));
+        let (node, adapter) = (Some(Layer::Node), Some(Layer::Adapter));
+        assert!(allowed((Some(Layer::App), "agent"), (adapter, "ipc")));
+        assert!(!allowed((adapter, "ipc"), (adapter, "store")));
+        assert!(!allowed((core, "control"), (node, "node")));
+        assert!(allowed((base, "wire"), (base, "manifest")));
+        assert!(!allowed((base, "kernel"), (base, "wire")));
+        assert!(!allowed((base, "other"), (base, "wire")));
+        assert!(!allowed((core, "control"), (None, "xtask")));
+        assert!(allowed((None, "xtask"), (base, "manifest")));
+    }
+
+    #[test]
+    fn a_wrong_arrow_in_a_workspace_is_named() {
+        let home = tempfile::tempdir().expect("a directory");
+        let workspace = fixture::write(
+            home.path(),
+            &[
+                ("crates/base/kernel", &[]),
+                ("crates/adapter/store", &["crates/base/kernel"]),
+                ("crates/adapter/net", &["crates/adapter/store"]),
+            ],
+        );
+        let wrong = check(&workspace);
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        assert!(
+            wrong[0].starts_with("`net` must not depend on `store`"),
+            "{wrong:?}"
+        );
     }
 }

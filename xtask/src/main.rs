@@ -1,19 +1,36 @@
-//! Runs the project's chores: `check` and `test`.
+//! Runs the project's chores: `check`, `generate` and `test`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
-//! Never: changes a source file.
+//! Never: changes a source file, except the pages that `generate` writes.
+
+mod check;
+mod clippy_files;
+mod direction;
+mod generated;
+mod purity;
+mod steps;
+mod suite;
+mod tidy;
+mod workspace;
 
 use std::io::Write as _;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-mod direction;
+const USAGE: &str = "usage: cargo xtask CHORE
+  check      format, direction, purity, budgets, generated pages, lints
+  generate   writes the generated pages anew
+  test       check, build, documentation tests, all tests";
 
 fn main() -> ExitCode {
-    let outcome = match std::env::args().nth(1).as_deref() {
-        Some("check") => check(),
-        Some("test") => test(),
-        _ => Err("usage: cargo xtask check|test".to_owned()),
+    let mut words = std::env::args().skip(1);
+    let chore = words.next();
+    let rest: Vec<String> = words.collect();
+    let outcome = match (chore.as_deref(), rest.is_empty()) {
+        (Some("check"), true) => check::run(),
+        (Some("generate"), true) => generated::write(),
+        (Some("test"), true) => suite::run(),
+        _ => Err(USAGE.to_owned()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -21,36 +38,5 @@ fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "xtask: {why}");
             ExitCode::FAILURE
         }
-    }
-}
-
-fn check() -> Result<(), String> {
-    cargo("fmt --all --check")?;
-    direction::check()?;
-    cargo("clippy --workspace --all-targets -- -D warnings")
-}
-
-fn test() -> Result<(), String> {
-    if !cargo_has("nextest") {
-        return Err("cargo-nextest is missing: cargo install --locked cargo-nextest".to_owned());
-    }
-    check()?;
-    cargo("build --workspace")?;
-    cargo("test --workspace --doc")?;
-    cargo("nextest run --workspace")
-}
-
-fn cargo_has(tool: &str) -> bool {
-    Command::new("cargo")
-        .args([tool, "--version"])
-        .output()
-        .is_ok_and(|o| o.status.success())
-}
-
-fn cargo(line: &str) -> Result<(), String> {
-    match Command::new("cargo").args(line.split(' ')).status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("cargo {line}: {status}")),
-        Err(why) => Err(format!("cargo {line}: {why}")),
     }
 }

@@ -113,13 +113,7 @@ impl Node {
             }
             NodeEvent::Shutdown => {
                 self.going_down = true;
-                let at_once = Settings {
-                    drain: Duration::ZERO,
-                    ..self.settings.clone()
-                };
-                for service in self.services.values_mut() {
-                    service.want(None, &at_once, &mut self.rng, &mut turn);
-                }
+                want_nothing(&mut self.services, &self.settings, &mut self.rng, &mut turn);
             }
             _ => {}
         }
@@ -235,6 +229,22 @@ impl Node {
 
 fn find<'a>(services: &'a mut BTreeMap<Name, Tended>, id: &ReplicaId) -> Option<&'a mut Replica> {
     services.get_mut(&id.service)?.replicas.get_mut(id)
+}
+
+/// Going down, replicas are stopped at once: nobody is sent to them any more.
+fn want_nothing(
+    services: &mut BTreeMap<Name, Tended>,
+    settings: &Settings,
+    rng: &mut Rng,
+    turn: &mut Turn<'_>,
+) {
+    let at_once = Settings {
+        drain: Duration::ZERO,
+        ..settings.clone()
+    };
+    for service in services.values_mut() {
+        service.want(None, &at_once, rng, turn);
+    }
 }
 
 fn on_driver(

@@ -310,6 +310,10 @@ fn an_empty_manifest_is_not_taken_for_a_wish_to_stop_all() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the bound is on real time, and only a test looks at it"
+)]
 fn hostile_sizes_are_refused_in_bounded_time() {
     let deep = format!("a = {}", "[".repeat(100_000));
     let dotted = format!("{} = 1", vec!["a"; 100_000].join("."));
