@@ -23,7 +23,7 @@ pub fn run() -> Result<(), String> {
         none(&generated::check(&workspace.root))
     })?;
     step("lints", || {
-        cargo("clippy --workspace --all-targets -- -D warnings")
+        cargo("clippy --workspace --all-targets --keep-going -- -D warnings")
     })
 }
 
