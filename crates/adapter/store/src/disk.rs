@@ -6,14 +6,15 @@
 //! Never: blocks the runtime.
 
 use crate::OpenError;
+use crate::health::Health;
 use crate::types::{LogEntry, LogId, SnapshotMeta, TypeConfig, Vote};
 use openraft::storage::LogFlushed;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
@@ -48,19 +49,16 @@ pub struct Loaded {
     pub snapshot: Stored,
 }
 
-/// Set once, by whoever first sees that the store cannot go on.
-pub type Fault = Arc<OnceLock<String>>;
-
 pub struct Disk {
     pub jobs: Sender<Job>,
     pub thread: JoinHandle<()>,
 }
 
-pub fn start(database: Database, fault: Fault) -> Result<Disk, OpenError> {
+pub fn start(database: Database, health: Arc<Health>) -> Result<Disk, OpenError> {
     let (jobs, queue) = channel();
     let thread = std::thread::Builder::new()
         .name("store-writer".into())
-        .spawn(move || run(&database, &queue, &fault))
+        .spawn(move || run(&database, &queue, &health))
         .map_err(OpenError::Thread)?;
     Ok(Disk { jobs, thread })
 }
@@ -155,7 +153,7 @@ enum Reply {
     Answer(Answer),
 }
 
-fn run(database: &Database, queue: &Receiver<Job>, fault: &Fault) {
+fn run(database: &Database, queue: &Receiver<Job>, health: &Health) {
     while let Ok(first) = queue.recv() {
         let mut jobs = vec![first];
         jobs.extend(queue.try_iter().take(JOBS_PER_SYNC_MAX));
@@ -170,10 +168,15 @@ fn run(database: &Database, queue: &Receiver<Job>, fault: &Fault) {
             }
         }
         if !writes.is_empty() {
-            commit(database, writes, fault);
+            commit(database, writes, health);
         }
         for answer in reads {
-            let _ = answer.send(read_snapshot(database));
+            let stored = catch_unwind(AssertUnwindSafe(|| read_snapshot(database)))
+                .unwrap_or_else(|_| Err("the file is damaged".into()));
+            if let Err(reason) = &stored {
+                health.fail(reason);
+            }
+            let _ = answer.send(stored);
         }
         if stop {
             return;
@@ -181,10 +184,10 @@ fn run(database: &Database, queue: &Receiver<Job>, fault: &Fault) {
     }
 }
 
-fn commit(database: &Database, jobs: Vec<Job>, fault: &Fault) {
+fn commit(database: &Database, jobs: Vec<Job>, health: &Health) {
     let mut replies = Vec::new();
-    let done = match fault.get() {
-        Some(reason) => Err(reason.clone()),
+    let done = match health.fault() {
+        Some(reason) => Err(reason),
         None => catch_unwind(AssertUnwindSafe(|| {
             write(database, &jobs).map_err(|error| error.to_string())
         }))
@@ -200,10 +203,8 @@ fn commit(database: &Database, jobs: Vec<Job>, fault: &Fault) {
             Job::ReadSnapshot(_) | Job::Stop => {}
         }
     }
-    if let Err(reason) = &done
-        && fault.set(reason.clone()).is_ok()
-    {
-        tracing::error!(%reason, "the store has stopped: its file cannot be written");
+    if let Err(reason) = &done {
+        health.fail(reason);
     }
     for reply in replies {
         match reply {

@@ -5,16 +5,22 @@
 //! Holds: what is acknowledged is on disk; calls that arrive while a sync is
 //! under way share the next one; a failed write stops the store for good.
 
+mod alone;
 mod disk;
+mod health;
+mod limits;
+mod propose;
 mod raft;
 mod serve;
 mod shared;
 mod state;
 mod types;
+mod watching;
 
 #[cfg(test)]
 mod tests;
 
+pub use limits::{LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX};
 pub use serve::EmbeddedStore;
 
 use kernel::NodeId;
@@ -25,6 +31,22 @@ pub struct Options {
     /// The file; made if absent, its folder not.
     pub path: PathBuf,
     pub node: NodeId,
+}
+
+/// What tests make small.
+#[derive(Clone, Debug)]
+struct Tuning {
+    entries_per_snapshot: u64,
+    history_revisions_max: usize,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            entries_per_snapshot: 5_000,
+            history_revisions_max: 10_000,
+        }
+    }
 }
 
 #[derive(Debug, thiserror::Error)]

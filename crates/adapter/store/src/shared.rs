@@ -8,8 +8,9 @@ use crate::state::State;
 use crate::types::{Command, LogId, Replies, SnapshotMeta};
 use kernel::{FencingEpoch, Time};
 use openraft::{BasicNode, StoredMembership};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 
 #[derive(Clone, Debug, Default)]
@@ -18,26 +19,26 @@ pub struct Applied {
     pub membership: StoredMembership<u64, BasicNode>,
 }
 
+struct Deadline {
+    epoch: FencingEpoch,
+    renewals: u64,
+    at: Time,
+}
+
 #[derive(Default)]
 struct Inner {
     applied: Applied,
     state: State,
-    deadlines: BTreeMap<String, (FencingEpoch, u64, Time)>,
+    deadlines: BTreeMap<String, Deadline>,
+    /// The same, by time.
+    lapses: BTreeSet<(Time, String)>,
 }
 
 pub struct Shared {
+    history_revisions_max: usize,
     inner: Mutex<Inner>,
     /// Touched after each change, and when the store stops.
     pub changed: watch::Sender<()>,
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            inner: Mutex::default(),
-            changed: watch::Sender::new(()),
-        }
-    }
 }
 
 /// The boot-time clock, which a suspended machine does not stop.
@@ -49,6 +50,14 @@ pub fn now() -> Time {
 }
 
 impl Shared {
+    pub fn new(history_revisions_max: usize) -> Self {
+        Self {
+            history_revisions_max,
+            inner: Mutex::default(),
+            changed: watch::Sender::new(()),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -61,11 +70,15 @@ impl Shared {
     pub fn apply(&self, id: LogId, commands: Vec<Command>) -> Replies {
         let mut inner = self.lock();
         inner.applied.last = Some(id);
-        let replies = commands
-            .into_iter()
-            .map(|command| inner.state.apply(command))
-            .collect();
-        inner.set_deadlines();
+        let mut replies = Vec::with_capacity(commands.len());
+        for command in commands {
+            let lease = command.lease().map(str::to_owned);
+            replies.push(inner.state.apply(command));
+            if let Some(name) = lease.filter(|_| replies.last().is_some_and(Result::is_ok)) {
+                inner.set_deadline(&name);
+            }
+        }
+        inner.state.trim_history(self.history_revisions_max);
         drop(inner);
         self.changed.send_replace(());
         replies
@@ -85,7 +98,12 @@ impl Shared {
             membership: meta.last_membership.clone(),
         };
         inner.state = state;
-        inner.set_deadlines();
+        inner.deadlines.clear();
+        inner.lapses.clear();
+        let names: Vec<String> = inner.state.leases().keys().cloned().collect();
+        for name in names {
+            inner.set_deadline(&name);
+        }
         drop(inner);
         self.changed.send_replace(());
     }
@@ -94,30 +112,46 @@ impl Shared {
     pub fn lapsed(&self) -> Vec<Command> {
         let now = now();
         let inner = self.lock();
-        let lapsed = inner.deadlines.iter().filter(|(_, at)| at.2 <= now);
+        let lapsed = inner.lapses.iter().take_while(|(at, _)| *at <= now);
         lapsed
-            .map(|(name, (epoch, renewals, _))| Command::Expire {
-                name: name.clone(),
-                epoch: *epoch,
-                renewals: *renewals,
+            .filter_map(|(_, name)| {
+                let held = inner.state.leases().get(name)?;
+                Some(Command::Expire {
+                    name: name.clone(),
+                    epoch: held.epoch,
+                    renewals: held.renewals,
+                })
             })
             .collect()
+    }
+
+    pub fn until_next_lapse(&self) -> Option<Duration> {
+        let inner = self.lock();
+        let (at, _) = inner.lapses.first()?;
+        Some(Duration::from_nanos(at.0.saturating_sub(now().0)))
     }
 }
 
 impl Inner {
-    fn set_deadlines(&mut self) {
-        if self.state.leases().is_empty() && self.deadlines.is_empty() {
+    fn set_deadline(&mut self, name: &str) {
+        let held = self.state.leases().get(name);
+        let set = self.deadlines.get(name);
+        if let (Some(held), Some(set)) = (held, set)
+            && (held.epoch, held.renewals) == (set.epoch, set.renewals)
+        {
             return;
         }
-        let leases = self.state.leases();
-        self.deadlines.retain(|name, _| leases.contains_key(name));
-        for (name, held) in leases {
-            let known = self.deadlines.get(name);
-            if known.is_none_or(|at| (at.0, at.1) != (held.epoch, held.renewals)) {
-                let at = (held.epoch, held.renewals, now() + held.time_to_live);
-                self.deadlines.insert(name.clone(), at);
-            }
+        let next = held.map(|held| Deadline {
+            epoch: held.epoch,
+            renewals: held.renewals,
+            at: now() + held.time_to_live,
+        });
+        if let Some(old) = self.deadlines.remove(name) {
+            self.lapses.remove(&(old.at, name.to_owned()));
+        }
+        if let Some(next) = next {
+            self.lapses.insert((next.at, name.to_owned()));
+            self.deadlines.insert(name.to_owned(), next);
         }
     }
 }

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
-pub const HISTORY_REVISIONS_MAX: usize = 10_000;
+/// Of keys and values in the events that watches can still read.
+const HISTORY_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Value {
@@ -39,6 +40,8 @@ pub struct State {
     /// Not in snapshots: watches that need older history must resync.
     #[serde(skip)]
     history: VecDeque<(Revision, Vec<Event>)>,
+    #[serde(skip)]
+    history_bytes: usize,
 }
 
 impl State {
@@ -107,6 +110,16 @@ impl State {
         }
     }
 
+    /// Forgets the oldest events beyond what memory may hold.
+    pub fn trim_history(&mut self, revisions_max: usize) {
+        while self.history.len() > revisions_max || self.history_bytes > HISTORY_BYTES_MAX {
+            let Some((_, events)) = self.history.pop_front() else {
+                return;
+            };
+            self.history_bytes -= events_bytes(&events);
+        }
+    }
+
     fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Key, &'a Value)> {
         self.keys
             .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
@@ -130,10 +143,8 @@ impl State {
         }
         if !events.is_empty() {
             self.revision = revision;
+            self.history_bytes += events_bytes(&events);
             self.history.push_back((revision, events));
-            if self.history.len() > HISTORY_REVISIONS_MAX {
-                self.history.pop_front();
-            }
         }
         Outcome {
             succeeded,
@@ -233,6 +244,14 @@ fn entry(key: &str, value: &Value) -> Entry {
         created: value.created,
         modified: value.modified,
     }
+}
+
+fn events_bytes(events: &[Event]) -> usize {
+    let bytes = events.iter().map(|event| match event {
+        Event::Put(entry) => entry.key.len() + entry.value.len(),
+        Event::Deleted(key) => key.len(),
+    });
+    bytes.sum()
 }
 
 fn key_of(event: &Event) -> &str {

@@ -30,6 +30,19 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// The lease whose deadline it may move.
+    pub fn lease(&self) -> Option<&str> {
+        match self {
+            Self::Transact(_) => None,
+            Self::Grant { name, .. }
+            | Self::Renew { name, .. }
+            | Self::Release { name, .. }
+            | Self::Expire { name, .. } => Some(name),
+        }
+    }
+}
+
 /// Commands that share one log entry and so one sync; each stands alone.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Batch(pub Vec<Command>);

@@ -1,7 +1,9 @@
 //! The store against openraft's own suite, ours, and a cruel disk.
 
+mod calls;
+
 use crate::types::{StorageError, TypeConfig};
-use crate::{EmbeddedStore, Options, disk, raft};
+use crate::{EmbeddedStore, Options, disk, raft, shared};
 use kernel::NodeId;
 use node::store::{Operation, Store, Transaction};
 
@@ -12,9 +14,10 @@ impl openraft::testing::StoreBuilder<TypeConfig, raft::Log, raft::Machine, ()> f
         let memory = redb::backends::InMemoryBackend::new();
         let open = || redb::Builder::new().create_with_backend(memory);
         let (database, loaded) = disk::load(open, 0).expect("opens");
-        let disk = disk::start(database, disk::Fault::default()).expect("starts");
+        let disk = disk::start(database, std::sync::Arc::default()).expect("starts");
         let (log, machine) =
-            raft::halves(&disk, loaded, std::sync::Arc::default()).expect("decodes");
+            raft::halves(&disk, loaded, std::sync::Arc::new(shared::Shared::new(100)))
+                .expect("decodes");
         Ok(((), log, machine))
     }
 }
@@ -31,13 +34,17 @@ pub fn put(key: &str, value: &[u8]) -> Transaction {
     }
 }
 
+pub fn reopenable(folder: &std::path::Path) -> Options {
+    Options {
+        path: folder.join("store.redb"),
+        node: NodeId(7),
+    }
+}
+
 #[tokio::test]
 async fn what_was_written_is_there_after_reopening() {
     let folder = tempfile::tempdir().expect("folder");
-    let options = Options {
-        path: folder.path().join("store.redb"),
-        node: NodeId(7),
-    };
+    let options = reopenable(folder.path());
     let store = EmbeddedStore::open(options.clone()).await.expect("opens");
     store.transact(put("/a", b"1")).await.expect("writes");
     store.transact(put("/b", b"2")).await.expect("writes");
