@@ -7,6 +7,7 @@
 
 mod alone;
 mod disk;
+mod file;
 mod health;
 mod limits;
 mod propose;
@@ -14,6 +15,8 @@ mod raft;
 mod serve;
 mod shared;
 mod state;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
 mod types;
 mod watching;
 
@@ -24,6 +27,7 @@ pub use limits::{LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX};
 pub use serve::EmbeddedStore;
 
 use kernel::NodeId;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 #[derive(Clone, Debug)]
@@ -52,14 +56,48 @@ impl Default for Tuning {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    #[error("the store's file cannot be opened: {0}")]
-    File(String),
-    #[error("the store's file has format {found}; this program reads format 1")]
-    Format { found: u32 },
-    #[error("the store's file belongs to another node")]
-    OtherNode,
+    #[error("the store's file `{path}` cannot be opened")]
+    File {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the store's file `{path}` is in use")]
+    Busy { path: String },
+    #[error("`{path}` is damaged or no store's file: {reason}")]
+    Damaged { path: String, reason: String },
+    #[error("the store's file `{path}` has format {found}; this program reads format 1")]
+    Format { path: String, found: u32 },
+    #[error("the store's file `{path}` belongs to another node")]
+    OtherNode { path: String },
     #[error("the store's writer thread cannot be started")]
     Thread(#[source] std::io::Error),
     #[error("the store could not start: {0}")]
     Raft(String),
+}
+
+impl OpenError {
+    /// What the reader can do next, if we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::File { source, .. } => match source.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory => Some("make its folder first"),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    Some("let this user write the file and its folder, or choose another folder")
+                }
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Some("free space on its disk, then start again")
+                }
+                _ => Some("check its disk, then start again"),
+            },
+            Self::Busy { .. } => Some("end the other process that uses it, then start again"),
+            Self::Damaged { .. } => {
+                Some("put a copy back in its place, or move it away to start empty")
+            }
+            Self::Format { .. } => Some("start the version of the program that wrote it"),
+            Self::OtherNode { .. } => Some("start the node that it belongs to, or move it away"),
+            Self::Thread(_) => Some("raise the limit of threads for this user"),
+            Self::Raft(_) => None,
+        }
+    }
 }

@@ -3,7 +3,8 @@
 //! Holds: entries are readable from memory as soon as they are appended, and
 //! reported as flushed only after the sync.
 
-use crate::disk::{Answer, Disk, Job, Loaded, decode, encode};
+use crate::disk::{Answer, Disk, Job, decode, encode};
+use crate::file::Loaded;
 use crate::shared::{Applied, Shared};
 use crate::types::{LogEntry, LogId, Replies, SnapshotMeta, StorageError, TypeConfig, Vote};
 use openraft::storage::{
@@ -142,7 +143,11 @@ impl RaftLogStorage<TypeConfig> for Log {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        ask(&self.jobs, |answer| Job::Purge(log_id, answer)).await?;
+        let record = encode(&log_id).map_err(failed)?;
+        ask(&self.jobs, |answer| {
+            Job::Purge(log_id.index, record, answer)
+        })
+        .await?;
         let mut memory = self.memory();
         memory.log = memory.log.split_off(&(log_id.index + 1));
         memory.purged = Some(log_id);
@@ -174,10 +179,8 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
 
 impl Machine {
     async fn save(&self, meta: &SnapshotMeta, data: Vec<u8>) -> Result<(), StorageError> {
-        ask(&self.jobs, |answer| {
-            Job::Snapshot(meta.clone(), data, answer)
-        })
-        .await
+        let about = encode(meta).map_err(failed)?;
+        ask(&self.jobs, |answer| Job::Snapshot(about, data, answer)).await
     }
 }
 

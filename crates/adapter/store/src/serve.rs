@@ -5,7 +5,8 @@
 //! the store stops.
 
 use crate::alone::Nobody;
-use crate::disk::{self, Disk, Job, Loaded};
+use crate::disk::{self, Disk, Job};
+use crate::file::{self, Loaded, Place};
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
 use crate::raft::halves;
@@ -17,19 +18,12 @@ use kernel::{FencingEpoch, NodeId, Revision};
 use node::BoxFuture;
 use node::store::{Lease, Outcome, RangeReply, Store, StoreError, Transaction, Watch};
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
-use redb::{Builder, Database, DatabaseError, StorageBackend};
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub const CALL_SPAN_MAX: Duration = Duration::from_secs(5);
-const CACHE_BYTES: usize = 8 << 20;
-/// How long opening waits for an earlier owner in this process or another to
-/// let go of the file.
-const LOCK_SPAN_MAX: Duration = Duration::from_secs(2);
-const LOCK_CHECK_SPAN: Duration = Duration::from_millis(10);
 
 pub struct EmbeddedStore {
     raft: Raft<TypeConfig>,
@@ -41,64 +35,30 @@ pub struct EmbeddedStore {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-fn open_file(builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
-    let since = Instant::now();
-    let database = loop {
-        match builder.create(path) {
-            Err(DatabaseError::DatabaseAlreadyOpen) if since.elapsed() < LOCK_SPAN_MAX => {
-                std::thread::sleep(LOCK_CHECK_SPAN);
-            }
-            done => break done?,
-        }
-    };
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        // A new file's name must outlive a power cut too.
-        std::fs::File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|error| DatabaseError::Storage(error.into()))?;
-    }
-    Ok(database)
-}
-
 impl EmbeddedStore {
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let Options { path, node } = options;
-        let open = move |builder: &Builder| open_file(builder, &path);
-        Self::start(node, Tuning::default(), open).await
+        Self::open_at(Place::File(path), node, Tuning::default()).await
     }
 
-    /// On another file layer, for tests.
-    pub async fn open_on(backend: impl StorageBackend, node: NodeId) -> Result<Self, OpenError> {
-        Self::open_tuned(backend, node, Tuning::default()).await
-    }
-
-    pub(crate) async fn open_tuned(
-        backend: impl StorageBackend,
+    pub(crate) async fn open_at(
+        place: Place,
         node: NodeId,
         tuning: Tuning,
     ) -> Result<Self, OpenError> {
-        let open = move |builder: &Builder| builder.create_with_backend(backend);
-        Self::start(node, tuning, open).await
-    }
-
-    async fn start(
-        node: NodeId,
-        tuning: Tuning,
-        open: impl FnOnce(&Builder) -> Result<Database, DatabaseError> + Send + 'static,
-    ) -> Result<Self, OpenError> {
-        let (database, loaded) = tokio::task::spawn_blocking(move || {
-            disk::load(|| open(Builder::new().set_cache_size(CACHE_BYTES)), node.0)
-        })
-        .await
-        .map_err(|error| OpenError::File(error.to_string()))??;
+        let path = place.name();
+        let opening = tokio::task::spawn_blocking(move || file::open(place, node.0));
+        let (database, loaded) = opening
+            .await
+            .map_err(|e| OpenError::Raft(e.to_string()))??;
         let health = Arc::new(Health::default());
-        let disk = disk::start(database, Arc::clone(&health))?;
+        let disk = disk::start(database, path.clone(), Arc::clone(&health))?;
         let shared = Arc::new(Shared::new(tuning.history_revisions_max));
         let raft = match start_raft(node, &tuning, &disk, loaded, Arc::clone(&shared)).await {
             Ok(raft) => raft,
             Err(error) => {
                 let _ = disk.jobs.send(Job::Stop);
-                return Err(health.fault().map_or(error, OpenError::File));
+                return Err(health.fault().map_or(error, OpenError::Raft));
             }
         };
         let (calls, queue) = Calls::new();
@@ -204,7 +164,7 @@ async fn start_raft(
         ..Config::default()
     };
     let config = config.validate().map_err(|e| failed(&e))?;
-    let (log, machine) = halves(disk, loaded, shared).map_err(OpenError::File)?;
+    let (log, machine) = halves(disk, loaded, shared).map_err(|e| failed(&e))?;
     let raft = Raft::new(node.0, Arc::new(config), Nobody, log, machine)
         .await
         .map_err(|e| failed(&e))?;

@@ -1,7 +1,8 @@
 //! Limits, ends, and what a call or watch hears of them.
 
 use super::{put, reopenable};
-use crate::EmbeddedStore;
+use crate::file::Place;
+use crate::{EmbeddedStore, Tuning};
 use kernel::{FencingEpoch, NodeId, Revision};
 use node::store::{Operation, Store, StoreError, Transaction};
 use redb::backends::InMemoryBackend;
@@ -9,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 async fn in_memory() -> EmbeddedStore {
-    let opened = EmbeddedStore::open_on(InMemoryBackend::new(), NodeId(1)).await;
+    let place = Place::layer(InMemoryBackend::new());
+    let opened = EmbeddedStore::open_at(place, NodeId(1), Tuning::default()).await;
     opened.expect("opens")
 }
 

@@ -2,19 +2,22 @@
 
 mod calls;
 
+use crate::file::Place;
+use crate::suite::{self, Subject};
 use crate::types::{StorageError, TypeConfig};
-use crate::{EmbeddedStore, Options, disk, raft, shared};
+use crate::{EmbeddedStore, Options, Tuning, disk, file, raft, shared};
 use kernel::NodeId;
 use node::store::{Operation, Store, Transaction};
+use std::time::{Duration, Instant};
 
 struct Builder;
 
 impl openraft::testing::StoreBuilder<TypeConfig, raft::Log, raft::Machine, ()> for Builder {
     async fn build(&self) -> Result<((), raft::Log, raft::Machine), StorageError> {
         let memory = redb::backends::InMemoryBackend::new();
-        let open = || redb::Builder::new().create_with_backend(memory);
-        let (database, loaded) = disk::load(open, 0).expect("opens");
-        let disk = disk::start(database, std::sync::Arc::default()).expect("starts");
+        let (database, loaded) = file::open(Place::layer(memory), 0).expect("opens");
+        let health = std::sync::Arc::default();
+        let disk = disk::start(database, "memory".into(), health).expect("starts");
         let (log, machine) =
             raft::halves(&disk, loaded, std::sync::Arc::new(shared::Shared::new(100)))
                 .expect("decodes");
@@ -53,5 +56,26 @@ async fn what_was_written_is_there_after_reopening() {
     store.shutdown().await;
     let store = EmbeddedStore::open(options).await.expect("opens again");
     assert_eq!(store.range("/").await.expect("reads"), before);
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_embedded_store_does_what_every_store_must() {
+    let folder = tempfile::tempdir().expect("folder");
+    let tuning = Tuning {
+        entries_per_snapshot: 50,
+        history_revisions_max: 60,
+    };
+    let place = Place::File(folder.path().join("store.redb"));
+    let store = EmbeddedStore::open_at(place, NodeId(1), tuning).await;
+    let store = store.expect("opens");
+    let since = Instant::now();
+    let subject = Subject {
+        store: &store,
+        history_revisions: 60,
+        pause: &|| Box::pin(tokio::time::sleep(Duration::from_millis(50))),
+        now: &|| since.elapsed(),
+    };
+    suite::all(&subject).await;
     store.shutdown().await;
 }
