@@ -1,6 +1,8 @@
 //! An ingress on a real socket, with content in memory and replicas of our own.
 
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub mod mortal;
 
 use bytes::Bytes;
 use ingress::{
@@ -16,7 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use wire::content::{Tree, TreeEntry};
 use wire::edge::{
-    EdgeSnapshot, Endpoint, RouteEntry, SNAPSHOT_VERSION, ServiceView, SiteView, Target,
+    EdgeSnapshot, Endpoint, RouteEntry, SNAPSHOT_VERSION, ServiceReadings, ServiceView, SiteView,
+    Target,
 };
 use wire::rows::AccessRow;
 
@@ -207,14 +210,16 @@ impl World {
 
     /// Sends raw bytes and reads until the ingress closes.
     pub async fn raw(&self, text: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).await.expect("connects");
-        stream.write_all(text.as_bytes()).await.expect("writes");
-        let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
-        let _ = tokio::time::timeout(Duration::from_secs(10), read)
-            .await
-            .expect("closes");
-        String::from_utf8_lossy(&answer).into_owned()
+        exchange(self.address, text.to_owned()).await
+    }
+
+    /// The same beside what the test does meanwhile.
+    pub fn send(&self, text: &str) -> tokio::task::JoinHandle<String> {
+        tokio::spawn(exchange(self.address, text.to_owned()))
+    }
+
+    pub fn service(&self) -> ServiceReadings {
+        self.ingress.readings().services[&name("app")].clone()
     }
 
     pub async fn get(&self, host: &str, path: &str, fields: &str) -> String {
@@ -243,6 +248,18 @@ impl World {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+async fn exchange(address: SocketAddr, text: String) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    // What is refused early is not read to its end.
+    let _ = stream.write_all(text.as_bytes()).await;
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let _ = tokio::time::timeout(Duration::from_secs(30), read)
+        .await
+        .expect("closes");
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// A replica: reads each head (and a body of its `content-length`), and answers
