@@ -1,12 +1,15 @@
 //! The bodies of answers and of requests on their way to a replica.
 //!
 //! Holds: an answer's body carries its [`Account`], so the row is written when
-//! the body ends or is dropped; a body that brings nothing for too long, or too
+//! the body ends or is dropped, and says which; a body that brings nothing for too long, or too
 //! much, ends with an error; a replica's connection goes back to the pool only
 //! after a complete answer.
 
 use crate::log::Account;
 use crate::pool::Lease;
+use crate::proxy;
+use crate::server::Ingress;
+use crate::streams::Pace;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -50,15 +53,47 @@ enum Kind {
         reading: Option<JoinHandle<io::Result<Bytes>>>,
         left: u64,
     },
-    Replica {
-        incoming: Timed,
-        lease: Option<Lease>,
-    },
+    Replica(Box<Relayed>),
+}
+
+/// An answer on its way from a replica.
+struct Relayed {
+    incoming: Timed,
+    ingress: Arc<Ingress>,
+    /// Until the answer's end.
+    lease: Option<Lease>,
 }
 
 pub struct Answer {
     kind: Kind,
     pub account: Option<Box<Account>>,
+    /// Of its stream, over HTTP/2.
+    pub pace: Option<Arc<Pace>>,
+}
+
+/// What a body failed of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    #[error("the body exceeds its limit")]
+    TooLarge,
+    #[error("the body brought nothing for too long")]
+    TooSlow,
+    #[error("the body broke off")]
+    Broken,
+}
+
+impl Fault {
+    /// Of a body's error, or one that it caused.
+    pub fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            if let Some(fault) = error.downcast_ref() {
+                return *fault;
+            }
+            cause = error.source();
+        }
+        Self::Broken
+    }
 }
 
 impl Answer {
@@ -83,22 +118,53 @@ impl Answer {
         })
     }
 
-    pub fn replica(incoming: Incoming, idle: Duration, mut lease: Lease) -> Self {
+    pub fn replica(incoming: Incoming, ingress: &Arc<Ingress>, mut lease: Lease) -> Self {
         if incoming.is_end_stream() {
             lease.complete();
             return Self::empty();
         }
-        let incoming = Timed::new(incoming, idle, u64::MAX);
-        Self::of(Kind::Replica {
+        let incoming = Timed::new(incoming, ingress.limits.answer_body_idle, u64::MAX);
+        Self::of(Kind::Replica(Box::new(Relayed {
             incoming,
+            ingress: Arc::clone(ingress),
             lease: Some(lease),
-        })
+        })))
     }
 
     fn of(kind: Kind) -> Self {
         Self {
             kind,
             account: None,
+            pace: None,
+        }
+    }
+
+    fn failed(&mut self, error: &BoxError) {
+        let Some(account) = &mut self.account else {
+            return;
+        };
+        let fault = Fault::of(&**error);
+        account.row.status = match fault {
+            Fault::TooSlow => 504,
+            _ => 502,
+        };
+        if let Kind::Replica(relayed) = &mut self.kind
+            && let Some(lease) = relayed.lease.take()
+            && fault == Fault::Broken
+        {
+            let why = "the connection broke in the middle of an answer";
+            proxy::failed(&relayed.ingress, &lease.endpoint, why);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        let stalled = self.pace.as_ref().is_some_and(|pace| pace.is_stalled());
+        if (stalled || !self.is_end_stream())
+            && let Some(account) = &mut self.account
+        {
+            account.client_left();
         }
     }
 }
@@ -112,32 +178,39 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        let frame = match &mut this.kind {
-            Kind::Empty => None,
+        let polled = match &mut this.kind {
+            Kind::Empty => Poll::Ready(None),
             Kind::Memory(bytes) => {
                 let bytes = std::mem::take(bytes);
                 this.kind = Kind::Empty;
-                Some(Ok(Frame::data(bytes)))
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
             Kind::Pieces {
                 pieces,
                 reading,
                 left,
-            } => ready!(next_piece(pieces, reading, left, cx)),
-            Kind::Replica { incoming, lease } => {
-                let frame = ready!(Pin::new(&mut *incoming).poll_frame(cx));
-                if (frame.is_none() || incoming.is_end_stream())
-                    && let Some(mut lease) = lease.take()
-                {
-                    lease.complete();
-                }
-                frame
-            }
+            } => next_piece(pieces, reading, left, cx),
+            Kind::Replica(relayed) => relayed.poll(cx),
         };
-        if let (Some(account), Some(Ok(frame))) = (&mut this.account, &frame)
-            && let Some(data) = frame.data_ref()
-        {
-            account.row.bytes += data.len() as u64;
+        if let Some(pace) = &this.pace {
+            if polled.is_ready() {
+                pace.piece_given();
+            } else {
+                pace.piece_awaited();
+            }
+        }
+        let frame = ready!(polled);
+        match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(account), Some(data)) = (&mut this.account, frame.data_ref()) {
+                    account.row.bytes += data.len() as u64;
+                }
+            }
+            Some(Err(error)) => {
+                this.failed(error);
+                this.kind = Kind::Empty;
+            }
+            None => this.kind = Kind::Empty,
         }
         Poll::Ready(frame)
     }
@@ -147,7 +220,7 @@ impl Body for Answer {
             Kind::Empty => true,
             Kind::Memory(_) => false,
             Kind::Pieces { left, .. } => *left == 0,
-            Kind::Replica { incoming, .. } => incoming.is_end_stream(),
+            Kind::Replica(relayed) => relayed.incoming.is_end_stream(),
         }
     }
 
@@ -156,8 +229,20 @@ impl Body for Answer {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Memory(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
-            Kind::Replica { incoming, .. } => incoming.size_hint(),
+            Kind::Replica(relayed) => relayed.incoming.size_hint(),
         }
+    }
+}
+
+impl Relayed {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Next {
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        if (frame.is_none() || self.incoming.is_end_stream())
+            && let Some(mut lease) = self.lease.take()
+        {
+            lease.complete();
+        }
+        Poll::Ready(frame)
     }
 }
 
@@ -242,7 +327,7 @@ impl Body for Timed {
             {
                 match this.bytes_left.checked_sub(data.len() as u64) {
                     Some(left) => this.bytes_left = left,
-                    None => return Poll::Ready(Some(Err("the body exceeds its limit".into()))),
+                    None => return Poll::Ready(Some(Err(Fault::TooLarge.into()))),
                 }
             }
             return Poll::Ready(frame.map(|frame| frame.map_err(BoxError::from)));
@@ -256,7 +341,7 @@ impl Body for Timed {
             this.armed = true;
         }
         ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Some(Err("the body brought nothing for too long".into())))
+        Poll::Ready(Some(Err(Fault::TooSlow.into())))
     }
 
     fn is_end_stream(&self) -> bool {

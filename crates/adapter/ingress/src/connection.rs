@@ -1,20 +1,15 @@
-//! One client connection: what is known of it, and the stream that watches it.
+//! One client connection: what is known of it, and how long it may go on.
 //!
-//! In: reads and writes of the stream, starts and ends of requests. Out: a
-//! [`Verdict`] when asked, once per check. Holds: no timer is touched on the
-//! path of a request; each wait of a client has a bound.
-//!
-//! It also looks at the first bytes of each HTTP/1 head for `content-length`
-//! beside `transfer-encoding`, which hyper resolves silently and we refuse.
+//! In: reads and writes of its stream, starts and ends of requests. Out: a
+//! [`Verdict`] when asked, with the time of the next question. Holds: no timer
+//! is touched on the path of a request; each wait of a client has a bound.
 
+use crate::head_scan::HeadScan;
 use crate::limits::Limits;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Milliseconds since `born`, plus one where zero means "not".
 #[derive(Debug)]
@@ -26,18 +21,25 @@ pub struct Connection {
     pub peer_text: String,
     pub tls: bool,
     born: Instant,
-    pub in_flight: AtomicU32,
+    in_flight: AtomicU32,
     served: AtomicBool,
     h2: AtomicBool,
     idle_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
-    conflict: AtomicBool,
+    head: Mutex<HeadScan>,
+    /// Streams reset by the client beyond those that it let finish.
+    resets: AtomicU32,
+    resets_max: u32,
+    doomed: AtomicBool,
+    /// Nothing of the client's is under way when we close.
+    settled: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Keep,
+    /// Ask again after this.
+    Keep(Duration),
     /// Idle for long enough: close politely.
     Close,
     /// It holds us up: drop.
@@ -45,7 +47,7 @@ pub enum Verdict {
 }
 
 impl Connection {
-    pub fn new(peer: SocketAddr, tls: bool, truncate: bool) -> Self {
+    pub fn new(peer: SocketAddr, tls: bool, truncate: bool, limits: &Limits) -> Self {
         let ip = peer.ip().to_canonical();
         Self {
             peer,
@@ -63,7 +65,11 @@ impl Connection {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(1),
             blocked_since: AtomicU64::new(0),
-            conflict: AtomicBool::new(false),
+            head: Mutex::default(),
+            resets: AtomicU32::new(0),
+            resets_max: limits.h2_aborts_max,
+            doomed: AtomicBool::new(false),
+            settled: AtomicBool::new(false),
         }
     }
 
@@ -71,54 +77,112 @@ impl Connection {
         u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1
     }
 
+    fn scan<T>(&self, act: impl FnOnce(&mut HeadScan) -> T) -> T {
+        act(&mut self.head.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// A head was read. Returns whether its framing conflicts.
     pub fn request_starts(&self, h2: bool) -> bool {
         self.in_flight.fetch_add(1, Relaxed);
         self.served.store(true, Relaxed);
-        self.h2.store(h2, Relaxed);
         self.head_since.store(0, Relaxed);
-        self.conflict.swap(false, Relaxed)
+        self.h2.store(h2, Relaxed);
+        self.scan(HeadScan::take_conflict) && !h2
     }
 
-    pub fn request_ends(&self) {
+    /// `whole` unless the client left before its answer ended.
+    pub fn request_ends(&self, whole: bool) {
         self.idle_since.store(self.now(), Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
+        let resets = self.resets.load(Relaxed);
+        if whole {
+            if resets > 0 {
+                self.resets.store(resets - 1, Relaxed);
+            }
+        } else if self.resets.fetch_add(1, Relaxed) >= self.resets_max {
+            self.doomed.store(true, Relaxed);
+        }
+    }
+
+    /// Whether it reset so many streams that it is not read any more.
+    pub fn is_doomed(&self) -> bool {
+        self.doomed.load(Relaxed)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.load(Relaxed) == 0
+    }
+
+    /// Its bytes are not ours any more, or it is idle: closing needs no care.
+    pub fn settle(&self) {
+        self.settled.store(true, Relaxed);
+    }
+
+    pub fn may_have_more(&self) -> bool {
+        !self.settled.load(Relaxed)
+    }
+
+    /// Method and target of a head that never became a request.
+    pub fn unfinished_head(&self) -> Option<(String, String)> {
+        if self.h2.load(Relaxed) {
+            return None;
+        }
+        self.scan(|head| head.has_begun().then(|| head.request_line()))
+            // The opening of HTTP/2 is none.
+            .filter(|(method, _)| method != "PRI")
     }
 
     pub fn verdict(&self, limits: &Limits) -> Verdict {
         let now = self.now();
-        let over = |since: u64, limit: Duration| {
-            since != 0 && u128::from(now.saturating_sub(since)) > limit.as_millis()
+        let left = |since: u64, limit: Duration| {
+            limit.saturating_sub(Duration::from_millis(now.saturating_sub(since)))
         };
-        if over(self.blocked_since.load(Relaxed), limits.write_stall) {
-            return Verdict::Drop;
+        let mut next = limits.write_stall;
+        let blocked = self.blocked_since.load(Relaxed);
+        if blocked != 0 {
+            next = left(blocked, limits.write_stall);
+            if next.is_zero() {
+                return Verdict::Drop;
+            }
         }
-        if self.in_flight.load(Relaxed) > 0 {
-            return Verdict::Keep;
+        if !self.is_idle() {
+            return Verdict::Keep(next);
         }
-        let h2 = self.h2.load(Relaxed);
-        if !h2 && over(self.head_since.load(Relaxed), limits.head_time) {
-            return Verdict::Drop;
+        if !self.h2.load(Relaxed) {
+            let head = match self.head_since.load(Relaxed) {
+                0 => limits.head_time,
+                since => left(since, limits.head_time),
+            };
+            if head.is_zero() {
+                return Verdict::Drop;
+            }
+            next = next.min(head);
         }
-        if self.served.load(Relaxed) && over(self.idle_since.load(Relaxed), limits.keep_alive_idle)
-        {
-            return Verdict::Close;
+        if self.served.load(Relaxed) {
+            let idle = left(self.idle_since.load(Relaxed), limits.keep_alive_idle);
+            if idle.is_zero() {
+                return Verdict::Close;
+            }
+            next = next.min(idle);
         }
-        Verdict::Keep
+        Verdict::Keep(next)
     }
 
-    fn bytes_read(&self, bytes: &[u8]) {
-        if self.h2.load(Relaxed) || self.in_flight.load(Relaxed) > 0 {
+    pub fn bytes_read(&self, bytes: &[u8]) {
+        if self.h2.load(Relaxed) || !self.is_idle() {
             return;
         }
-        let fresh = self.head_since.load(Relaxed) == 0 || !self.served.load(Relaxed);
-        if fresh {
-            if self.head_since.load(Relaxed) == 0 {
-                self.head_since.store(self.now(), Relaxed);
-            }
-            if framing_conflicts(bytes) {
-                self.conflict.store(true, Relaxed);
-            }
+        if self.head_since.load(Relaxed) == 0 {
+            self.head_since.store(self.now(), Relaxed);
+        }
+        self.scan(|head| head.read(bytes));
+    }
+
+    pub fn wrote(&self, ready: bool) {
+        match (ready, self.blocked_since.load(Relaxed)) {
+            (false, 0) => self.blocked_since.store(self.now(), Relaxed),
+            (true, since) if since != 0 => self.blocked_since.store(0, Relaxed),
+            _ => {}
         }
     }
 }
@@ -137,110 +201,45 @@ fn truncated(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether the head at the start of `bytes` has both framing fields.
-fn framing_conflicts(bytes: &[u8]) -> bool {
-    let (mut length, mut transfer) = (false, false);
-    for line in bytes.split(|byte| *byte == b'\n').skip(1) {
-        match line.first() {
-            None | Some(b'\r') => break,
-            Some(b'c' | b'C') => length |= starts_with(line, b"content-length"),
-            Some(b't' | b'T') => transfer |= starts_with(line, b"transfer-encoding"),
-            Some(_) => {}
-        }
-    }
-    length && transfer
-}
-
-fn starts_with(line: &[u8], name: &[u8]) -> bool {
-    line.get(..name.len())
-        .is_some_and(|start| start.eq_ignore_ascii_case(name))
-}
-
-/// The stream of a connection, with its [`Connection`] told what happens.
-#[derive(Debug)]
-pub struct Watched<S> {
-    pub inner: S,
-    pub connection: std::sync::Arc<Connection>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Some(bytes) = buf.filled().get(before..)
-            && !bytes.is_empty()
-        {
-            self.connection.bytes_read(bytes);
-        }
-        result
-    }
-}
-
-impl<S> Watched<S> {
-    fn wrote<T>(&self, result: Poll<T>) -> Poll<T> {
-        let blocked = &self.connection.blocked_since;
-        match (&result, blocked.load(Relaxed)) {
-            (Poll::Pending, 0) => blocked.store(self.connection.now(), Relaxed),
-            (Poll::Ready(_), since) if since != 0 => blocked.store(0, Relaxed),
-            _ => {}
-        }
-        result
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
-        self.wrote(result)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
-        self.wrote(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.inner).poll_flush(cx);
-        self.wrote(result)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn conflicting_framing_is_seen_in_the_head_only() {
-        let both = b"POST / HTTP/1.1\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n";
-        assert!(framing_conflicts(both));
-        let body = b"POST / HTTP/1.1\r\nContent-Length: 40\r\n\r\nTransfer-Encoding: chunked\r\n";
-        assert!(!framing_conflicts(body));
-    }
 
     #[test]
     fn client_addresses_are_truncated() {
         let text = |ip: &str| truncated(ip.parse().expect("address")).to_string();
         assert_eq!(text("192.0.2.77"), "192.0.2.0");
         assert_eq!(text("2001:db8:1:2::3"), "2001:db8:1::");
+    }
+
+    #[test]
+    fn idle_connection_is_asked_again_only_when_something_may_be_over() {
+        let limits = Limits::default();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let connection = Connection::new(peer, false, true, &limits);
+        connection.request_starts(false);
+        connection.request_ends(true);
+        let Verdict::Keep(next) = connection.verdict(&limits) else {
+            panic!("kept");
+        };
+        assert_eq!(next, limits.head_time);
+    }
+
+    #[test]
+    fn resets_beyond_the_bound_doom_and_finished_streams_pay_them_back() {
+        let limits = Limits {
+            h2_aborts_max: 2,
+            ..Limits::default()
+        };
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let connection = Connection::new(peer, false, true, &limits);
+        for whole in [false, false, true, true, false, false] {
+            connection.request_starts(true);
+            connection.request_ends(whole);
+        }
+        assert!(!connection.is_doomed());
+        connection.request_starts(true);
+        connection.request_ends(false);
+        assert!(connection.is_doomed());
     }
 }

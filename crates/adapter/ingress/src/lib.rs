@@ -7,9 +7,11 @@
 //! whole or not at all, and never on the path of a request.
 //! Never: reads configuration, or decides what should run.
 
+mod accept;
 mod body;
 mod conditional;
 mod connection;
+mod head_scan;
 mod limits;
 mod log;
 mod negotiate;
@@ -19,8 +21,11 @@ mod ranges;
 mod router;
 mod server;
 mod static_files;
+mod streams;
+mod target;
 mod tls;
 mod tunnel;
+mod watched;
 
 use bytes::Bytes;
 use kernel::{Hash, ReplicaId};

@@ -7,19 +7,27 @@ use std::time::Duration;
 
 #[derive(Clone, Debug)]
 pub struct Limits {
+    /// Beyond these, clients are told to come back (503, `retry-after`).
     pub connections_max: usize,
+    pub requests_max: u64,
     /// Request line and fields together; hyper wants at least 8 KiB.
     pub head_bytes_max: usize,
     pub body_bytes_max: u64,
     pub h2_streams_max: u32,
     /// Streams a client may reset before they were accepted (reset flood).
     pub h2_resets_max: usize,
+    /// Streams a client may reset beyond those that it let finish; with more,
+    /// its connection is not read any more.
+    pub h2_aborts_max: u32,
+    /// Bytes of an answer that wait in a stream for the client's window.
+    pub h2_send_bytes_max: usize,
     /// From the first byte of a head to its end.
     pub head_time: Duration,
     pub tls_handshake_time: Duration,
     /// Between requests of one connection.
     pub keep_alive_idle: Duration,
-    /// A client that takes nothing of what we write is dropped after this.
+    /// A client that takes nothing of what we write is dropped after this, or
+    /// the stream of HTTP/2 on which it does so.
     pub write_stall: Duration,
     /// Between two pieces of a request's body.
     pub request_body_idle: Duration,
@@ -34,18 +42,24 @@ pub struct Limits {
     pub held_max: usize,
     /// An endpoint that failed is passed over for this long.
     pub endpoint_pause: Duration,
-    /// How often connections are checked against the waits above.
-    pub check_every: Duration,
+    /// How long a connection that was asked to close may stay.
+    pub close_time: Duration,
+    /// How long input that nobody wants is read away after a last answer, so
+    /// that it is not lost.
+    pub linger_time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 16_384,
+            requests_max: 65_536,
             head_bytes_max: 32 * 1024,
             body_bytes_max: 1 << 30,
             h2_streams_max: 128,
             h2_resets_max: 20,
+            h2_aborts_max: 200,
+            h2_send_bytes_max: 64 * 1024,
             head_time: Duration::from_secs(10),
             tls_handshake_time: Duration::from_secs(10),
             keep_alive_idle: Duration::from_secs(75),
@@ -58,7 +72,8 @@ impl Default for Limits {
             pool_idle_time: Duration::from_secs(30),
             held_max: 1024,
             endpoint_pause: Duration::from_millis(500),
-            check_every: Duration::from_secs(1),
+            close_time: Duration::from_secs(1),
+            linger_time: Duration::from_secs(2),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! One request's account: opened with its head, closed when its answer's body
 //! ends or is dropped, which writes the access row and the counts.
 //!
-//! Holds: exactly one row for each request, however it ends.
+//! Holds: exactly one row for each request, however it ends. Its status is what
+//! the request came to: 499 when the client left before its answer ended, 502
+//! or 504 when a replica broke off or stalled in the middle, whatever the
+//! answer's head had said.
 
 use crate::AccessLog;
 use crate::connection::Connection;
@@ -26,6 +29,8 @@ pub struct Account {
     pub row: AccessRow,
     pub service: Option<Arc<ServiceState>>,
     started: Instant,
+    /// The client left before its answer ended.
+    left: bool,
     connection: Arc<Connection>,
     counts: Arc<Counts>,
     log: Arc<dyn AccessLog>,
@@ -52,34 +57,46 @@ impl Account {
             .uri()
             .path_and_query()
             .map_or("/", |path| path.as_str());
-        let at = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         Box::new(Self {
             row: AccessRow {
-                at: UnixMillis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX)),
-                client: connection.client_text.clone(),
                 method: request.method().as_str().to_owned(),
-                host: String::new(),
                 path: clipped(path),
                 protocol: protocol(request.version()).to_owned(),
-                tls: connection.tls,
-                status: 0,
-                bytes: 0,
-                micros: 0,
-                site: None,
-                service: None,
-                replica: None,
-                retries: 0,
                 referer: text(http::header::REFERER),
                 agent: text(http::header::USER_AGENT),
+                ..new_row(connection)
             },
             service: None,
             started: Instant::now(),
+            left: false,
             connection: Arc::clone(connection),
             counts: Arc::clone(counts),
             log: Arc::clone(log),
         })
+    }
+
+    /// Writes the row of a head that could not be made a request.
+    pub fn unread(
+        connection: &Connection,
+        counts: &Counts,
+        log: &Arc<dyn AccessLog>,
+        method: String,
+        target: &str,
+        status: u16,
+    ) {
+        counts.requests.fetch_add(1, Relaxed);
+        log.record(AccessRow {
+            method,
+            path: clipped(target),
+            protocol: protocol(http::Version::HTTP_11).to_owned(),
+            status,
+            ..new_row(connection)
+        });
+    }
+
+    /// The answer was given up before its end because its client left.
+    pub fn client_left(&mut self) {
+        self.left = true;
     }
 
     pub fn attach(&mut self, service: &Arc<ServiceState>) {
@@ -100,11 +117,12 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        self.connection.request_ends();
+        let unanswered = self.row.status == 0;
+        self.connection.request_ends(!self.left && !unanswered);
         self.counts.in_flight.fetch_sub(1, Relaxed);
-        // No status: the client left before there was an answer (nginx's 499).
-        let failed = self.row.status >= 500 || self.row.status == 0;
-        if self.row.status == 0 {
+        let failed = self.row.status >= 500 || unanswered;
+        if self.left || unanswered {
+            // As nginx has it.
             self.row.status = 499;
         }
         if failed {
@@ -117,25 +135,37 @@ impl Drop for Account {
             }
         }
         self.row.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let empty = AccessRow {
-            at: self.row.at,
-            client: String::new(),
-            method: String::new(),
-            host: String::new(),
-            path: String::new(),
-            protocol: String::new(),
-            tls: false,
-            status: 0,
-            bytes: 0,
-            micros: 0,
-            site: None,
-            service: None,
-            replica: None,
-            retries: 0,
-            referer: String::new(),
-            agent: String::new(),
-        };
+        let empty = empty_row(self.row.at, String::new(), false);
         self.log.record(std::mem::replace(&mut self.row, empty));
+    }
+}
+
+fn new_row(connection: &Connection) -> AccessRow {
+    let at = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let at = UnixMillis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+    empty_row(at, connection.client_text.clone(), connection.tls)
+}
+
+fn empty_row(at: UnixMillis, client: String, tls: bool) -> AccessRow {
+    AccessRow {
+        at,
+        client,
+        method: String::new(),
+        host: String::new(),
+        path: String::new(),
+        protocol: String::new(),
+        tls,
+        status: 0,
+        bytes: 0,
+        micros: 0,
+        site: None,
+        service: None,
+        replica: None,
+        retries: 0,
+        referer: String::new(),
+        agent: String::new(),
     }
 }
 

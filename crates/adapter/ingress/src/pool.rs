@@ -124,7 +124,7 @@ impl EndpointState {
 
 /// The use of one connection for one request.
 pub struct Lease {
-    endpoint: Arc<EndpointState>,
+    pub endpoint: Arc<EndpointState>,
     limits: Arc<Limits>,
     pub sender: Option<SendRequest<Outgoing>>,
 }

@@ -6,11 +6,11 @@
 //! deadline, at most `held_max` of them; each failure is reported once per pause
 //! as evidence.
 
-use crate::body::{Answer, Outgoing, Timed};
+use crate::body::{Answer, Fault, Outgoing, Timed};
 use crate::log::Account;
 use crate::pool::{EndpointState, Lease};
 use crate::router::ServiceState;
-use crate::server::{Ingress, plain};
+use crate::server::{Ingress, plain, unavailable};
 use crate::tunnel::Tunnel;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
@@ -45,7 +45,7 @@ enum Tried {
     /// A pooled connection had gone stale under it.
     Stale,
     /// The client's own body failed.
-    Client,
+    Client(Fault),
     TooLate,
 }
 
@@ -116,11 +116,7 @@ async fn deliver(
                 held = Held::enter(service, ingress.limits.held_max);
             }
             if held.is_none() {
-                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-                return Err(Box::new(response));
+                return Err(Box::new(unavailable()));
             }
             // Subscribed before the look, so that no change is missed.
             let mut changed = service.changed.subscribe();
@@ -138,7 +134,13 @@ async fn deliver(
         match attempt(ingress, &endpoint, flight, deadline, fresh).await {
             Tried::Answered(response, lease) => return Ok((response, lease)),
             Tried::TooLate => return refuse(StatusCode::GATEWAY_TIMEOUT),
-            Tried::Client => return refuse(StatusCode::BAD_REQUEST),
+            Tried::Client(fault) => {
+                return refuse(match fault {
+                    Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+                    Fault::TooSlow => StatusCode::REQUEST_TIMEOUT,
+                    Fault::Broken => StatusCode::BAD_REQUEST,
+                });
+            }
             Tried::Stale => {
                 fresh = true;
                 continue;
@@ -195,7 +197,7 @@ async fn attempt(
             }
             let error = error.into_error();
             if error.is_user() {
-                return Tried::Client;
+                return Tried::Client(Fault::of(&error));
             }
             // A replica may close an idle connection just as we use it; that
             // is no fault, but whether it read the request is unknown.
@@ -207,7 +209,7 @@ async fn attempt(
     }
 }
 
-fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str) {
+pub fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str) {
     let news = !endpoint.is_paused();
     endpoint.pause(ingress.limits.endpoint_pause);
     if news {
@@ -286,6 +288,7 @@ fn answer(
             return finish(plain(StatusCode::BAD_GATEWAY), account);
         };
         account.row.status = parts.status.as_u16();
+        account.connection().settle();
         let replica = hyper::upgrade::on(Response::from_parts(parts.clone(), incoming));
         let idle = ingress.limits.tunnel_idle;
         ingress.spawn_tunnel(Tunnel {
@@ -298,7 +301,7 @@ fn answer(
         return Response::from_parts(parts, Answer::empty());
     }
     remove_hop_by_hop(&mut parts.headers);
-    let body = Answer::replica(incoming, ingress.limits.answer_body_idle, lease);
+    let body = Answer::replica(incoming, ingress, lease);
     finish(Response::from_parts(parts, body), account)
 }
 
@@ -309,18 +312,23 @@ pub fn finish(mut response: Response<Answer>, mut account: Box<Account>) -> Resp
     response
 }
 
-/// The protocol an HTTP/1.1 client wants to change to.
+/// The protocol an HTTP/1.1 client wants to change to. A change to another HTTP
+/// or to TLS is passed over: behind it requests would reach the replica unseen.
 fn upgrade_of(request: &Request<Incoming>) -> Option<HeaderValue> {
     if request.version() != Version::HTTP_11 {
         return None;
     }
     let wanted =
         connection_options(request.headers()).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    request
-        .headers()
-        .get(header::UPGRADE)
-        .filter(|_| wanted)
-        .cloned()
+    let mut protocols = request.headers().get_all(header::UPGRADE).iter();
+    let protocol = protocols.next()?;
+    let tunnelled = protocol.to_str().ok()?.split(',').all(|name| {
+        let name = name.trim().to_ascii_lowercase();
+        !["h2c", "http", "tls"]
+            .iter()
+            .any(|http| name.starts_with(http))
+    });
+    (wanted && tunnelled && protocols.next().is_none()).then(|| protocol.clone())
 }
 
 fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -352,12 +360,31 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
     headers.remove(HeaderName::from_static("keep-alive"));
     headers.remove(HeaderName::from_static("proxy-connection"));
+    headers.remove(HeaderName::from_static("http2-settings"));
+}
+
+/// HTTP/2 clients may cut the field into pieces, HTTP/1.1 knows only one of it
+/// (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
+        return;
+    };
+    let pieces: Vec<&[u8]> = [first, second]
+        .into_iter()
+        .chain(cookies)
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// Makes the client's fields into ours; what it says of where it comes from is
 /// not believed.
 fn prepare(headers: &mut HeaderMap, host: &str, account: &Account, upgrade: Option<HeaderValue>) {
     remove_hop_by_hop(headers);
+    join_cookies(headers);
     headers.remove(header::EXPECT);
     headers.remove(header::PROXY_AUTHORIZATION);
     for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-prefix"] {

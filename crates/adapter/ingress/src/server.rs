@@ -1,37 +1,31 @@
-//! Accepts connections, reads requests, and sends each where its host and path
-//! lead.
+//! The edge's state, and where each request goes by its host and path.
 //!
-//! Holds: a connection counts until the last of its requests ended; draining
-//! stops accepting at once and cuts only what outlives its deadline.
+//! Holds: a snapshot takes force whole; a request over the limits is shed at
+//! once; draining stops accepting at once and cuts only what outlives its
+//! deadline.
 
 use crate::body::Answer;
-use crate::connection::{Connection, Verdict, Watched};
+use crate::connection::Connection;
 use crate::limits::Limits;
 use crate::log::{Account, Counts};
 use crate::proxy::{self, finish};
 use crate::router::{Served, SnapshotError, Table};
 use crate::static_files::{self, Asked};
-use crate::tls::{self, Certificates, Resolver};
+use crate::streams::Pace;
+use crate::target;
+use crate::tls::{Certificates, Resolver};
 use crate::tunnel::Tunnel;
 use crate::{AccessLog, Documents, Evidence};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
 use std::borrow::Cow;
-use std::convert::Infallible;
-use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio_rustls::TlsAcceptor;
 use wire::edge::{EdgeReadings, EdgeSnapshot, ServiceReadings};
 
 const HEALTH: &str = "/.well-known/homeostat/health";
@@ -53,7 +47,7 @@ impl Default for Options {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Phase {
+pub(crate) enum Phase {
     Open,
     Draining,
     Cut,
@@ -63,23 +57,24 @@ pub struct Ingress {
     pub(crate) limits: Arc<Limits>,
     pub(crate) evidence: Arc<dyn Evidence>,
     pub(crate) dice: AtomicU64,
-    truncate_clients: bool,
+    pub(crate) truncate_clients: bool,
     documents: Arc<dyn Documents>,
-    log: Arc<dyn AccessLog>,
+    pub(crate) log: Arc<dyn AccessLog>,
     table: ArcSwap<Table>,
     /// One snapshot is built at a time.
     building: Mutex<()>,
-    resolver: Arc<Resolver>,
-    counts: Arc<Counts>,
-    phase: watch::Sender<Phase>,
-    connections: Arc<AtomicUsize>,
+    pub(crate) resolver: Arc<Resolver>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) phase: watch::Sender<Phase>,
+    pub(crate) connections: Arc<AtomicUsize>,
+    pub(crate) told: Arc<AtomicUsize>,
 }
 
 /// A connection's place, or a tunnel's.
-struct Slot(Arc<AtomicUsize>);
+pub(crate) struct Slot(Arc<AtomicUsize>);
 
 impl Slot {
-    fn take(count: &Arc<AtomicUsize>) -> Self {
+    pub(crate) fn take(count: &Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Relaxed);
         Self(Arc::clone(count))
     }
@@ -111,6 +106,7 @@ impl Ingress {
             counts: Arc::default(),
             phase: watch::Sender::new(Phase::Open),
             connections: Arc::default(),
+            told: Arc::default(),
         })
     }
 
@@ -135,173 +131,73 @@ impl Ingress {
         Ok(())
     }
 
-    /// Serves the listener's connections until [`Ingress::drain`].
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, tls: bool) {
-        let acceptor = if tls {
-            match tls::server_config(Arc::clone(&self.resolver)) {
-                Ok(config) => Some(TlsAcceptor::from(Arc::new(config))),
-                Err(error) => {
-                    tracing::error!(%error, "TLS cannot be set up");
-                    return;
-                }
-            }
-        } else {
-            None
-        };
-        let mut phase = self.phase.subscribe();
-        loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                _ = phase.wait_for(|phase| *phase != Phase::Open) => return,
-            };
-            match accepted {
-                Ok((stream, peer))
-                    if self.connections.load(Relaxed) < self.limits.connections_max =>
-                {
-                    let slot = Slot::take(&self.connections);
-                    let ingress = Arc::clone(&self);
-                    tokio::spawn(ingress.connection(stream, peer, acceptor.clone(), slot));
-                }
-                Ok(_) => tracing::warn!("a connection was refused: too many are open"),
-                Err(error) => {
-                    // Out of descriptors, as a rule: wait for some to close.
-                    tracing::warn!(%error, "accepting failed");
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-            }
-        }
-    }
-
-    async fn connection(
-        self: Arc<Self>,
-        stream: TcpStream,
-        peer: std::net::SocketAddr,
-        acceptor: Option<TlsAcceptor>,
-        slot: Slot,
-    ) {
-        let _ = stream.set_nodelay(true);
-        let connection = Connection::new(peer, acceptor.is_some(), self.truncate_clients);
-        let connection = Arc::new(connection);
-        match acceptor {
-            None => self.speak(stream, connection).await,
-            Some(acceptor) => {
-                let handshake = acceptor.accept(stream);
-                if let Ok(Ok(stream)) =
-                    tokio::time::timeout(self.limits.tls_handshake_time, handshake).await
-                {
-                    self.speak(stream, connection).await;
-                }
-            }
-        }
-        drop(slot);
-    }
-
-    async fn speak<S>(self: Arc<Self>, stream: S, connection: Arc<Connection>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let builder = self.builder();
-        let service = {
-            let (ingress, connection) = (Arc::clone(&self), Arc::clone(&connection));
-            service_fn(move |request| {
-                let (ingress, connection) = (Arc::clone(&ingress), Arc::clone(&connection));
-                async move { Ok::<_, Infallible>(ingress.handle(request, &connection).await) }
-            })
-        };
-        let watched = Watched {
-            inner: stream,
-            connection: Arc::clone(&connection),
-        };
-        let mut serving =
-            pin!(builder.serve_connection_with_upgrades(TokioIo::new(watched), service));
-        let mut phase = self.phase.subscribe();
-        let mut check = tokio::time::interval(self.limits.check_every);
-        let mut closing = false;
-        loop {
-            tokio::select! {
-                _ = serving.as_mut() => return,
-                _ = check.tick() => match connection.verdict(&self.limits) {
-                    Verdict::Keep => {}
-                    // One that was asked to close and stays is dropped.
-                    Verdict::Close if !closing => {
-                        closing = true;
-                        serving.as_mut().graceful_shutdown();
-                    }
-                    Verdict::Close | Verdict::Drop => return,
-                },
-                _ = phase.wait_for(|phase| *phase == Phase::Cut || (*phase == Phase::Draining && !closing)) => {
-                    if *self.phase.borrow() == Phase::Cut {
-                        return;
-                    }
-                    closing = true;
-                    serving.as_mut().graceful_shutdown();
-                }
-            }
-        }
-    }
-
-    fn builder(&self) -> Builder<TokioExecutor> {
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .http1()
-            .max_buf_size(self.limits.head_bytes_max.max(8192))
-            .pipeline_flush(true);
-        builder
-            .http2()
-            .max_concurrent_streams(self.limits.h2_streams_max)
-            .max_pending_accept_reset_streams(self.limits.h2_resets_max)
-            .max_header_list_size(u32::try_from(self.limits.head_bytes_max).unwrap_or(u32::MAX));
-        builder
-    }
-
-    async fn handle(
+    pub(crate) async fn handle(
         self: Arc<Self>,
         request: Request<Incoming>,
         connection: &Arc<Connection>,
     ) -> Response<Answer> {
-        let conflict = connection.request_starts(request.version() == Version::HTTP_2);
+        let h2 = request.version() == Version::HTTP_2;
+        let conflict = connection.request_starts(h2);
         let mut account = Account::open(&request, connection, &self.counts, &self.log);
-        let authority = if conflict { None } else { authority(&request) };
-        let Some(authority) = authority.map(Cow::into_owned) else {
-            let mut response = plain(StatusCode::BAD_REQUEST);
-            if request.version() != Version::HTTP_2 {
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            return finish(response, account);
+        let authority = if conflict {
+            Err(StatusCode::BAD_REQUEST)
+        } else {
+            target::authority(&request).map(Cow::into_owned)
         };
-        account.row.host.clone_from(&authority);
-        if request.method() == Method::CONNECT {
-            return finish(plain(StatusCode::NOT_IMPLEMENTED), account);
+        let mut response = match authority {
+            Ok(authority) => {
+                account.row.host.clone_from(&authority);
+                self.dispatch(request, &authority, account).await
+            }
+            Err(status) => {
+                let mut response = plain(status);
+                if !h2 {
+                    // What follows such a head cannot be told apart from it.
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(header::CONNECTION, close);
+                }
+                finish(response, account)
+            }
+        };
+        if h2 {
+            response.body_mut().pace = Pace::current();
         }
+        response
+    }
+
+    async fn dispatch(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        authority: &str,
+        mut account: Box<Account>,
+    ) -> Response<Answer> {
         let path = request.uri().path();
-        if path == HEALTH {
+        if path == HEALTH || path == "*" {
             return finish(plain(StatusCode::OK), account);
         }
+        if self.counts.in_flight.load(Relaxed) > self.limits.requests_max {
+            return finish(unavailable(), account);
+        }
         let table = self.table.load();
-        let Some(route) = table.find(without_port(&authority), path) else {
+        let Some(route) = table.find(target::without_port(authority), path) else {
             return finish(plain(StatusCode::NOT_FOUND), account);
         };
         match &route.served {
             Served::Site(site) => {
                 account.row.site = Some(site.name.clone());
-                let query = request.uri().query();
-                let below = &path[route.path.len()..];
-                let (method, headers) = (request.method(), request.headers());
                 let asked = Asked {
-                    method,
-                    headers,
-                    below,
+                    method: request.method(),
+                    headers: request.headers(),
+                    below: &path[route.path.len()..],
                     path,
-                    query,
+                    query: request.uri().query(),
                 };
                 finish(static_files::serve(site, &*self.documents, &asked), account)
             }
             Served::Service(service) => {
                 let service = Arc::clone(service);
                 drop(table);
-                proxy::forward(&self, &service, request, &authority, account).await
+                proxy::forward(self, &service, request, authority, account).await
             }
         }
     }
@@ -358,45 +254,12 @@ impl Ingress {
     }
 }
 
-/// The host, in lower case, with its port if it has one. `None` when missing
-/// (HTTP/1.0 may), repeated, contradicting or malformed.
-fn authority(request: &Request<Incoming>) -> Option<Cow<'_, str>> {
-    let mut fields = request.headers().get_all(header::HOST).iter();
-    let field = fields.next();
-    if fields.next().is_some() {
-        return None;
-    }
-    let field = field
-        .map(|value| value.to_str().map_err(|_| ()))
-        .transpose()
-        .ok()?;
-    let target = request.uri().authority().map(http::uri::Authority::as_str);
-    let host = match (target, field) {
-        (Some(target), Some(field))
-            if request.version() == Version::HTTP_2 && !target.eq_ignore_ascii_case(field) =>
-        {
-            return None;
-        }
-        (Some(target), _) if request.version() == Version::HTTP_2 || field.is_some() => target,
-        (None, Some(field)) => field,
-        (_, None) if request.version() == Version::HTTP_10 => "",
-        _ => return None,
-    };
-    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
-    if !host.bytes().all(valid) || (host.is_empty() && request.version() != Version::HTTP_10) {
-        return None;
-    }
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        return Some(Cow::Owned(host.to_ascii_lowercase()));
-    }
-    Some(Cow::Borrowed(host))
-}
-
-fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    }
+/// Shed: the client may come back soon.
+pub fn unavailable() -> Response<Answer> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
+    let soon = HeaderValue::from_static("1");
+    response.headers_mut().insert(header::RETRY_AFTER, soon);
+    response
 }
 
 /// A small answer of our own.
@@ -407,6 +270,9 @@ pub fn plain(status: StatusCode) -> Response<Answer> {
         StatusCode::NOT_FOUND => "nothing is here\n",
         StatusCode::BAD_GATEWAY => "the service broke off before it answered\n",
         StatusCode::SERVICE_UNAVAILABLE => "the service is not available now\n",
+        StatusCode::REQUEST_TIMEOUT => "the request's body did not come in time\n",
+        StatusCode::PAYLOAD_TOO_LARGE => "the request's body is too large\n",
+        StatusCode::NOT_IMPLEMENTED => "not implemented\n",
         StatusCode::GATEWAY_TIMEOUT => "the service did not answer in time\n",
         other => other.canonical_reason().unwrap_or("error"),
     };

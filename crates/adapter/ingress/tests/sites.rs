@@ -153,47 +153,10 @@ async fn large_file_arrives_whole() {
 }
 
 #[tokio::test]
-async fn ambiguous_requests_are_refused() {
-    let world = World::plain().await;
-    for request in [
-        "GET / HTTP/1.1\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: site.test\r\nhost: app.test\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost: site.test/x\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: app.test\r\ntransfer-encoding: chunked\r\ncontent-length: 4\r\n\r\n0\r\n\r\n",
-        "POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nabcd",
-        "POST / HTTP/1.1\r\nhost: app.test\r\ntransfer-encoding: gzip\r\n\r\n",
-        "GET / HTTP/1.1\r\nhost : site.test\r\n\r\n",
-        "\u{1}\u{2}\u{3} nonsense\r\n\r\n",
-    ] {
-        let answer = world.raw(request).await;
-        assert!(refused(&answer, "400"), "{request:?}: {answer}");
-    }
-}
-
-#[tokio::test]
-async fn head_bombs_are_refused() {
-    let world = World::plain().await;
-    let long = format!(
-        "GET / HTTP/1.1\r\nhost: site.test\r\nx: {}\r\n\r\n",
-        "a".repeat(60_000)
-    );
-    let answer = world.raw(&long).await;
-    assert!(refused(&answer, "431"), "{answer}");
-    let many = format!(
-        "GET / HTTP/1.1\r\nhost: site.test\r\n{}\r\n",
-        "x: y\r\n".repeat(500)
-    );
-    let answer = world.raw(&many).await;
-    assert!(refused(&answer, "431"), "{answer}");
-}
-
-#[tokio::test]
 async fn slow_head_and_idle_connection_are_closed() {
     let limits = Limits {
         head_time: Duration::from_millis(100),
         keep_alive_idle: Duration::from_millis(100),
-        check_every: Duration::from_millis(10),
         ..Limits::default()
     };
     let world = World::start(limits, false).await;
@@ -218,10 +181,4 @@ async fn drain_lets_idle_connections_go() {
     world.ingress.drain(Duration::from_secs(5)).await;
     assert!(begun.elapsed() < Duration::from_secs(4));
     assert!(tokio::net::TcpStream::connect(world.address).await.is_err());
-}
-
-/// With the status, or by closing: when input is left unread the reset may
-/// overtake the answer.
-fn refused(answer: &str, status: &str) -> bool {
-    answer.is_empty() || answer.starts_with(&format!("HTTP/1.1 {status}"))
 }

@@ -2,7 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod h2;
 pub mod mortal;
+pub mod tls;
 
 use bytes::Bytes;
 use ingress::{
