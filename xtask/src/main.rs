@@ -1,4 +1,4 @@
-//! Runs the project's chores: `check`, `generate` and `test`.
+//! Runs the project's chores: `check`, `generate`, `test` and `up`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
@@ -12,6 +12,8 @@ mod purity;
 mod steps;
 mod suite;
 mod tidy;
+mod tools;
+mod up;
 mod workspace;
 
 use std::io::Write as _;
@@ -20,7 +22,9 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask CHORE
   check      format, direction, purity, budgets, generated pages, lints
   generate   writes the generated pages anew
-  test       check, build, documentation tests, all tests";
+  test       check, licences, build, documentation tests, all tests
+  up         builds, makes the example news site, starts a node on it; what follows
+             goes to `homeostat up`";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -30,6 +34,7 @@ fn main() -> ExitCode {
         (Some("check"), true) => check::run(),
         (Some("generate"), true) => generated::write(),
         (Some("test"), true) => suite::run(),
+        (Some("up"), _) => up::run(&rest),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

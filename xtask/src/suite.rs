@@ -1,18 +1,36 @@
 //! Everything that must pass, the tests last.
 //!
-//! Out: nextest's summary closes the output.
+//! In: the workspace, the tools (installed if missing). Out: the first failure.
+//! Holds: nextest's summary closes the output.
+//! Never: asks for advisories, which change without the code changing.
 
-use crate::check;
-use crate::steps::{cargo, say, step};
+use crate::steps::{cargo, run as run_command, say, step};
+use crate::{check, tools};
+use std::process::Command;
 
 /// # Errors
 /// Names the step that failed.
 pub fn run() -> Result<(), String> {
+    let nextest = tools::find(&tools::NEXTEST)?;
+    let deny = tools::find(&tools::DENY)?;
     check::run()?;
-    step("build", || cargo("build --workspace"))?;
+    step("licences, bans, sources", || {
+        run_command(Command::new(deny).args([
+            "--log-level",
+            "error",
+            "check",
+            "--hide-inclusion-graph",
+            "licenses",
+            "bans",
+            "sources",
+        ]))
+    })?;
+    // The tests switch on features of libraries: with all targets, each library
+    // is built once for both.
+    step("build", || cargo("build --workspace --all-targets"))?;
     step("documentation tests", || {
         cargo("test --quiet --workspace --doc")
     })?;
     say("==> tests");
-    cargo("nextest run --workspace")
+    run_command(Command::new(nextest).args(["nextest", "run", "--workspace"]))
 }

@@ -1,10 +1,13 @@
 //! The workspace as the rules see it: members, their layers, what they reach.
 //!
-//! In: `cargo metadata`. Out: members in order of their names.
+//! In: `cargo metadata`, read as plain JSON: a typed reader would switch on
+//! features of `serde_json` for all of us, and so build our crates twice.
+//! Out: members in order of their names.
 //! Holds: layers are read from the folders under `crates`, from the root down.
 //! Never: looks at dependencies that only tests or build scripts use.
 
-use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package, PackageId, TargetKind};
+use crate::steps::cargo_command;
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -46,17 +49,28 @@ impl Workspace {
     /// # Errors
     /// Says why the metadata could not be read.
     pub fn load_at(manifest: &Path) -> Result<Self, String> {
-        let metadata = MetadataCommand::new()
-            .manifest_path(manifest)
-            .exec()
-            .map_err(|why| format!("cannot read the workspace: {why}"))?;
-        let root = metadata.workspace_root.clone().into_std_path_buf();
-        let mut members: Vec<Member> = metadata
-            .workspace_packages()
-            .into_iter()
+        let failed = |why: String| format!("cannot read the workspace: {why}");
+        let output = cargo_command()
+            .args(["metadata", "--format-version=1", "--manifest-path"])
+            .arg(manifest)
+            .stderr(std::process::Stdio::inherit())
+            .output()
+            .map_err(|why| failed(why.to_string()))?;
+        if !output.status.success() {
+            return Err(failed(format!("cargo metadata: {}", output.status)));
+        }
+        let metadata: Value =
+            serde_json::from_slice(&output.stdout).map_err(|why| failed(why.to_string()))?;
+        let root = PathBuf::from(text(&metadata["workspace_root"]));
+        let ours: BTreeSet<&str> = list(&metadata["workspace_members"]).map(text).collect();
+        let mut members: Vec<Member> = list(&metadata["packages"])
+            .filter(|package| ours.contains(text(&package["id"])))
             .map(|package| member(&root, package))
             .collect();
         members.sort_by(|a, b| a.name.cmp(&b.name));
+        if members.is_empty() {
+            return Err(failed("it has no members".to_owned()));
+        }
         Ok(Self {
             reaches: reaches(&metadata),
             root,
@@ -70,22 +84,32 @@ impl Workspace {
     }
 }
 
-fn member(root: &Path, package: &Package) -> Member {
-    let manifest = package.manifest_path.as_std_path();
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn member(root: &Path, package: &Value) -> Member {
+    let manifest = Path::new(text(&package["manifest_path"]));
     let directory = manifest.parent().unwrap_or(root).to_owned();
-    let internal = package
-        .dependencies
-        .iter()
-        .filter(|dependency| dependency.kind == DependencyKind::Normal)
-        .filter(|dependency| dependency.path.is_some())
-        .map(|dependency| dependency.name.clone())
+    let internal = list(&package["dependencies"])
+        .filter(|dependency| is_normal(dependency) && dependency["path"].is_string())
+        .map(|dependency| text(&dependency["name"]).to_owned())
         .collect();
     Member {
-        name: package.name.to_string(),
+        name: text(&package["name"]).to_owned(),
         layer: layer(root, &directory),
         directory,
         internal,
     }
+}
+
+/// Cargo says `null` for the kind of what a crate itself uses.
+fn is_normal(dependency: &Value) -> bool {
+    dependency.get("kind").is_some_and(Value::is_null)
 }
 
 fn layer(root: &Path, directory: &Path) -> Option<Layer> {
@@ -102,38 +126,29 @@ fn layer(root: &Path, directory: &Path) -> Option<Layer> {
 }
 
 /// Macros run in the compiler, so they and what they need are left out.
-fn reaches(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
-    let runs: BTreeMap<&PackageId, &Package> = metadata
-        .packages
-        .iter()
+fn reaches(metadata: &Value) -> BTreeMap<String, BTreeSet<String>> {
+    let runs: BTreeMap<&str, &str> = list(&metadata["packages"])
         .filter(|package| !is_macro(package))
-        .map(|package| (&package.id, package))
+        .map(|package| (text(&package["id"]), text(&package["name"])))
         .collect();
     let mut reaches: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for node in metadata.resolve.iter().flat_map(|graph| &graph.nodes) {
-        let Some(from) = runs.get(&node.id) else {
+    for node in list(&metadata["resolve"]["nodes"]) {
+        let Some(from) = runs.get(text(&node["id"])) else {
             continue;
         };
-        let to = node
-            .deps
-            .iter()
-            .filter(|dep| {
-                dep.dep_kinds
-                    .iter()
-                    .any(|kind| kind.kind == DependencyKind::Normal)
-            })
-            .filter_map(|dep| runs.get(&dep.pkg))
-            .map(|package| package.name.to_string());
-        reaches.entry(from.name.to_string()).or_default().extend(to);
+        let to = list(&node["deps"])
+            .filter(|need| list(&need["dep_kinds"]).any(is_normal))
+            .filter_map(|need| runs.get(text(&need["pkg"])))
+            .map(|name| (*name).to_owned());
+        reaches.entry((*from).to_owned()).or_default().extend(to);
     }
     reaches
 }
 
-fn is_macro(package: &Package) -> bool {
-    package
-        .targets
-        .iter()
-        .any(|target| target.kind.contains(&TargetKind::ProcMacro))
+fn is_macro(package: &Value) -> bool {
+    list(&package["targets"])
+        .flat_map(|target| list(&target["kind"]))
+        .any(|kind| kind == "proc-macro")
 }
 
 #[cfg(test)]

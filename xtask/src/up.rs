@@ -1,0 +1,182 @@
+//! Builds the program and the news example, then starts a node on it.
+//!
+//! In: what follows `up`, for `homeostat up`. Out: this process becomes it.
+//! Holds: the site is made again only when its generator changed; the search
+//! program appears in its place whole.
+
+use crate::steps::{cargo_command, run as run_command, say, step};
+use crate::workspace::Workspace;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const PROGRAMS: [&str; 3] = ["homeostat", "news-generator", "news-search"];
+
+/// # Errors
+/// Names the step that failed; on success this process is `homeostat`.
+pub fn run(arguments: &[String]) -> Result<(), String> {
+    let news = Workspace::load()?.root.join("examples/news");
+    let programs = step("build", build)?;
+    let generator = &programs["news-generator"];
+    step("news site", || site(&news, generator))?;
+    step("news search", || {
+        place(&programs["news-search"], &news.join("bin/news-search"))
+            .map_err(|why| format!("cannot place news-search in {}: {why}", news.display()))
+    })?;
+    say("==> homeostat up examples/news");
+    let why = Command::new(&programs["homeostat"])
+        .arg("up")
+        .arg(&news)
+        .args(arguments)
+        .exec();
+    Err(format!("homeostat did not start: {why}"))
+}
+
+/// Every program's path, as cargo tells it.
+fn build() -> Result<BTreeMap<String, PathBuf>, String> {
+    let mut command = cargo_command();
+    command.args(["build", "--message-format=json-render-diagnostics"]);
+    for name in PROGRAMS {
+        command.args(["--package", name]);
+    }
+    let failed = |why: io::Error| format!("cargo build did not run: {why}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let output = child.stdout.take().ok_or("cargo build has no output")?;
+    let mut programs = BTreeMap::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.map_err(failed)?;
+        let message: Value = serde_json::from_str(&line).unwrap_or_default();
+        let (name, path) = (&message["target"]["name"], &message["executable"]);
+        if let (Some(name), Some(path)) = (name.as_str(), path.as_str()) {
+            programs.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    let status = child.wait().map_err(failed)?;
+    if !status.success() {
+        return Err(format!("cargo build failed: {status}"));
+    }
+    match PROGRAMS.iter().find(|name| !programs.contains_key(**name)) {
+        None => Ok(programs),
+        Some(name) => Err(format!("cargo build made no `{name}`")),
+    }
+}
+
+/// Makes the site unless this very generator made the one that is there.
+fn site(news: &Path, generator: &Path) -> Result<(), String> {
+    let made_by = news.join(".site-made-by");
+    let bytes =
+        std::fs::read(generator).map_err(|why| format!("{}: {why}", generator.display()))?;
+    let sum = format!("{:08x} {}\n", crc32fast::hash(&bytes), bytes.len());
+    let is_current = std::fs::read_to_string(&made_by).is_ok_and(|text| text == sum)
+        && news.join("site/index.html").is_file()
+        && news.join("popularity.tsv").is_file();
+    if is_current {
+        say("    current");
+        return Ok(());
+    }
+    run_command(
+        Command::new(generator)
+            .arg("--out")
+            .arg(news.join("site"))
+            .arg("--popularity")
+            .arg(news.join("popularity.tsv")),
+    )?;
+    std::fs::write(&made_by, sum).map_err(|why| format!("{}: {why}", made_by.display()))
+}
+
+/// Copies a program so that its place holds the old or the new one, whole: a
+/// running one is not written to.
+fn place(program: &Path, target: &Path) -> io::Result<()> {
+    let bytes = std::fs::read(program)?;
+    if std::fs::read(target).is_ok_and(|old| old == bytes) {
+        say("    current");
+        return Ok(());
+    }
+    let fresh = target.with_extension(format!("new-{}", std::process::id()));
+    if let Some(folder) = target.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    std::fs::copy(program, &fresh)?;
+    std::fs::rename(&fresh, target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+    /// A stand-in for the generator that notes each of its runs.
+    fn generator(path: &Path, version: u8) {
+        let text = format!(
+            "#!/bin/sh\n# {version}\nmkdir -p \"$2\"\necho run >> \"$2/index.html\"\necho / > \"$4\"\n"
+        );
+        fs::write(path, text).expect("a script");
+        fs::set_permissions(path, Permissions::from_mode(0o755)).expect("its mode");
+    }
+
+    #[test]
+    fn a_site_is_made_once_by_each_generator_and_again_when_it_is_gone() {
+        let home = tempfile::tempdir().expect("a directory");
+        let program = home.path().join("generator");
+        let index = home.path().join("site/index.html");
+        let runs = || {
+            fs::read_to_string(&index)
+                .expect("the site")
+                .lines()
+                .count()
+        };
+        generator(&program, 1);
+        for _ in 0..2 {
+            site(home.path(), &program).expect("a site");
+            assert_eq!(runs(), 1);
+        }
+        generator(&program, 2);
+        site(home.path(), &program).expect("a site");
+        assert_eq!(runs(), 2);
+
+        fs::remove_file(&index).expect("it was there");
+        site(home.path(), &program).expect("a site");
+        assert_eq!(runs(), 1);
+    }
+
+    #[test]
+    fn a_failed_generator_leaves_the_site_unfinished_for_the_next_run() {
+        let home = tempfile::tempdir().expect("a directory");
+        let program = home.path().join("generator");
+        fs::write(&program, "#!/bin/sh\nexit 1\n").expect("a script");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("its mode");
+        assert!(site(home.path(), &program).is_err());
+        assert!(!home.path().join(".site-made-by").exists());
+    }
+
+    #[test]
+    fn a_program_is_replaced_by_another_file_and_only_when_it_differs() {
+        let home = tempfile::tempdir().expect("a directory");
+        let (program, target) = (home.path().join("made"), home.path().join("bin/search"));
+        let inode = || fs::metadata(&target).expect("placed").ino();
+        fs::write(&program, "one").expect("a file");
+        fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("its mode");
+        place(&program, &target).expect("a place");
+        let first = inode();
+        place(&program, &target).expect("a place");
+        assert_eq!(inode(), first);
+
+        let open = fs::File::open(&target).expect("placed");
+        fs::write(&program, "two").expect("a file");
+        place(&program, &target).expect("a place");
+        assert_ne!(inode(), first);
+        assert_eq!(io::read_to_string(open).expect("still open"), "one");
+        let mode = fs::metadata(&target).expect("placed").mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert_eq!(
+            fs::read_dir(home.path().join("bin"))
+                .expect("a folder")
+                .count(),
+            1
+        );
+    }
+}
