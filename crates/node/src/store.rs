@@ -6,7 +6,7 @@
 //! writes; a watch never skips a revision, or says that it must resync.
 
 use crate::BoxFuture;
-use kernel::{FencingEpoch, Revision};
+use kernel::{Bytes, FencingEpoch, Revision};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -104,6 +104,13 @@ pub enum StoreError {
     /// Nothing was changed.
     #[error("the lease `{name}` is not held under this epoch")]
     LeaseLost { name: String },
+    /// Nothing was changed; writes that only delete are still taken.
+    #[error("the disk of `{path}` has {free} free; writing needs {need}")]
+    Full {
+        path: String,
+        free: Bytes,
+        need: Bytes,
+    },
     /// The write may or may not be done.
     #[error("the store did not answer in time")]
     Unknown,

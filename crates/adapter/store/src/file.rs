@@ -6,6 +6,7 @@
 
 use crate::OpenError;
 use crate::disk::{FORMAT, LOG, META, decode, read_snapshot};
+use crate::room::{Free, Room};
 use crate::types::{LogEntry, LogId, SnapshotMeta, Vote};
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable};
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::fmt::Display;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const CACHE_BYTES: usize = 8 << 20;
@@ -31,16 +33,36 @@ pub enum Place {
     Layer {
         fresh: bool,
         open: OpenLayer,
+        free: Free,
     },
 }
 
 impl Place {
     #[cfg(test)]
     pub fn layer(layer: impl redb::StorageBackend) -> Self {
+        Self::layer_with(layer, Arc::new(|| Ok(u64::MAX)))
+    }
+
+    #[cfg(test)]
+    pub fn layer_with(layer: impl redb::StorageBackend, free: Free) -> Self {
         Self::Layer {
+            free,
             fresh: layer.len().expect("has a length") == 0,
             open: Box::new(move |builder| builder.create_with_backend(layer)),
         }
+    }
+
+    pub fn room(&self) -> Room {
+        let path = self.name();
+        let free: Free = match self {
+            Self::File(path) => {
+                let path = path.clone();
+                Arc::new(move || free_bytes(&path))
+            }
+            #[cfg(test)]
+            Self::Layer { free, .. } => Arc::clone(free),
+        };
+        Room { path, free }
     }
 
     /// What messages call it.
@@ -51,6 +73,11 @@ impl Place {
             Self::Layer { .. } => "a file layer".into(),
         }
     }
+}
+
+fn free_bytes(path: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(path)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 pub type Stored = Option<(SnapshotMeta, Vec<u8>)>;
@@ -73,7 +100,7 @@ pub fn open(place: Place, node: u64) -> Result<(Database, Loaded), OpenError> {
         let database = match place {
             Place::File(path) => open_file(&path, node)?,
             #[cfg(test)]
-            Place::Layer { fresh, open } => {
+            Place::Layer { fresh, open, .. } => {
                 let database = open(&builder()).map_err(|error| unreadable(&path, error))?;
                 if fresh {
                     let made = initialise(&database, node);

@@ -12,6 +12,7 @@ mod health;
 mod limits;
 mod propose;
 mod raft;
+mod room;
 mod serve;
 mod shared;
 mod state;

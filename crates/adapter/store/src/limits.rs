@@ -113,6 +113,18 @@ fn check_transaction(transaction: &Transaction) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether the state grows by it; what only shrinks it helps a full disk.
+pub fn takes_room(command: &Command) -> bool {
+    match command {
+        Command::Transact(transaction) => {
+            let mut operations = transaction.then.iter().chain(&transaction.otherwise);
+            operations.any(|operation| matches!(operation, Operation::Put(..)))
+        }
+        Command::Grant { .. } => true,
+        Command::Renew { .. } | Command::Release { .. } | Command::Expire { .. } => false,
+    }
+}
+
 fn transaction_bytes(transaction: &Transaction) -> usize {
     let compared = transaction.compare.iter().map(|compare| match compare {
         Compare::Absent(key)

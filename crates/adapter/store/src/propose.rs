@@ -115,18 +115,15 @@ async fn write(raft: &Raft<TypeConfig>, calls: Vec<Call>) -> Result<(), String> 
 }
 
 /// Proposes the end of lapsed leases, and notices when Raft has ended by itself.
-pub async fn expire(
-    raft: Raft<TypeConfig>,
-    shared: Arc<Shared>,
-    calls: Calls,
-    health: Arc<Health>,
-) {
+pub async fn expire(raft: Raft<TypeConfig>, shared: Arc<Shared>, health: Arc<Health>) {
     let metrics = raft.metrics();
     loop {
-        for command in shared.lapsed() {
-            if calls.call(command).await.is_none() {
-                return;
-            }
+        let lapsed = shared.lapsed(BATCH_COMMANDS_MAX);
+        if !lapsed.is_empty()
+            && let Err(error) = raft.client_write(Batch(lapsed)).await
+        {
+            health.fail(&error.to_string());
+            return;
         }
         let ended = metrics.borrow().running_state.clone();
         if let Err(reason) = ended {

@@ -10,6 +10,7 @@ use crate::file::{self, Loaded, Place};
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
 use crate::raft::halves;
+use crate::room::Room;
 use crate::shared::Shared;
 use crate::types::{Batch, Command, Reply, TypeConfig};
 use crate::watching::Watching;
@@ -33,6 +34,7 @@ pub struct EmbeddedStore {
     jobs: std::sync::mpsc::Sender<Job>,
     writer: Mutex<Option<JoinHandle<()>>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    room: Room,
 }
 
 impl EmbeddedStore {
@@ -47,6 +49,7 @@ impl EmbeddedStore {
         tuning: Tuning,
     ) -> Result<Self, OpenError> {
         let path = place.name();
+        let room = place.room();
         let opening = tokio::task::spawn_blocking(move || file::open(place, node.0));
         let (database, loaded) = opening
             .await
@@ -67,7 +70,6 @@ impl EmbeddedStore {
             tokio::spawn(expire(
                 raft.clone(),
                 Arc::clone(&shared),
-                calls.clone(),
                 Arc::clone(&health),
             )),
         ];
@@ -79,6 +81,7 @@ impl EmbeddedStore {
             jobs: disk.jobs,
             writer: Mutex::new(Some(disk.thread)),
             tasks,
+            room,
         })
     }
 
@@ -103,6 +106,9 @@ impl EmbeddedStore {
     async fn call(&self, command: Command) -> Result<Reply, StoreError> {
         limits::check(&command)?;
         self.health.check()?;
+        if limits::takes_room(&command) {
+            self.room.check()?;
+        }
         let answer = async {
             tokio::select! {
                 biased;

@@ -108,12 +108,13 @@ impl Shared {
         self.changed.send_replace(());
     }
 
-    /// What has lapsed, as commands to propose.
-    pub fn lapsed(&self) -> Vec<Command> {
+    /// What has lapsed, as up to `count` commands to propose.
+    pub fn lapsed(&self, count: usize) -> Vec<Command> {
         let now = now();
         let inner = self.lock();
         let lapsed = inner.lapses.iter().take_while(|(at, _)| *at <= now);
         lapsed
+            .take(count)
             .filter_map(|(_, name)| {
                 let held = inner.state.leases().get(name)?;
                 Some(Command::Expire {

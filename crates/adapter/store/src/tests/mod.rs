@@ -1,6 +1,11 @@
 //! The store against openraft's own suite, ours, and a cruel disk.
 
 mod calls;
+mod cruel;
+mod cuts;
+mod damage;
+mod faults;
+mod growth;
 
 use crate::file::Place;
 use crate::suite::{self, Subject};
