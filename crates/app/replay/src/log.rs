@@ -326,6 +326,19 @@ pub fn target(text: &[u8]) -> Result<PathAndQuery, &'static str> {
     PathAndQuery::try_from(out).map_err(|_| "the path cannot be asked for")
 }
 
+/// The log that some tests read, where there is one.
+#[cfg(test)]
+#[expect(clippy::print_stderr, reason = "what a run leaves out must be seen")]
+pub fn recorded() -> Option<Lines<impl BufRead>> {
+    let Some(data) = std::env::var_os("HOMEOSTAT_DATA") else {
+        eprintln!("skipped: HOMEOSTAT_DATA does not say where the recorded log is");
+        return None;
+    };
+    let path = std::path::Path::new(&data).join("elastic_apache_logs.log");
+    let file = std::fs::File::open(path).expect("the recorded log");
+    Some(Lines::new(io::BufReader::new(file)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -444,15 +457,12 @@ mod tests {
 
     #[test]
     fn the_recorded_log_is_understood() {
-        let Some(data) = std::env::var_os("HOMEOSTAT_DATA") else {
-            skipped("the recorded log: HOMEOSTAT_DATA is not set");
+        let Some(log) = recorded() else {
             return;
         };
-        let path = std::path::Path::new(&data).join("elastic_apache_logs.log");
-        let file = std::fs::File::open(path).expect("the recorded log");
         let (mut entries, mut bytes) = (0, 0);
         let mut targets = std::collections::BTreeSet::new();
-        for line in Lines::new(io::BufReader::new(file)) {
+        for line in log {
             let entry = line.expect("readable").entry.expect("an entry");
             entries += 1;
             bytes += entry.bytes.unwrap_or(0);
@@ -460,11 +470,6 @@ mod tests {
         }
         assert_eq!((entries, targets.len()), (10_000, 1_498));
         assert!((2_700_000_000..2_800_000_000).contains(&bytes), "{bytes}");
-    }
-
-    #[expect(clippy::print_stderr, reason = "what a run leaves out must be seen")]
-    fn skipped(what: &str) {
-        eprintln!("skipped: {what}");
     }
 
     proptest! {

@@ -188,6 +188,30 @@ mod tests {
     }
 
     #[test]
+    fn the_recorded_log_has_the_fitted_exponent() {
+        let Some(log) = crate::log::recorded() else {
+            return;
+        };
+        let mut counts = std::collections::BTreeMap::<String, f64>::new();
+        for line in log {
+            let entry = line.expect("readable").entry.expect("an entry");
+            *counts.entry(entry.target.path().to_owned()).or_default() += 1.0;
+        }
+        let mut counts: Vec<f64> = counts.into_values().collect();
+        counts.sort_by(|a, b| b.total_cmp(a));
+        let ranks = || (1..).map(f64::from).zip(&counts);
+        // The logarithm of how likely the counts are under an exponent.
+        let likelihood = |exponent: f64| {
+            let total: f64 = ranks().map(|(rank, _)| rank.powf(-exponent)).sum();
+            let each = |(rank, count): (f64, &f64)| -count * (exponent * rank.ln() + total.ln());
+            ranks().map(each).sum::<f64>()
+        };
+        let best = likelihood(ZIPF_EXPONENT);
+        assert!(best > likelihood(ZIPF_EXPONENT - 0.01));
+        assert!(best > likelihood(ZIPF_EXPONENT + 0.01));
+    }
+
+    #[test]
     fn without_weights_the_first_document_is_about_twice_as_popular_as_the_second() {
         let text: String = (0..100).fold(String::new(), |text, at| format!("{text}/{at}\n"));
         let (site, mut rng) = (list(&text), Rng::seeded(2));
