@@ -185,3 +185,87 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> std::io::Result<Answe
         body: bytes[end + 4..].to_vec(),
     })
 }
+
+/// A project in `scratch`: a site of one page, and a service of `replicas`.
+///
+/// `more` goes into the service's table.
+pub fn project(node: &TestNode, page: &str, replicas: u32, more: &str) -> PathBuf {
+    let directory = node.scratch().join("project");
+    std::fs::create_dir_all(directory.join("site")).expect("a directory");
+    std::fs::write(directory.join("site/index.html"), page).expect("a page");
+    std::fs::write(directory.join("site/404.html"), "nothing here").expect("a page");
+    let program = program("black-box-service");
+    let text = format!(
+        r#"[project]
+name = "test"
+
+[site.web]
+root = "site"
+hosts = ["localhost"]
+not_found = "404.html"
+
+[service.echo]
+run = {{ process = ["{program}"] }}
+replicas = {replicas}
+routes = [{{ host = "localhost", path = "/echo" }}]
+deadline = "10s"
+stop_grace = "1s"
+{more}
+
+[service.echo.probes]
+startup = {{ http = "/", every = "50ms", timeout = "1s", failures = 100 }}
+readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
+"#,
+        program = program.display()
+    );
+    std::fs::write(directory.join("homeostat.toml"), text).expect("a manifest");
+    directory
+}
+
+/// Asks again and again on a thread, until stopped.
+pub struct Load {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: std::thread::JoinHandle<Outcome>,
+}
+
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub good: u64,
+    /// What went wrong, the first hundred times.
+    pub bad: Vec<String>,
+}
+
+impl Load {
+    /// GETs of `path`, each on a connection of its own.
+    pub fn of(address: SocketAddr, path: &str) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (stopped, path) = (stop.clone(), path.to_owned());
+        let thread = std::thread::spawn(move || {
+            let mut outcome = Outcome::default();
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                match get(address, "localhost", &path) {
+                    Ok(answer) if answer.status == 200 => outcome.good += 1,
+                    Ok(answer) => outcome.note(format!("status {}", answer.status)),
+                    Err(error) => outcome.note(error.to_string()),
+                }
+            }
+            outcome
+        });
+        Self { stop, thread }
+    }
+
+    /// # Panics
+    /// When the thread did.
+    pub fn stop(self) -> Outcome {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.join().expect("the load ends")
+    }
+}
+
+impl Outcome {
+    fn note(&mut self, what: String) {
+        if self.bad.len() < 100 {
+            self.bad.push(what);
+        }
+    }
+}

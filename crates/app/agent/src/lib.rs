@@ -63,7 +63,9 @@ pub enum AgentError {
 pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     let layout = Layout::new(root);
     let file = |path: PathBuf| move |source| AgentError::File { path, source };
+    let store = layout.store();
     for directory in [
+        store.parent().unwrap_or(root).to_owned(),
         layout.run(),
         layout.replica_sockets(),
         layout.replicas(),

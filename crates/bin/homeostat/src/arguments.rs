@@ -1,0 +1,160 @@
+//! Every command and flag, defined once: help and completion come from here.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// One edge out of a few machines, that looks after itself.
+#[derive(Debug, Parser)]
+#[command(name = "homeostat", version, propagate_version = true)]
+#[command(
+    after_help = "Start here:\n  homeostat init ./site && homeostat up ./site\n  homeostat get services\n  homeostat why service/NAME"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Where the node keeps its state
+    #[arg(long, global = true, value_name = "DIR", env = "HOMEOSTAT_DATA_DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// How data is written to standard output
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value = "table",
+        env = "HOMEOSTAT_OUTPUT"
+    )]
+    pub output: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+    Jsonl,
+    Name,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start this machine's node, and apply a manifest to it
+    #[command(
+        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443"
+    )]
+    Up(Up),
+    /// Stop what runs, and the node; state stays
+    Down,
+    /// Look at a directory and write a manifest for it
+    #[command(after_help = "Example:\n  homeostat init ./site")]
+    Init { directory: PathBuf },
+    /// Show what `apply` would change (exit code 8: something)
+    Plan(ManifestPath),
+    /// Make a manifest the desired state, and wait until it runs
+    Apply(ManifestPath),
+    /// Go back to an earlier applied manifest
+    #[command(
+        after_help = "Examples:\n  homeostat rollback news\n  homeostat rollback news --to 3"
+    )]
+    Rollback {
+        project: String,
+        /// The revision's number; the one before the current one by default
+        #[arg(long, default_value_t = 0)]
+        to: u64,
+    },
+    /// List objects, or show one: sites, services, replicas, nodes, revisions
+    #[command(
+        after_help = "Examples:\n  homeostat get services\n  homeostat get service/search -o json"
+    )]
+    Get { object: String },
+    /// Explain a manifest's field
+    #[command(after_help = "Example:\n  homeostat explain service.replicas")]
+    Explain { field: String },
+    /// Tell what was seen, decided and done about an object, and whether it worked
+    #[command(after_help = "Example:\n  homeostat why service/search")]
+    Why {
+        object: String,
+        /// How many steps of the chain
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Show what a service's replicas printed
+    #[command(after_help = "Example:\n  homeostat logs -f search")]
+    Logs {
+        service: String,
+        /// Go on with what comes
+        #[arg(short, long)]
+        follow: bool,
+        #[arg(long, default_value_t = 100)]
+        tail: usize,
+    },
+    /// Replace a service's replicas one by one
+    Restart { service: String },
+    /// Check this machine and its node, each finding with its mend
+    Doctor,
+    /// Trust this node's authority on this machine, so that browsers accept its certificates
+    Trust {
+        /// Write the authority's certificate here instead
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// The JSON schema of the manifest, for editors
+    Schema,
+    /// The admin API's `OpenAPI` document
+    Openapi,
+    /// A completion script for your shell
+    #[command(
+        after_help = "Example:\n  homeostat completions bash > /etc/bash_completion.d/homeostat"
+    )]
+    Completions { shell: clap_complete::Shell },
+    #[command(hide = true)]
+    Supervisor(Listen),
+    #[command(hide = true)]
+    Agent,
+    #[command(hide = true)]
+    Edge,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Up {
+    /// A directory with a `homeostat.toml`, or the file itself
+    pub manifest: Option<PathBuf>,
+    #[command(flatten)]
+    pub listen: Listen,
+    /// Stay in the foreground, for service managers; apply manifests apart
+    #[arg(long, conflicts_with = "manifest")]
+    pub foreground: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Listen {
+    /// Where clients are served in the clear
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        env = "HOMEOSTAT_HTTP"
+    )]
+    pub http: SocketAddr,
+    /// Where clients are served over TLS
+    #[arg(
+        long,
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8443",
+        env = "HOMEOSTAT_HTTPS"
+    )]
+    pub https: SocketAddr,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ManifestPath {
+    /// A directory with a `homeostat.toml`, or the file itself
+    #[arg(default_value = ".")]
+    pub manifest: PathBuf,
+}

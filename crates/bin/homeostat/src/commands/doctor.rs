@@ -1,0 +1,193 @@
+//! Checks, each with its mend; and trusting the local authority.
+
+use super::Context;
+use super::up::supervisor_status;
+use crate::arguments::Format;
+use crate::failure::{FAILED, Failure, NOT_FOUND};
+use crate::output::{self, data, say};
+use serde::Serialize;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use wire::api::Status;
+
+#[derive(Serialize)]
+struct Finding {
+    check: &'static str,
+    /// `ok`, `note` or `bad`.
+    verdict: &'static str,
+    found: String,
+    mend: Option<String>,
+}
+
+pub async fn run(context: &Context) -> Result<ExitCode, Failure> {
+    let mut findings = vec![data_directory(context), disk(context), control_groups()];
+    findings.extend(node(context).await);
+    let bad = findings.iter().any(|finding| finding.verdict == "bad");
+    if context.output == Format::Table {
+        for finding in &findings {
+            data(&format!(
+                "{:4}  {:15} {}",
+                finding.verdict, finding.check, finding.found
+            ))?;
+            if let Some(mend) = &finding.mend {
+                data(&format!("      {:15} mend: {mend}", ""))?;
+            }
+        }
+    } else {
+        output::json(&findings, context.output)?;
+    }
+    Ok(ExitCode::from(if bad { FAILED } else { 0 }))
+}
+
+fn finding(check: &'static str, bad: bool, found: String, mend: &str) -> Finding {
+    Finding {
+        check,
+        verdict: if bad { "bad" } else { "ok" },
+        found,
+        mend: bad.then(|| mend.to_owned()),
+    }
+}
+
+fn data_directory(context: &Context) -> Finding {
+    let root = &context.layout.root;
+    let version = std::fs::read_to_string(context.layout.version());
+    match version {
+        Ok(version) if version.trim() == wire::layout::DATA_VERSION => {
+            finding("data directory", false, root.display().to_string(), "")
+        }
+        Ok(version) => finding(
+            "data directory",
+            true,
+            format!("{} is of version {}", root.display(), version.trim()),
+            "use the program of that version, or another --data-dir",
+        ),
+        Err(_) => Finding {
+            check: "data directory",
+            verdict: "note",
+            found: format!("{} holds no node yet", root.display()),
+            mend: Some("homeostat up".to_owned()),
+        },
+    }
+}
+
+fn disk(context: &Context) -> Finding {
+    let mut path: &Path = &context.layout.root;
+    while !path.exists() {
+        path = path.parent().unwrap_or(Path::new("/"));
+    }
+    match rustix::fs::statvfs(path) {
+        Ok(disk) => {
+            let free = kernel::Bytes(disk.f_bavail.saturating_mul(disk.f_frsize));
+            let low = free < kernel::Bytes::mebibytes(512);
+            finding("disk", low, format!("{free} free"), "free at least 512 MiB")
+        }
+        Err(error) => finding("disk", true, error.to_string(), "check the disk"),
+    }
+}
+
+fn control_groups() -> Finding {
+    let groups = drivers::control_groups();
+    let enforced = ["memory", "cpu", "pids"]
+        .iter()
+        .all(|controller| groups.limits(controller));
+    Finding {
+        check: "control groups",
+        verdict: if enforced { "ok" } else { "note" },
+        found: groups.to_string(),
+        mend: (!enforced).then(|| {
+            "run the node as root, or with a delegated control group, to enforce limits".to_owned()
+        }),
+    }
+}
+
+async fn node(context: &Context) -> Vec<Finding> {
+    let Some(supervisor) = supervisor_status(context).await else {
+        return vec![Finding {
+            check: "supervisor",
+            verdict: "note",
+            found: "not running".to_owned(),
+            mend: Some("homeostat up".to_owned()),
+        }];
+    };
+    let mut findings = vec![finding(
+        "supervisor",
+        false,
+        format!("pid {}", supervisor.pid),
+        "",
+    )];
+    for (check, child) in [("agent", &supervisor.agent), ("edge", &supervisor.edge)] {
+        findings.push(match child {
+            Some(child) => finding(
+                check,
+                false,
+                format!("pid {}, {} restarts", child.pid, child.restarts),
+                "",
+            ),
+            None => finding(
+                check,
+                true,
+                "not running".to_owned(),
+                "see its log in the data directory",
+            ),
+        });
+    }
+    match context.client.get::<Status>("/v1/status").await {
+        Ok(status) => findings.push(finding(
+            "store",
+            status.store_fault.is_some(),
+            status.store_fault.unwrap_or_else(|| "answers".to_owned()),
+            "free or replace the disk, then: homeostat down && homeostat up",
+        )),
+        Err(error) => findings.push(finding(
+            "admin API",
+            true,
+            error.to_string(),
+            "see logs/agent.log in the data directory",
+        )),
+    }
+    findings
+}
+
+pub fn trust(context: &Context, to: Option<&Path>) -> Result<ExitCode, Failure> {
+    let pem = std::fs::read(context.layout.authority()).map_err(|error| {
+        Failure::new(
+            NOT_FOUND,
+            format!("there is no authority yet: {error}"),
+            Some("homeostat up"),
+        )
+    })?;
+    if let Some(to) = to {
+        std::fs::write(to, &pem)?;
+        say(&format!(
+            "written; try: curl --cacert {} https://localhost:8443/",
+            to.display()
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let system = Path::new("/usr/local/share/ca-certificates/homeostat-local.crt");
+    std::fs::write(system, &pem).map_err(|error| {
+        Failure::new(
+            crate::failure::DENIED,
+            format!("cannot write {}: {error}", system.display()),
+            Some("run it as root, or: homeostat trust --to authority.pem"),
+        )
+    })?;
+    let updated = Command::new("update-ca-certificates")
+        .output()
+        .map_err(|error| {
+            Failure::new(
+                FAILED,
+                format!("update-ca-certificates: {error}"),
+                Some("apt install ca-certificates"),
+            )
+        })?;
+    if !updated.status.success() {
+        return Err(Failure::new(
+            FAILED,
+            String::from_utf8_lossy(&updated.stderr).into_owned(),
+            None,
+        ));
+    }
+    say("this machine trusts the node's authority");
+    Ok(ExitCode::SUCCESS)
+}

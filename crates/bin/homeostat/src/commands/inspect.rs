@@ -1,0 +1,155 @@
+//! Looking: get, explain, why, logs, the API's document.
+
+use super::Context;
+use crate::arguments::Format;
+use crate::failure::{Failure, NOT_FOUND};
+use crate::output::{self, data, say};
+use std::process::ExitCode;
+use wire::api::{LogLine, Object, WhyReply};
+
+pub async fn get(context: &Context, object: &str) -> Result<ExitCode, Failure> {
+    if let Some((kind, name)) = object.split_once('/') {
+        let kind = singular(kind);
+        let found: Object = context
+            .client
+            .get(&format!("/v1/objects/{kind}/{name}"))
+            .await?;
+        if context.output == Format::Table {
+            output::objects(std::slice::from_ref(&found), Format::Table)?;
+        } else if context.output == Format::Name {
+            output::objects(std::slice::from_ref(&found), Format::Name)?;
+        } else {
+            output::json(&found, context.output)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let path = format!("/v1/objects/{}", singular(object));
+    let found: Vec<Object> = context.client.get(&path).await?;
+    output::objects(&found, context.output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn singular(kind: &str) -> &str {
+    kind.strip_suffix('s').unwrap_or(kind)
+}
+
+pub fn explain(context: &Context, field: &str) -> Result<ExitCode, Failure> {
+    match manifest::explain(field) {
+        Some(explanation) => {
+            match context.output {
+                Format::Table | Format::Name => show(&explanation)?,
+                format => output::json(&explanation, format)?,
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        None => Err(Failure::new(
+            NOT_FOUND,
+            format!("the manifest has no field `{field}`"),
+            manifest::suggest(field)
+                .first()
+                .map(|name| format!("homeostat explain {name}"))
+                .as_deref(),
+        )),
+    }
+}
+
+fn show(explanation: &manifest::Explanation) -> Result<(), Failure> {
+    data(&format!("{}: {}", explanation.path, explanation.kind))?;
+    if let Some(default) = &explanation.default {
+        data(&format!("default {default}"))?;
+    }
+    if !explanation.description.is_empty() {
+        data(&format!("\n{}", explanation.description))?;
+    }
+    for (name, kind) in &explanation.fields {
+        data(&format!("  {name:14} {kind}"))?;
+    }
+    Ok(())
+}
+
+pub async fn why(context: &Context, object: &str, limit: usize) -> Result<ExitCode, Failure> {
+    let Some((kind, name)) = object.split_once('/') else {
+        return Err(Failure::new(
+            crate::failure::USAGE,
+            format!("`{object}` is not KIND/NAME"),
+            Some(&format!("homeostat why service/{object}")),
+        ));
+    };
+    let mut reply: WhyReply = context
+        .client
+        .get(&format!("/v1/why/{kind}/{name}"))
+        .await?;
+    reply.chain.truncate(limit);
+    if context.output != Format::Table {
+        output::json(&reply, context.output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if reply.chain.is_empty() {
+        say(&format!("no loop has decided anything about {object}"));
+    }
+    for step in &reply.chain {
+        let decision = &step.decision;
+        data(&format!(
+            "{}  {} loop on {} ({})",
+            clock(decision.at_unix.0),
+            decision.control_loop,
+            decision.subject,
+            decision.id
+        ))?;
+        data(&format!("  seen      {}", decision.seen))?;
+        data(&format!("  decided   {}", decision.decided))?;
+        if let Some(expected) = &decision.expected {
+            data(&format!("  expected  {}", expected.what))?;
+        }
+        match &step.observation {
+            Some(observation) if observation.worked => {
+                data(&format!("  worked    {}", observation.what))?;
+            }
+            Some(observation) => data(&format!("  failed    {}", observation.what))?,
+            None if decision.expected.is_some() => data("  waiting   not seen yet")?,
+            None => {}
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Time of day in UTC with milliseconds.
+fn clock(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1_000;
+    format!(
+        "{:02}:{:02}:{:02}.{:03}",
+        seconds / 3_600 % 24,
+        seconds / 60 % 60,
+        seconds % 60,
+        unix_ms % 1_000
+    )
+}
+
+pub async fn logs(
+    context: &Context,
+    service: &str,
+    follow: bool,
+    tail: usize,
+) -> Result<ExitCode, Failure> {
+    let service = service.strip_prefix("service/").unwrap_or(service);
+    let path = format!("/v1/logs/{service}?follow={follow}&tail={tail}");
+    let mut lines = context.client.get_lines(&path).await?;
+    while let Some(line) = lines.next::<LogLine>().await? {
+        match context.output {
+            Format::Json | Format::Jsonl => output::json(&line, Format::Jsonl)?,
+            _ => data(&format!(
+                "{} {} {}",
+                clock(line.at_unix_ms),
+                line.replica,
+                line.text
+            ))?,
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn openapi(context: &Context) -> Result<ExitCode, Failure> {
+    let document: serde_json::Value = context.client.get("/openapi.json").await?;
+    output::json(&document, context.output)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,114 @@
+//! What each command does: asks the node, shows the answer.
+
+mod apply;
+mod doctor;
+mod init;
+mod inspect;
+mod up;
+
+use crate::arguments::{Arguments, Command, Global};
+use crate::failure::Failure;
+use crate::{output, roles};
+use clap::CommandFactory;
+use client::Client;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use wire::layout::Layout;
+
+/// What every command has at hand.
+pub struct Context {
+    pub layout: Layout,
+    pub output: crate::arguments::Format,
+    pub client: Client,
+}
+
+pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let context = context(&arguments.global)?;
+    match arguments.command {
+        Command::Supervisor(listen) => return roles::supervisor(&context.layout, &listen),
+        Command::Agent => return roles::agent(&context.layout),
+        Command::Edge => return Ok(roles::edge(&context.layout)),
+        Command::Completions { shell } => {
+            let mut command = Arguments::command();
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut command, "homeostat", &mut script);
+            output::data(String::from_utf8_lossy(&script).trim_end())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Schema => {
+            output::json(&manifest::schema(), context.output)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Explain { field } => return inspect::explain(&context, &field),
+        Command::Init { directory } => return init::run(&directory),
+        _ => {}
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(ask(&context, arguments.command))
+}
+
+async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Up(up) => up::up(context, &up).await,
+        Command::Down => up::down(context).await,
+        Command::Plan(path) => apply::plan(context, &path.manifest).await,
+        Command::Apply(path) => apply::apply(context, &path.manifest).await,
+        Command::Rollback { project, to } => apply::rollback(context, &project, to).await,
+        Command::Restart { service } => apply::restart(context, &service).await,
+        Command::Get { object } => inspect::get(context, &object).await,
+        Command::Why { object, limit } => inspect::why(context, &object, limit).await,
+        Command::Logs {
+            service,
+            follow,
+            tail,
+        } => inspect::logs(context, &service, follow, tail).await,
+        Command::Openapi => inspect::openapi(context).await,
+        Command::Doctor => doctor::run(context).await,
+        Command::Trust { to } => doctor::trust(context, to.as_deref()),
+        // Handled before there was a runtime.
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn context(global: &Global) -> Result<Context, Failure> {
+    let root = match &global.data_dir {
+        Some(directory) => std::path::absolute(directory)?,
+        None => default_data_directory()?,
+    };
+    if !Layout::sockets_fit(&root) {
+        return Err(Failure::new(
+            crate::failure::USAGE,
+            format!(
+                "the data directory's path is too long for Unix sockets: {}",
+                root.display()
+            ),
+            Some("give one of at most 40 bytes with --data-dir"),
+        ));
+    }
+    let layout = Layout::new(root);
+    Ok(Context {
+        client: Client::new(layout.admin_socket()),
+        layout,
+        output: global.output,
+    })
+}
+
+fn default_data_directory() -> Result<PathBuf, Failure> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/homeostat"));
+    }
+    if let Some(data) = std::env::var_os("XDG_DATA_HOME") {
+        return Ok(PathBuf::from(data).join("homeostat"));
+    }
+    std::env::var_os("HOME")
+        .map(|home| PathBuf::from(home).join(".local/share/homeostat"))
+        .ok_or_else(|| {
+            Failure::new(
+                crate::failure::USAGE,
+                "there is no home directory",
+                Some("give --data-dir DIR"),
+            )
+        })
+}

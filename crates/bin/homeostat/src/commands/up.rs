@@ -1,0 +1,252 @@
+//! Starting and stopping the node.
+
+use super::{Context, apply};
+use crate::arguments::{Listen, Up};
+use crate::failure::{CONFLICT, DEADLINE, FAILED, Failure};
+use crate::output::{data, say};
+use crate::roles;
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+use wire::api::Status;
+use wire::supervise::{FromSupervisor, SupervisorStatus, ToSupervisor};
+
+const START_MAX: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_millis(10);
+/// An agent that ended so often will not come up by itself.
+const AGENT_ENDS_MAX: usize = 3;
+const LOG_BYTES_MAX: u64 = 1 << 20;
+/// An agent that was killed is back by then.
+const AGENT_BACK_MAX: Duration = Duration::from_secs(5);
+
+pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
+    // A manifest that cannot be read starts nothing.
+    let written = up.manifest.as_deref().map(apply::read).transpose()?;
+    if up.foreground {
+        let outcome = roles::exec_supervisor(&context.layout, &up.listen);
+        return Err(Failure::new(FAILED, outcome.to_string(), None));
+    }
+    let was_running = supervisor_status(context).await.is_some();
+    let log_start = std::fs::metadata(agent_log_path(context)).map_or(0, |log| log.len());
+    if !was_running {
+        start(context, &up.listen)?;
+    }
+    let status = wait_ready(context, log_start).await?;
+    say(&format!(
+        "node {} is {} (state in {})",
+        status.node,
+        if was_running { "running already" } else { "up" },
+        context.layout.root.display()
+    ));
+    if let Some(written) = written {
+        let lines = context
+            .client
+            .post_lines("/v1/apply", &written.request)
+            .await?;
+        let addresses = apply::follow(context, lines, Some(&written)).await?;
+        for address in addresses {
+            data(&address)?;
+        }
+        say("next: homeostat get services, homeostat trust (for https without warnings)");
+    } else {
+        say("next: homeostat apply DIR");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
+    let logs = context.layout.logs();
+    std::fs::create_dir_all(&logs).map_err(|error| {
+        Failure::new(
+            FAILED,
+            format!(
+                "cannot use the data directory {}: {error}",
+                context.layout.root.display()
+            ),
+            Some("give another one with --data-dir"),
+        )
+    })?;
+    let path = logs.join("supervisor.log");
+    let opened = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(&path);
+    let log = opened.map_err(|error| {
+        Failure::new(
+            FAILED,
+            format!("cannot write {}: {error}", path.display()),
+            Some("give another directory with --data-dir"),
+        )
+    })?;
+    let mut command = Command::new(roles::program()?);
+    command
+        .arg("supervisor")
+        .arg("--data-dir")
+        .arg(&context.layout.root)
+        .args(["--http", &listen.http.to_string()])
+        .args(["--https", &listen.https.to_string()])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .current_dir("/")
+        .process_group(0);
+    let mut child = command.spawn()?;
+    // It stays; this only notices an early end, such as a port in use.
+    let deadline = Instant::now() + START_MAX;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Err(early_end(context, status));
+        }
+        if context.layout.supervisor_socket().exists() && context.layout.admin_socket().exists() {
+            return Ok(());
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn early_end(context: &Context, status: std::process::ExitStatus) -> Failure {
+    let path = context.layout.logs().join("supervisor.log");
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let (_, mut failure) = last_error(&text);
+    failure.exit = status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .unwrap_or(FAILED);
+    failure
+        .help
+        .get_or_insert_with(|| format!("see {}", path.display()));
+    failure
+}
+
+/// How often a role's log tells of its end, and the last time's words.
+fn last_error(log: &str) -> (usize, Failure) {
+    let ends: Vec<(usize, &str)> = log
+        .lines()
+        .enumerate()
+        .filter_map(|(at, line)| Some((at, line.strip_prefix("error: ")?)))
+        .collect();
+    let Some((at, cause)) = ends.last() else {
+        return (0, Failure::new(FAILED, "it ended at once", None));
+    };
+    let help = log
+        .lines()
+        .nth(at + 1)
+        .and_then(|line| line.trim_start().strip_prefix("help   "));
+    (ends.len(), Failure::new(FAILED, *cause, help))
+}
+
+async fn wait_ready(context: &Context, agent_log_start: u64) -> Result<Status, Failure> {
+    let deadline = Instant::now() + START_MAX;
+    loop {
+        match context.client.get::<Status>("/v1/status").await {
+            Ok(status) if status.edge_connected && status.http.is_some() => return Ok(status),
+            Ok(_)
+            | Err(client::ClientError::NotRunning { .. } | client::ClientError::Broken(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let (ends, mut failure) = last_error(&agent_log(context, agent_log_start));
+        if ends >= AGENT_ENDS_MAX {
+            failure.message = format!("the agent does not start: {}", failure.message);
+            failure.help.get_or_insert_with(|| {
+                "the node keeps trying; mend the cause, or stop it with: homeostat down".to_owned()
+            });
+            return Err(failure);
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::new(
+                DEADLINE,
+                "the node did not come up within 20s",
+                Some(&format!("see {}", context.layout.logs().display())),
+            ));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn agent_log_path(context: &Context) -> PathBuf {
+    context.layout.logs().join("agent.log")
+}
+
+/// What the agent has said since its log was that long.
+fn agent_log(context: &Context, start: u64) -> String {
+    let mut text = String::new();
+    if let Ok(mut file) = std::fs::File::open(agent_log_path(context)) {
+        let read = file
+            .seek(SeekFrom::Start(start))
+            .and_then(|_| file.take(LOG_BYTES_MAX).read_to_string(&mut text));
+        if read.is_err() {
+            text.clear();
+        }
+    }
+    text
+}
+
+/// What the supervisor says, if one answers.
+pub async fn supervisor_status(context: &Context) -> Option<SupervisorStatus> {
+    let mut connection = ipc::connect(&context.layout.supervisor_socket())
+        .await
+        .ok()?;
+    connection.send(&ToSupervisor::Status).await.ok()?;
+    match connection.receive().await {
+        Ok(Some((FromSupervisor::Status(status), _))) => Some(status),
+        _ => None,
+    }
+}
+
+/// Asks the agent, which may be on its way back.
+async fn stop_replicas(context: &Context) -> Result<(), Failure> {
+    let deadline = Instant::now() + AGENT_BACK_MAX;
+    let reply: BTreeMap<String, bool> = loop {
+        match context.client.post("/v1/down", &()).await {
+            Ok(reply) => break reply,
+            Err(error) if Instant::now() >= deadline => {
+                let mut failure = Failure::from(error);
+                failure.message = format!(
+                    "the node is down, but its replicas may run on: {}",
+                    failure.message
+                );
+                return Err(failure);
+            }
+            Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    };
+    if reply.get("stopped") == Some(&true) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        CONFLICT,
+        "the node is down, but some replicas did not stop",
+        Some("homeostat up && homeostat get replicas"),
+    ))
+}
+
+async fn tell_shutdown(context: &Context) -> Result<(), ipc::IpcError> {
+    let mut connection = ipc::connect(&context.layout.supervisor_socket()).await?;
+    connection.send(&ToSupervisor::Shutdown).await
+}
+
+pub async fn down(context: &Context) -> Result<ExitCode, Failure> {
+    let Some(_) = supervisor_status(context).await else {
+        say("no node is running here");
+        return Ok(ExitCode::SUCCESS);
+    };
+    say("stopping replicas");
+    let stopped = stop_replicas(context).await;
+    tell_shutdown(context)
+        .await
+        .map_err(|error| Failure::new(FAILED, error.to_string(), None))?;
+    let deadline = Instant::now() + START_MAX;
+    while supervisor_status(context).await.is_some() {
+        if Instant::now() >= deadline {
+            return Err(Failure::new(DEADLINE, "the node is still going down", None));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    stopped?;
+    say("the node is down; its state stays");
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,67 @@
+//! Data on standard output in the format asked for; talk on standard error.
+
+use crate::arguments::Format;
+use crate::failure::Failure;
+use std::io::{IsTerminal, Write};
+use wire::api::Object;
+
+/// A line of data. A reader that has gone away ends the program quietly.
+pub fn data(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
+    }
+}
+
+/// A line for the person.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+pub fn json(value: &impl serde::Serialize, format: Format) -> Result<(), Failure> {
+    let text = match format {
+        Format::Jsonl => serde_json::to_string(value),
+        _ => serde_json::to_string_pretty(value),
+    };
+    data(&text.map_err(|error| Failure::new(1, error.to_string(), None))?)
+}
+
+pub fn objects(objects: &[Object], format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => json(&objects, format),
+        Format::Jsonl => objects.iter().try_for_each(|object| json(object, format)),
+        Format::Name => objects
+            .iter()
+            .try_for_each(|object| data(&format!("{}/{}", object.kind, object.name))),
+        Format::Table => {
+            let rows: Vec<[&str; 3]> = objects
+                .iter()
+                .map(|object| [object.name.as_str(), &object.state, &object.summary])
+                .collect();
+            table(["NAME", "STATE", "SUMMARY"], &rows)
+        }
+    }
+}
+
+fn table<const N: usize>(head: [&str; N], rows: &[[&str; N]]) -> Result<(), Failure> {
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([head[column].len()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let line: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        data(line.join("  ").trim_end())?;
+    }
+    Ok(())
+}
+
+/// Whether progress bars and colours make sense.
+pub fn terminal() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}

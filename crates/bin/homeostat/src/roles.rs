@@ -1,0 +1,90 @@
+//! The processes a node is made of: the same program under another word.
+
+use crate::arguments::Listen;
+use crate::failure::{Failure, chain};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+use wire::layout::Layout;
+
+pub fn shim(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let (Some(directory), Some(socket)) = (words.next(), words.next()) else {
+        return ExitCode::from(2);
+    };
+    drivers::run_shim(Path::new(&directory), Path::new(&socket))
+}
+
+fn start_log() {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("HOMEOSTAT_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+}
+
+fn runtime(mut builder: Builder) -> Result<Runtime, Failure> {
+    Ok(builder.enable_all().build()?)
+}
+
+pub fn program() -> Result<PathBuf, Failure> {
+    Ok(std::env::current_exe()?)
+}
+
+pub fn agent(layout: &Layout) -> Result<ExitCode, Failure> {
+    start_log();
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).max_blocking_threads(16);
+    let outcome = runtime(builder)?.block_on(agent::run(&layout.root, program()?));
+    end("agent", outcome, |_| None)
+}
+
+pub fn edge(layout: &Layout) -> ExitCode {
+    start_log();
+    edge::run(&layout.root)
+}
+
+pub fn supervisor(layout: &Layout, listen: &Listen) -> Result<ExitCode, Failure> {
+    start_log();
+    let options = supervisor::Options {
+        data_directory: layout.root.clone(),
+        http: listen.http,
+        https: listen.https,
+        program: program()?,
+        agent_arguments: Vec::new(),
+        edge_arguments: Vec::new(),
+    };
+    let outcome = runtime(Builder::new_current_thread())?.block_on(supervisor::run(options));
+    end("supervisor", outcome, supervisor::SupervisorError::hint)
+}
+
+fn end<E: std::error::Error>(
+    role: &str,
+    outcome: Result<(), E>,
+    hint: impl Fn(&E) -> Option<&'static str>,
+) -> Result<ExitCode, Failure> {
+    outcome.map_err(|error| {
+        tracing::error!(role, error = chain(&error), "ended");
+        Failure::new(1, chain(&error), hint(&error))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Becomes the supervisor; returns only when that failed.
+pub fn exec_supervisor(layout: &Layout, listen: &Listen) -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    std::process::Command::new(program)
+        .arg("supervisor")
+        .arg("--data-dir")
+        .arg(&layout.root)
+        .args(["--http", &listen.http.to_string()])
+        .args(["--https", &listen.https.to_string()])
+        .exec()
+}
