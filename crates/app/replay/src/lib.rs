@@ -11,17 +11,20 @@
 mod client;
 mod drive;
 mod log;
+mod path;
 mod plan;
 mod popularity;
 mod report;
+mod table;
 mod target;
 
 pub use drive::Progress;
 pub use log::{Entry, Line, LineError, Lines, parse};
 pub use popularity::ZIPF_EXPONENT;
 pub use report::{
-    Failures, Held, LogReport, MappingReport, Quantiles, ReplayReport, Sample, SkippedLine, render,
+    Failures, Held, LogReport, MappingReport, Quantiles, ReplayReport, Sample, SkippedLine,
 };
+pub use table::render;
 
 use std::ops::ControlFlow;
 use std::path::PathBuf;

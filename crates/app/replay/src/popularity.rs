@@ -9,7 +9,7 @@
 //! all of them, the most popular first, again and again.
 
 use crate::ReplayError;
-use crate::log;
+use crate::path::target;
 use http::uri::PathAndQuery;
 use kernel::Rng;
 use std::cmp::Reverse;
@@ -66,7 +66,7 @@ impl Popularity {
                 return Err(wrong("the list has more than 1,000,000 documents"));
             }
             let mut fields = line.split(|byte| *byte == b'\t');
-            let path = log::target(fields.next().unwrap_or_default()).map_err(wrong)?;
+            let path = target(fields.next().unwrap_or_default()).map_err(wrong)?;
             let weight = match fields.next() {
                 None => None,
                 Some(field) => {
