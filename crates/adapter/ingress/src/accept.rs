@@ -119,8 +119,9 @@ impl Ingress {
         let mut check = pin!(sleep_until(Instant::now()));
         let mut closing = false;
         loop {
+            let told = closing || connection.is_leaving();
             let cut = phase
-                .wait_for(|phase| *phase == Phase::Cut || (*phase == Phase::Draining && !closing));
+                .wait_for(|phase| *phase == Phase::Cut || (*phase == Phase::Draining && !told));
             let mut close = false;
             tokio::select! {
                 biased;
@@ -131,7 +132,10 @@ impl Ingress {
                     return;
                 }
                 phase = cut => match phase.map(|phase| *phase) {
-                    Ok(Phase::Draining) => close = true,
+                    Ok(Phase::Draining) => {
+                        connection.leave();
+                        check.as_mut().reset(Instant::now());
+                    }
                     _ => return,
                 },
                 () = check.as_mut() => match connection.verdict(&self.limits) {
@@ -149,6 +153,7 @@ impl Ingress {
             }
             if close {
                 closing = true;
+                connection.leaves();
                 if connection.is_idle() {
                     connection.settle();
                 }

@@ -34,6 +34,7 @@ pub struct Connection {
     doomed: AtomicBool,
     /// Nothing of the client's is under way when we close.
     settled: AtomicBool,
+    leaving_since: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,7 @@ impl Connection {
             resets_max: limits.h2_aborts_max,
             doomed: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            leaving_since: AtomicU64::new(0),
         }
     }
 
@@ -122,6 +124,21 @@ impl Connection {
         !self.settled.load(Relaxed)
     }
 
+    /// It shall end, but a request may be on its way already: over HTTP/1 the
+    /// next answer says so, or it ends once nothing comes for a while.
+    pub fn leave(&self) {
+        self.leaving_since.store(self.now(), Relaxed);
+    }
+
+    /// It was asked to close, which the protocol tells from now on.
+    pub fn leaves(&self) {
+        self.leaving_since.store(0, Relaxed);
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving_since.load(Relaxed) != 0
+    }
+
     /// Method and target of a head that never became a request.
     pub fn unfinished_head(&self) -> Option<(String, String)> {
         if self.h2.load(Relaxed) {
@@ -145,10 +162,25 @@ impl Connection {
                 return Verdict::Drop;
             }
         }
+        let leaving = self.leaving_since.load(Relaxed);
+        let h2 = self.h2.load(Relaxed);
+        if leaving != 0 {
+            if h2 {
+                return Verdict::Close;
+            }
+            next = next.min(limits.drain_idle);
+        }
         if !self.is_idle() {
             return Verdict::Keep(next);
         }
-        if !self.h2.load(Relaxed) {
+        if leaving != 0 && !self.scan(|head| head.has_begun()) {
+            let since = leaving.max(self.idle_since.load(Relaxed));
+            next = next.min(left(since, limits.drain_idle));
+            if next.is_zero() {
+                return Verdict::Close;
+            }
+        }
+        if !h2 {
             let head = match self.head_since.load(Relaxed) {
                 0 => limits.head_time,
                 since => left(since, limits.head_time),

@@ -42,6 +42,9 @@ pub struct Limits {
     pub held_max: usize,
     /// An endpoint that failed is passed over for this long.
     pub endpoint_pause: Duration,
+    /// While draining: between requests of one HTTP/1 connection. HTTP/2 needs
+    /// no such wait, it can tell which requests were not taken.
+    pub drain_idle: Duration,
     /// How long a connection that was asked to close may stay.
     pub close_time: Duration,
     /// How long input that nobody wants is read away after a last answer, so
@@ -72,6 +75,7 @@ impl Default for Limits {
             pool_idle_time: Duration::from_secs(30),
             held_max: 1024,
             endpoint_pause: Duration::from_millis(500),
+            drain_idle: Duration::from_secs(1),
             close_time: Duration::from_secs(1),
             linger_time: Duration::from_secs(2),
         }

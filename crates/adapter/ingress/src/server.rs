@@ -153,14 +153,15 @@ impl Ingress {
                 let mut response = plain(status);
                 if !h2 {
                     // What follows such a head cannot be told apart from it.
-                    let close = HeaderValue::from_static("close");
-                    response.headers_mut().insert(header::CONNECTION, close);
+                    close_after(&mut response);
                 }
                 finish(response, account)
             }
         };
         if h2 {
             response.body_mut().pace = Pace::current();
+        } else if connection.is_leaving() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            close_after(&mut response);
         }
         response
     }
@@ -252,6 +253,11 @@ impl Ingress {
             services,
         }
     }
+}
+
+fn close_after(response: &mut Response<Answer>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
 }
 
 /// Shed: the client may come back soon.

@@ -167,6 +167,35 @@ async fn slow_head_and_idle_connection_are_closed() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_on_its_way_when_draining_begins_is_answered() {
+    let limits = Limits {
+        drain_idle: Duration::from_secs(30),
+        ..Limits::default()
+    };
+    let world = World::start(limits, false).await;
+    let text = b"GET / HTTP/1.1\r\nhost: site.test\r\n\r\n";
+    let mut stream = tokio::net::TcpStream::connect(world.address)
+        .await
+        .expect("connects");
+    stream.write_all(text).await.expect("writes");
+    world.row(|row| row.status == 200).await;
+    let draining = {
+        let ingress = std::sync::Arc::clone(&world.ingress);
+        tokio::spawn(async move { ingress.drain(Duration::from_secs(30)).await })
+    };
+    while tokio::net::TcpStream::connect(world.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    stream.write_all(text).await.expect("writes");
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.expect("closes");
+    assert_eq!(answers.matches("0123456789").count(), 2, "{answers}");
+    assert_eq!(answers.matches("connection: close").count(), 1);
+    drop(stream);
+    draining.await.expect("drained");
+}
+
+#[tokio::test]
 async fn drain_lets_idle_connections_go() {
     let world = World::plain().await;
     let mut stream = tokio::net::TcpStream::connect(world.address)

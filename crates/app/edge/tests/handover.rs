@@ -5,6 +5,7 @@ mod support;
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use support::{BOUND, Node, add_service, body, empty, play, request, until};
 use wire::edge::{FromEdge, ToEdge};
@@ -124,6 +125,72 @@ async fn it_ends_at_once_while_it_still_waits_for_its_sockets() {
     });
     edge.signal(Signal::TERM);
     assert!(edge.ends().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_request_is_lost_while_edges_replace_each_other() {
+    let node = Node::new();
+    node.save_snapshot(&node.page(1, "page"));
+    let _supervisor = node.supervise().await;
+    let mut edge = node.ready_edge().await;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| keep_asking(node.http, &stop)))
+            .collect();
+        let runtime = tokio::runtime::Handle::current();
+        for _ in 0..3 {
+            let next = tokio::task::block_in_place(|| runtime.block_on(node.ready_edge()));
+            edge.signal(Signal::TERM);
+            assert!(edge.ends().success());
+            edge = next;
+        }
+        stop.store(true, Relaxed);
+        for client in clients {
+            let (served, lost) = client.join().expect("ends");
+            assert!(served > 0 && lost == 0, "{served} served, {lost} lost");
+        }
+    });
+}
+
+/// Asks on one connection until it is told, or tells, that it closes; then on
+/// the next. Counts what was answered, and what was not.
+fn keep_asking(address: SocketAddr, stop: &AtomicBool) -> (u64, u64) {
+    let (mut served, mut lost) = (0, 0);
+    let mut connection: Option<TcpStream> = None;
+    while !stop.load(Relaxed) {
+        let fresh = || TcpStream::connect(address).ok();
+        let Some(mut stream) = connection.take().or_else(fresh) else {
+            lost += 1;
+            continue;
+        };
+        match ask(&mut stream) {
+            None => lost += 1,
+            Some(closes) => {
+                served += 1;
+                connection = (!closes).then_some(stream);
+            }
+        }
+    }
+    (served, lost)
+}
+
+/// Whether the answer says that the connection closes; `None` without one.
+fn ask(stream: &mut TcpStream) -> Option<bool> {
+    stream.set_read_timeout(Some(BOUND)).ok()?;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: any.test\r\n\r\n")
+        .ok()?;
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while !answer.ends_with(b"\r\n\r\npage") {
+        match stream.read(&mut buffer) {
+            Ok(0) | Err(_) => return None,
+            Ok(read) => answer.extend_from_slice(&buffer[..read]),
+        }
+    }
+    let text = String::from_utf8_lossy(&answer).to_lowercase();
+    Some(text.contains("connection: close"))
 }
 
 #[tokio::test]
