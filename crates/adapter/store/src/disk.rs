@@ -67,16 +67,15 @@ pub fn decode<R: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<R, String>
     wire::record::decode(RECORD, bytes).map_err(|error| error.to_string())
 }
 
-pub fn read_snapshot(database: &Database) -> Result<Stored, String> {
-    let text = |error: &dyn std::fmt::Display| error.to_string();
-    let reading = database.begin_read().map_err(|e| text(&e))?;
-    let meta = reading.open_table(META).map_err(|e| text(&e))?;
-    let about = meta.get("snapshot-meta").map_err(|e| text(&e))?;
-    let data = meta.get("snapshot").map_err(|e| text(&e))?;
-    match (about, data) {
-        (Some(about), Some(data)) => Ok(Some((decode(about.value())?, data.value().to_vec()))),
-        _ => Ok(None),
-    }
+pub fn read_snapshot(database: &Database) -> Result<Stored, redb::Error> {
+    let meta = database.begin_read()?.open_table(META)?;
+    let about = meta.get("snapshot-meta")?;
+    let data = meta.get("snapshot")?;
+    let (Some(about), Some(data)) = (about, data) else {
+        return Ok(None);
+    };
+    let about = decode(about.value()).map_err(redb::Error::Corrupted)?;
+    Ok(Some((about, data.value().to_vec())))
 }
 
 enum Reply {
@@ -119,7 +118,10 @@ impl Writer {
 
     fn read(&self) -> Result<Stored, String> {
         let read = catch_unwind(AssertUnwindSafe(|| read_snapshot(&self.database)));
-        let stored = read.unwrap_or_else(|_| Err("its pages contradict each other".into()));
+        let stored = read.unwrap_or_else(|_| {
+            let reason = "its pages contradict each other".into();
+            Err(redb::Error::Corrupted(reason))
+        });
         stored.map_err(|reason| {
             let reason = format!("cannot read `{}`: {reason}", self.path);
             self.health.fail(&reason);

@@ -104,7 +104,7 @@ pub fn open(place: Place, node: u64) -> Result<(Database, Loaded), OpenError> {
                 let database = open(&builder()).map_err(|error| unreadable(&path, error))?;
                 if fresh {
                     let made = initialise(&database, node);
-                    made.map_err(|error| unreadable(&path, error.into()))?;
+                    made.map_err(|error| unreadable(&path, error))?;
                 }
                 database
             }
@@ -122,13 +122,18 @@ fn damaged(path: &str, reason: impl Display) -> OpenError {
     }
 }
 
-fn unreadable(path: &str, error: DatabaseError) -> OpenError {
+/// A failing disk is told from a damaged file.
+fn unreadable(path: &str, error: impl Into<redb::Error>) -> OpenError {
     let path = path.to_owned();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => OpenError::Busy { path },
-        DatabaseError::Storage(redb::StorageError::Io(source)) => match source.kind() {
+    match error.into() {
+        redb::Error::DatabaseAlreadyOpen => OpenError::Busy { path },
+        redb::Error::Io(source) => match source.kind() {
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => damaged(&path, source),
             _ => OpenError::File { path, source },
+        },
+        error @ redb::Error::PreviousIo => OpenError::File {
+            path,
+            source: io::Error::other(error.to_string()),
         },
         other => damaged(&path, other),
     }
@@ -194,34 +199,29 @@ fn make_draft(draft: &Path, node: u64, name: &str) -> Result<(), OpenError> {
     let _ = std::fs::remove_file(draft);
     let database = builder().create(draft);
     let database = database.map_err(|error| unreadable(name, error))?;
-    initialise(&database, node).map_err(|error| unreadable(name, error.into()))?;
+    initialise(&database, node).map_err(|error| unreadable(name, error))?;
     database.close().map_err(|error| unreadable(name, error))
 }
 
-fn initialise(database: &Database, node: u64) -> Result<(), redb::StorageError> {
-    let other = |error: redb::Error| redb::StorageError::Corrupted(error.to_string());
-    let transaction = database.begin_write().map_err(|e| match e {
-        redb::TransactionError::Storage(error) => error,
-        error => other(error.into()),
-    })?;
+fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
     {
-        let mut meta = transaction.open_table(META).map_err(|e| other(e.into()))?;
+        let mut meta = transaction.open_table(META)?;
         meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
         meta.insert("node", node.to_le_bytes().as_slice())?;
-        transaction.open_table(LOG).map_err(|e| other(e.into()))?;
+        transaction.open_table(LOG)?;
     }
-    transaction.commit().map_err(|e| match e {
-        redb::CommitError::Storage(error) => error,
-        error => other(error.into()),
-    })
+    transaction.commit()?;
+    Ok(())
 }
 
 fn read_all(database: &Database, node: u64, path: &str) -> Result<Loaded, OpenError> {
-    let bad = |error: &dyn Display| damaged(path, error);
-    let reading = database.begin_read().map_err(|e| bad(&e))?;
-    let meta = reading.open_table(META).map_err(|e| bad(&e))?;
+    let bad = |error: String| damaged(path, error);
+    let failed = |error: redb::Error| unreadable(path, error);
+    let reading = database.begin_read().map_err(|e| failed(e.into()))?;
+    let meta = reading.open_table(META).map_err(|e| failed(e.into()))?;
     let get = |key: &str| -> Result<Option<Vec<u8>>, OpenError> {
-        let row = meta.get(key).map_err(|e| bad(&e))?;
+        let row = meta.get(key).map_err(|e| failed(e.into()))?;
         Ok(row.map(|bytes| bytes.value().to_vec()))
     };
     let format = get("format")?.unwrap_or_default();
@@ -238,18 +238,18 @@ fn read_all(database: &Database, node: u64, path: &str) -> Result<Loaded, OpenEr
     let vote = get("vote")?.map(|bytes| decode(&bytes)).transpose();
     let purged = get("purged")?.map(|bytes| decode(&bytes)).transpose();
     let mut loaded = Loaded {
-        vote: vote.map_err(|e| bad(&e))?,
-        purged: purged.map_err(|e| bad(&e))?,
+        vote: vote.map_err(bad)?,
+        purged: purged.map_err(bad)?,
         log: BTreeMap::new(),
-        snapshot: read_snapshot(database).map_err(|e| bad(&e))?,
+        snapshot: read_snapshot(database).map_err(failed)?,
     };
-    let log = reading.open_table(LOG).map_err(|e| bad(&e))?;
-    for row in log.iter().map_err(|e| bad(&e))? {
-        let (index, bytes) = row.map_err(|e| bad(&e))?;
-        let entry = decode(bytes.value()).map_err(|e| bad(&e))?;
+    let log = reading.open_table(LOG).map_err(|e| failed(e.into()))?;
+    for row in log.iter().map_err(|e| failed(e.into()))? {
+        let (index, bytes) = row.map_err(|e| failed(e.into()))?;
+        let entry = decode(bytes.value()).map_err(bad)?;
         loaded.log.insert(index.value(), entry);
     }
-    check_gaps(&loaded).map_err(|e| bad(&e))?;
+    check_gaps(&loaded).map_err(bad)?;
     Ok(loaded)
 }
 

@@ -118,8 +118,13 @@ async fn a_disk_that_fails_while_opening_is_an_error_and_changes_nothing() {
         for after in 0..40 {
             let disk = Disk::holding(base.clone());
             disk.fail_from(after, trouble);
-            if let Ok(store) = try_open(&disk).await {
-                store.shutdown().await;
+            match try_open(&disk).await {
+                Ok(store) => store.shutdown().await,
+                Err(error @ (OpenError::File { .. } | OpenError::Raft(_))) => {
+                    let text = error.to_string();
+                    assert!(text.contains("`a file layer`"), "{text}");
+                }
+                Err(error) => panic!("a failing disk is told as {error}"),
             }
             keeps(disk.live(), 0).await;
         }
