@@ -144,3 +144,19 @@ async fn a_damaged_site_does_not_take_the_others_away() {
     let answer = request(node.http, "lost.test", "/", "").expect("answers");
     assert_eq!(body(&answer), "found");
 }
+
+#[tokio::test]
+async fn a_snapshot_that_the_disk_refuses_is_in_force_and_saved_later() {
+    let node = Node::new();
+    let place = node.layout.root.join("edge");
+    std::fs::write(&place, "in the way").expect("writes");
+    let _supervisor = node.supervise().await;
+    let edge = node.ready_edge().await;
+    let snapshot = node.page(2, "page");
+    assert_eq!(node.link_to(&edge).await.push(&snapshot).await, Ok(2));
+    assert_eq!(body(&node.get("/")), "page");
+    assert!(node.log().contains("in force but not on disk"));
+    std::fs::remove_file(&place).expect("removes");
+    support::until("it is saved", || node.saved().map(|_| ()));
+    assert_eq!(node.saved(), Some(snapshot));
+}

@@ -14,8 +14,13 @@ pub enum RecordError {
     Body(#[source] postcard::Error),
 }
 
+/// What most records need, so that they are written without growing.
+const USUAL_BYTES: usize = 256;
+
 pub fn encode<R: Serialize>(version: u8, record: &R) -> Result<Vec<u8>, RecordError> {
-    postcard::to_extend(record, vec![version]).map_err(RecordError::Body)
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    bytes.push(version);
+    postcard::to_extend(record, bytes).map_err(RecordError::Body)
 }
 
 pub fn decode<R: DeserializeOwned>(version: u8, bytes: &[u8]) -> Result<R, RecordError> {
