@@ -138,18 +138,23 @@ impl Ingress {
                     }
                     _ => return,
                 },
-                () = check.as_mut() => match connection.verdict(&self.limits) {
-                    Verdict::Keep(next) => {
-                        check.as_mut().reset(Instant::now() + next.max(Duration::from_millis(1)));
-                    }
-                    Verdict::Close if !closing => close = true,
-                    verdict => {
-                        if verdict == Verdict::Drop && connection.is_idle() {
+                () = check.as_mut() => {
+                    let close_time = self.limits.close_time;
+                    let next = match connection.verdict(&self.limits) {
+                        Verdict::Drop => {
                             self.head_row(408, &connection);
+                            return;
                         }
-                        return;
-                    }
-                },
+                        _ if closing && connection.is_done(close_time) => return,
+                        Verdict::Keep(next) if closing => next.min(close_time),
+                        Verdict::Keep(next) => next,
+                        Verdict::Close => {
+                            close = !closing;
+                            close_time
+                        }
+                    };
+                    check.as_mut().reset(Instant::now() + next.max(Duration::from_millis(1)));
+                }
             }
             if close {
                 closing = true;
@@ -173,9 +178,11 @@ impl Ingress {
         }
     }
 
-    /// The row of a head that did not become a request.
+    /// The row of a head that did not become a request, if one had begun.
     fn head_row(&self, status: u16, connection: &Arc<Connection>) {
-        if let Some((method, target)) = connection.unfinished_head() {
+        if connection.is_idle()
+            && let Some((method, target)) = connection.unfinished_head()
+        {
             Account::unread(connection, &self.counts, &self.log, method, &target, status);
         }
     }

@@ -27,6 +27,8 @@ pub struct Connection {
     idle_since: AtomicU64,
     head_since: AtomicU64,
     blocked_since: AtomicU64,
+    /// Of HTTP/2, where an answer may wait within the protocol's own buffers.
+    wrote_at: AtomicU64,
     head: Mutex<HeadScan>,
     /// Streams reset by the client beyond those that it let finish.
     resets: AtomicU32,
@@ -66,6 +68,7 @@ impl Connection {
             idle_since: AtomicU64::new(1),
             head_since: AtomicU64::new(1),
             blocked_since: AtomicU64::new(0),
+            wrote_at: AtomicU64::new(0),
             head: Mutex::default(),
             resets: AtomicU32::new(0),
             resets_max: limits.h2_aborts_max,
@@ -149,6 +152,15 @@ impl Connection {
             .filter(|(method, _)| method != "PRI")
     }
 
+    /// Whether it may be dropped after it was asked to close: nothing is in
+    /// flight, nor was anything written for the time.
+    pub fn is_done(&self, time: Duration) -> bool {
+        let quiet = self.now().saturating_sub(self.wrote_at.load(Relaxed));
+        self.is_idle()
+            && self.blocked_since.load(Relaxed) == 0
+            && u128::from(quiet) >= time.as_millis()
+    }
+
     pub fn verdict(&self, limits: &Limits) -> Verdict {
         let now = self.now();
         let left = |since: u64, limit: Duration| {
@@ -215,6 +227,9 @@ impl Connection {
             (false, 0) => self.blocked_since.store(self.now(), Relaxed),
             (true, since) if since != 0 => self.blocked_since.store(0, Relaxed),
             _ => {}
+        }
+        if ready && self.h2.load(Relaxed) {
+            self.wrote_at.store(self.now(), Relaxed);
         }
     }
 }

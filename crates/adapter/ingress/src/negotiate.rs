@@ -7,23 +7,26 @@
 use crate::Encoding;
 
 /// Encodings to try in order, ended by identity.
-pub fn preference(accept: Option<&str>) -> [Option<Encoding>; 3] {
-    let Some(accept) = accept else {
-        return [Some(Encoding::Identity), None, None];
-    };
+///
+/// * `fields`: the lines of `accept-encoding`; none at all asks for identity.
+pub fn preference<'a>(fields: impl Iterator<Item = &'a str>) -> [Option<Encoding>; 3] {
     let (mut brotli, mut gzip, mut any) = (None, None, None);
-    for item in accept.split(',') {
+    for item in fields.flat_map(|field| field.split(',')) {
         let mut parts = item.split(';');
         let name = parts.next().unwrap_or_default().trim();
-        let weight = parts
-            .find_map(|part| part.trim().strip_prefix("q=").map(weight_per_mille))
-            .unwrap_or(1000);
+        let weight = parts.find_map(|part| {
+            let (name, weight) = part.split_once('=')?;
+            name.trim()
+                .eq_ignore_ascii_case("q")
+                .then(|| weight_per_mille(weight))
+        });
+        let weight = Some(weight.unwrap_or(1000));
         if name.eq_ignore_ascii_case("br") {
-            brotli = Some(weight);
+            brotli = weight;
         } else if name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("x-gzip") {
-            gzip = Some(weight);
+            gzip = weight;
         } else if name == "*" {
-            any = Some(weight);
+            any = weight;
         }
     }
     let brotli = brotli.or(any).unwrap_or(0);
@@ -57,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn first(accept: &str) -> Encoding {
-        preference(Some(accept))[0].expect("never empty")
+        preference([accept].into_iter())[0].expect("never empty")
     }
 
     #[test]
@@ -69,12 +72,16 @@ mod tests {
         assert_eq!(first("*, br;q=0"), Encoding::Gzip);
         assert_eq!(first("deflate"), Encoding::Identity);
         assert_eq!(first(""), Encoding::Identity);
+        assert_eq!(first("br;Q=0, gzip; q=0.1"), Encoding::Gzip);
+        let lines = ["gzip;q=0.5", "br"];
+        assert_eq!(preference(lines.into_iter())[0], Some(Encoding::Brotli));
+        assert_eq!(preference([].into_iter())[0], Some(Encoding::Identity));
     }
 
     proptest! {
         #[test]
         fn identity_is_always_offered(text: String) {
-            prop_assert!(preference(Some(&text)).contains(&Some(Encoding::Identity)));
+            prop_assert!(preference([text.as_str()].into_iter()).contains(&Some(Encoding::Identity)));
         }
     }
 }

@@ -290,11 +290,11 @@ fn answer(
         account.row.status = parts.status.as_u16();
         account.connection().settle();
         let replica = hyper::upgrade::on(Response::from_parts(parts.clone(), incoming));
-        let idle = ingress.limits.tunnel_idle;
         ingress.spawn_tunnel(Tunnel {
             client,
             replica,
-            idle,
+            idle: ingress.limits.tunnel_idle,
+            stall: ingress.limits.write_stall,
             account,
             lease,
         });

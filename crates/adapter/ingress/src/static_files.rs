@@ -187,10 +187,8 @@ fn open(
     documents: &dyn Documents,
     headers: &HeaderMap,
 ) -> Option<(Encoding, Document)> {
-    let accept = headers
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|value| value.to_str().ok());
-    negotiate::preference(accept)
+    let fields = headers.get_all(header::ACCEPT_ENCODING);
+    negotiate::preference(fields.iter().filter_map(|value| value.to_str().ok()))
         .into_iter()
         .flatten()
         .find_map(|encoding| Some((encoding, documents.open(prepared.hash, encoding)?)))
@@ -226,12 +224,18 @@ fn send(prepared: &Prepared, documents: &dyn Documents, asked: &Asked<'_>) -> Re
             selected(prepared, encoding, document, selection)
         }
     };
+    let status = response.status();
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag.clone());
     if let Some(date) = &prepared.last_modified {
         headers.insert(header::LAST_MODIFIED, date.clone());
     }
-    headers.insert(header::CACHE_CONTROL, prepared.cache_control.clone());
+    let cache_control = if status == StatusCode::RANGE_NOT_SATISFIABLE {
+        HeaderValue::from_static("no-store")
+    } else {
+        prepared.cache_control.clone()
+    };
+    headers.insert(header::CACHE_CONTROL, cache_control);
     headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     without_body_for_head(asked.method, response)
 }

@@ -1,7 +1,9 @@
 //! Carries an upgraded connection (WebSocket and the like) both ways.
 //!
-//! Holds: ends when either side ends, when nothing moved for the idle time, or
-//! when the edge is cut off; the request's row is written then.
+//! Holds: a side that ends is passed on and the other may still speak; the
+//! tunnel ends when both ended, when one broke or took nothing for the stall
+//! time, when nothing moved for the idle time, or when the edge is cut off; the
+//! request's row is written then. No more than a buffer waits in each direction.
 
 use crate::log::Account;
 use crate::pool::Lease;
@@ -10,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
@@ -17,6 +20,7 @@ pub struct Tunnel {
     pub client: OnUpgrade,
     pub replica: OnUpgrade,
     pub idle: Duration,
+    pub stall: Duration,
     pub account: Box<Account>,
     pub lease: Lease,
 }
@@ -28,6 +32,7 @@ struct Activity {
     born: Instant,
     last_ms: AtomicU64,
     idle: Duration,
+    stall: Duration,
 }
 
 impl Activity {
@@ -53,36 +58,48 @@ impl Tunnel {
             born: Instant::now(),
             last_ms: AtomicU64::new(0),
             idle: self.idle,
+            stall: self.stall,
         };
         let sent = AtomicU64::new(0);
         let unused = AtomicU64::new(0);
-        tokio::join!(
+        let both = futures_util::future::try_join(
             copy(client_read, replica_write, &activity, &unused),
             copy(replica_read, client_write, &activity, &sent),
         );
+        if let Err(why) = both.await {
+            tracing::debug!(why, "a tunnel was ended");
+        }
         self.account.row.bytes = sent.load(Relaxed);
         drop(self.lease);
     }
 }
 
-async fn copy<S>(mut from: ReadHalf<S>, mut to: WriteHalf<S>, activity: &Activity, sent: &AtomicU64)
+async fn copy<S>(
+    mut from: ReadHalf<S>,
+    mut to: WriteHalf<S>,
+    activity: &Activity,
+    sent: &AtomicU64,
+) -> Result<(), &'static str>
 where
     S: AsyncRead + AsyncWrite,
 {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let read = match tokio::time::timeout(activity.idle, from.read(&mut buffer)).await {
-            Err(_) if activity.is_over() => break,
+        let read = match timeout(activity.idle, from.read(&mut buffer)).await {
+            Err(_) if activity.is_over() => return Err("nothing moved"),
             Err(_) => continue,
-            Ok(Err(_) | Ok(0)) => break,
+            Ok(Err(_)) => return Err("one side broke"),
+            Ok(Ok(0)) => break,
             Ok(Ok(read)) => read,
         };
         activity.last_ms.store(activity.now_ms(), Relaxed);
-        match tokio::time::timeout(activity.idle, to.write_all(&buffer[..read])).await {
+        match timeout(activity.stall, to.write_all(&buffer[..read])).await {
             Ok(Ok(())) => sent.fetch_add(read as u64, Relaxed),
-            _ => break,
+            Ok(Err(_)) => return Err("one side broke"),
+            Err(_) => return Err("one side took nothing"),
         };
     }
     // Tells the other side; its copy ends when that side closes in turn.
-    let _ = to.shutdown().await;
+    let _ = timeout(activity.stall, to.shutdown()).await;
+    Ok(())
 }

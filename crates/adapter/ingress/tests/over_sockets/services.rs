@@ -1,12 +1,10 @@
 //! Services: proxying, retries, holding, upgrades.
 
-mod support;
-
+use crate::support::{World, nobody, ok, replica};
 use ingress::Limits;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
-use support::{World, nobody, ok, replica};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -71,7 +69,7 @@ async fn request_is_held_until_a_replica_is_there() {
         stream.read_to_string(&mut answer).await.expect("reads");
         answer
     });
-    while world.ingress.readings().services[&support::name("app")].held == 0 {
+    while world.ingress.readings().services[&crate::support::name("app")].held == 0 {
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     world.endpoints(&[good], DEADLINE);

@@ -1,9 +1,8 @@
 //! An ingress on a real socket, with content in memory and replicas of our own.
 
-#![allow(dead_code, reason = "each test file uses a part of it")]
-
 pub mod h2;
 pub mod mortal;
+pub mod puppet;
 pub mod tls;
 
 use bytes::Bytes;

@@ -1,13 +1,11 @@
 //! Replicas that die under requests: what is sent again, what is held, what is
 //! not.
 
-mod support;
-
+use crate::support::mortal::{Mortal, Reply, eventually};
+use crate::support::{World, ok};
 use ingress::Limits;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
-use support::mortal::{Mortal, Reply, eventually};
-use support::{World, ok};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -1,10 +1,8 @@
 //! Sites over HTTP/1.1, and what clients must not do.
 
-mod support;
-
+use crate::support::{World, large};
 use ingress::Limits;
 use std::time::Duration;
-use support::{World, large};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 #[tokio::test]
@@ -161,7 +159,8 @@ async fn slow_head_and_idle_connection_are_closed() {
     };
     let world = World::start(limits, false).await;
     assert_eq!(world.raw("").await, "");
-    assert_eq!(world.raw("GET / HTTP/1.1\r\nhost:").await, "");
+    assert_eq!(world.raw("GET /slow HTTP/1.1\r\nhost:").await, "");
+    assert_eq!(world.row(|row| row.status == 408).await.path, "/slow");
     let answer = world.raw("GET / HTTP/1.1\r\nhost: site.test\r\n\r\n").await;
     assert!(answer.ends_with("0123456789"), "{answer}");
 }

@@ -1,13 +1,11 @@
 //! TLS: which certificate, which protocol, and clients that do not speak it.
 
-mod support;
-
+use crate::support::World;
+use crate::support::h2::{client, get};
+use crate::support::tls::{certificate, connect};
 use h2::client::Builder;
 use ingress::Limits;
 use std::time::Duration;
-use support::World;
-use support::h2::{client, get};
-use support::tls::{certificate, connect};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use wire::edge::CertificateView;

@@ -1,13 +1,11 @@
 //! HTTP/2 with prior knowledge: many streams, and clients that mean harm.
 
-mod support;
-
+use crate::support::h2::{Client, client, get};
+use crate::support::mortal::{Mortal, Reply, eventually};
+use crate::support::{World, large, ok, replica};
 use h2::client::Builder;
 use ingress::Limits;
 use std::time::Duration;
-use support::h2::{Client, client, get};
-use support::mortal::{Mortal, Reply, eventually};
-use support::{World, large, ok, replica};
 use tokio::net::TcpStream;
 
 const DEADLINE: Duration = Duration::from_secs(20);

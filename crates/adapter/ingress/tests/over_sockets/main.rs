@@ -1,0 +1,13 @@
+//! The data plane over real sockets. One program, so that it is linked once.
+
+mod drains;
+mod hostile;
+mod http2;
+mod service_faults;
+mod services;
+mod sites;
+mod streaming;
+mod support;
+mod tls;
+mod tunnels;
+mod validators;
