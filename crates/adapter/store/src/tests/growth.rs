@@ -3,8 +3,8 @@
 use super::put;
 use crate::file::{self, Place};
 use crate::{EmbeddedStore, Tuning};
-use kernel::NodeId;
-use node::store::Store;
+use kernel::{NodeId, Revision};
+use node::store::{Store, WatchEvent};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use std::io;
@@ -97,5 +97,31 @@ async fn a_restart_from_snapshot_and_log_gives_the_same_state() {
         purged.is_some(),
         "no snapshot took the place of log entries"
     );
+    store.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_watch_across_a_restart_skips_nothing_or_says_resync() {
+    let memory = Memory::default();
+    let store = open(&memory).await;
+    overwrite(&store, 5).await;
+    store.shutdown().await;
+    // No snapshot yet: the log gives the whole history again.
+    let store = open(&memory).await;
+    let mut watch = store.watch("", Revision(2)).await.expect("watches");
+    for expected in 3..=5 {
+        let told = watch.next().await.expect("watches");
+        let WatchEvent::Changes { revision, .. } = told else {
+            panic!("the log is there, yet {told:?}");
+        };
+        assert_eq!(revision, Revision(expected));
+    }
+    overwrite(&store, 500).await;
+    store.shutdown().await;
+    let store = open(&memory).await;
+    let mut watch = store.watch("", Revision(2)).await.expect("watches");
+    let told = watch.next().await.expect("watches");
+    assert!(matches!(told, WatchEvent::Resync { .. }), "{told:?}");
+    assert_eq!(watch.next().await.expect("watches"), told);
     store.shutdown().await;
 }
