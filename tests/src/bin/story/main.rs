@@ -1,0 +1,90 @@
+//! The story: one node's whole promise in one run, judged by its clients.
+//!
+//! In: the built programs; `HOMEOSTAT_DATA` for recorded requests. Out: a line
+//! an act, and the exit status.
+//! Holds: a crowd reads throughout, and not one of its requests may fail.
+
+mod acts;
+mod crowd;
+mod stage;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Instant;
+
+type Told<T = ()> = Result<T, String>;
+
+fn main() -> ExitCode {
+    let began = Instant::now();
+    let outcome = stage::Stage::set().and_then(|mut stage| {
+        let told = tell(&mut stage);
+        if told.is_err() {
+            say(&stage.node.logs());
+        }
+        told
+    });
+    match outcome {
+        Ok(()) => {
+            say(&format!(
+                "the story holds ({:.1} s)",
+                began.elapsed().as_secs_f64()
+            ));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            say(&format!("the story breaks: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tell(stage: &mut stage::Stage) -> Told {
+    act("a person starts a node on the news", || acts::up(stage))?;
+    let crowd = crowd::Crowd::gather(stage)?;
+    let within = |part: f64| crowd.reached(part);
+    act("a bad manifest is refused", || {
+        within(0.05)?;
+        acts::bad_manifest(stage)
+    })?;
+    act("a deployment that does not start is taken back", || {
+        within(0.10)?;
+        acts::bad_deployment(stage)
+    })?;
+    act("a good one is rolled in", || {
+        within(0.30)?;
+        acts::good_deployment(stage)
+    })?;
+    act("the agent is killed and adopts what runs", || {
+        within(0.50)?;
+        acts::agent_killed(stage)
+    })?;
+    act("a service's replicas are killed, and why tells it", || {
+        within(0.65)?;
+        acts::service_killed(stage)
+    })?;
+    act("the supervisor is killed and brought back", || {
+        within(0.80)?;
+        acts::supervisor_killed(stage)
+    })?;
+    act("the crowd has lost nothing", || crowd.judge())?;
+    act("each decision replays to the same outcome", || {
+        acts::replayed(stage)
+    })?;
+    act("the node goes down and nothing is left running", || {
+        acts::down(stage)
+    })
+}
+
+fn act(title: &str, play: impl FnOnce() -> Told<String>) -> Told {
+    let began = Instant::now();
+    let seen = play().map_err(|why| format!("{title}: {why}"))?;
+    say(&format!(
+        "{title} ({:.1} s): {seen}",
+        began.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
