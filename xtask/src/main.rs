@@ -1,4 +1,4 @@
-//! Runs the project's chores: `check`, `generate`, `test` and `up`.
+//! Runs the project's chores: `check`, `generate`, `test`, `story` and `up`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
@@ -10,6 +10,7 @@ mod direction;
 mod generated;
 mod purity;
 mod steps;
+mod story;
 mod suite;
 mod tidy;
 mod tools;
@@ -22,7 +23,8 @@ use std::process::ExitCode;
 const USAGE: &str = "usage: cargo xtask CHORE
   check      format, direction, purity, budgets, generated pages, lints
   generate   writes the generated pages anew
-  test       check, licences, build, documentation tests, all tests
+  test       check, licences, build, documentation tests, the story, all tests
+  story      the whole product in one run, judged by its clients
   up         builds, makes the example news site, starts a node on it; what follows
              goes to `homeostat up`";
 
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         (Some("check"), true) => check::run(),
         (Some("generate"), true) => generated::write(),
         (Some("test"), true) => suite::run(),
+        (Some("story"), true) => story::run(),
         (Some("up"), _) => up::run(&rest),
         _ => Err(USAGE.to_owned()),
     };

@@ -3,9 +3,11 @@
 //! In: a step's name and what it does. Out: lines on standard error.
 //! Holds: a step's last line is its own, so that what it printed stays with it.
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::Command;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 /// # Errors
@@ -45,6 +47,36 @@ pub fn run(command: &mut Command) -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(format!("`{line}` failed: {status}")),
         Err(why) => Err(format!("`{line}` did not start: {why}")),
+    }
+}
+
+/// Builds packages; each program's path, as cargo tells it.
+///
+/// # Errors
+/// Names what failed.
+pub fn programs(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>, String> {
+    let mut command = cargo_command();
+    command.args(["build", "--message-format=json-render-diagnostics"]);
+    for name in packages {
+        command.args(["--package", name]);
+    }
+    let failed = |why: io::Error| format!("cargo build did not run: {why}");
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
+    let output = child.stdout.take().ok_or("cargo build has no output")?;
+    let mut programs = BTreeMap::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.map_err(failed)?;
+        let message: Value = serde_json::from_str(&line).unwrap_or_default();
+        let (name, path) = (&message["target"]["name"], &message["executable"]);
+        if let (Some(name), Some(path)) = (name.as_str(), path.as_str()) {
+            programs.insert(name.to_owned(), PathBuf::from(path));
+        }
+    }
+    let status = child.wait().map_err(failed)?;
+    if status.success() {
+        Ok(programs)
+    } else {
+        Err(format!("cargo build failed: {status}"))
     }
 }
 

@@ -5,7 +5,7 @@
 //! Never: asks for advisories, which change without the code changing.
 
 use crate::steps::{cargo, run as run_command, say, step};
-use crate::{check, tools};
+use crate::{check, story, tools};
 use std::process::Command;
 
 /// # Errors
@@ -31,6 +31,7 @@ pub fn run() -> Result<(), String> {
     step("documentation tests", || {
         cargo("test --quiet --workspace --doc")
     })?;
+    story::run()?;
     say("==> tests");
     run_command(Command::new(nextest).args(["nextest", "run", "--workspace"]))
 }

@@ -4,64 +4,33 @@
 //! Holds: the site is made again only when its generator changed; the search
 //! program appears in its place whole.
 
-use crate::steps::{cargo_command, run as run_command, say, step};
+use crate::steps::{programs, run as run_command, say, step};
 use crate::workspace::Workspace;
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, BufReader};
+use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-const PROGRAMS: [&str; 3] = ["homeostat", "news-generator", "news-search"];
+const PACKAGES: [&str; 3] = ["homeostat", "news-generator", "news-search"];
 
 /// # Errors
 /// Names the step that failed; on success this process is `homeostat`.
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let news = Workspace::load()?.root.join("examples/news");
-    let programs = step("build", build)?;
-    let generator = &programs["news-generator"];
+    let built = step("build", || programs(&PACKAGES))?;
+    let generator = &built["news-generator"];
     step("news site", || site(&news, generator))?;
     step("news search", || {
-        place(&programs["news-search"], &news.join("bin/news-search"))
+        place(&built["news-search"], &news.join("bin/news-search"))
             .map_err(|why| format!("cannot place news-search in {}: {why}", news.display()))
     })?;
     say("==> homeostat up examples/news");
-    let why = Command::new(&programs["homeostat"])
+    let why = Command::new(&built["homeostat"])
         .arg("up")
         .arg(&news)
         .args(arguments)
         .exec();
     Err(format!("homeostat did not start: {why}"))
-}
-
-/// Every program's path, as cargo tells it.
-fn build() -> Result<BTreeMap<String, PathBuf>, String> {
-    let mut command = cargo_command();
-    command.args(["build", "--message-format=json-render-diagnostics"]);
-    for name in PROGRAMS {
-        command.args(["--package", name]);
-    }
-    let failed = |why: io::Error| format!("cargo build did not run: {why}");
-    let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
-    let output = child.stdout.take().ok_or("cargo build has no output")?;
-    let mut programs = BTreeMap::new();
-    for line in BufReader::new(output).lines() {
-        let line = line.map_err(failed)?;
-        let message: Value = serde_json::from_str(&line).unwrap_or_default();
-        let (name, path) = (&message["target"]["name"], &message["executable"]);
-        if let (Some(name), Some(path)) = (name.as_str(), path.as_str()) {
-            programs.insert(name.to_owned(), PathBuf::from(path));
-        }
-    }
-    let status = child.wait().map_err(failed)?;
-    if !status.success() {
-        return Err(format!("cargo build failed: {status}"));
-    }
-    match PROGRAMS.iter().find(|name| !programs.contains_key(**name)) {
-        None => Ok(programs),
-        Some(name) => Err(format!("cargo build made no `{name}`")),
-    }
 }
 
 /// Makes the site unless this very generator made the one that is there.

@@ -93,9 +93,9 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Where a project can be reached, as clickable addresses.
+/// Where each site and service can be reached, as clickable addresses.
 pub fn addresses(shared: &Shared, applied: &Applied) -> Vec<String> {
-    let listeners = *shared.listeners.borrow();
+    let (http, https) = *shared.listeners.borrow();
     let sites = applied.manifest.sites.values().map(|site| &site.routes);
     let services = applied
         .manifest
@@ -103,20 +103,21 @@ pub fn addresses(shared: &Shared, applied: &Applied) -> Vec<String> {
         .values()
         .map(|service| &service.routes);
     let mut found = Vec::new();
-    for route in sites.chain(services).flatten() {
-        if route.host.0.starts_with("*.") {
+    for routes in sites.chain(services) {
+        let Some(route) = routes.iter().find(|route| !route.host.0.starts_with("*.")) else {
             continue;
-        }
-        let host = if route.host.0 == "*" {
-            "localhost"
-        } else {
-            &route.host.0
         };
-        for (scheme, address) in [("https", listeners.1), ("http", listeners.0)] {
-            let Some(address) = address else { continue };
-            let text = format!("{scheme}://{host}:{}{}", address.port(), route.path);
-            if !found.contains(&text) {
-                found.push(text);
+        let host = match route.host.0.as_str() {
+            "*" => "localhost",
+            host => host,
+        };
+        for (scheme, address) in [("https", https), ("http", http)] {
+            if let Some(address) = address {
+                found.push(format!(
+                    "{scheme}://{host}:{}{}",
+                    address.port(),
+                    route.path
+                ));
             }
         }
     }

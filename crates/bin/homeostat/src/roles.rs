@@ -6,6 +6,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 use wire::layout::Layout;
 
 pub fn shim(mut words: impl Iterator<Item = OsString>) -> ExitCode {
@@ -15,14 +18,19 @@ pub fn shim(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     drivers::run_shim(Path::new(&directory), Path::new(&socket))
 }
 
+/// `HOMEOSTAT_LOG`: `info`, or per part, `agent=debug,ingress=trace`.
 fn start_log() {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("HOMEOSTAT_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
-        )
+    let wanted = std::env::var("HOMEOSTAT_LOG").ok();
+    let filter = wanted
+        .and_then(|text| text.parse::<Targets>().ok())
+        // The store's library tells each step at `info`.
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
+        .with_target("openraft", LevelFilter::WARN);
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
-        .with_writer(std::io::stderr)
+        .with_writer(std::io::stderr);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
         .init();
 }
 

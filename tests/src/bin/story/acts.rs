@@ -168,8 +168,14 @@ pub fn down(stage: &Stage) -> Told<String> {
     stage.ok(&["down"])?;
     let parts = [supervisor, agent, edge].map(u64::from);
     for pid in running.iter().map(|(_, pid)| *pid).chain(parts) {
-        let alive = std::path::Path::new(&format!("/proc/{pid}")).exists();
-        expect(!alive, || format!("process {pid} lives on"))?;
+        expect(!is_alive(pid), || format!("process {pid} lives on"))?;
     }
     Ok(format!("{} processes ended", running.len() + parts.len()))
+}
+
+/// One that has ended keeps its number until its parent looks.
+fn is_alive(pid: u64) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').map(|(_, rest)| rest.trim_start());
+    state.is_some_and(|state| !state.starts_with(['Z', 'X']))
 }

@@ -230,21 +230,27 @@ async fn tell_shutdown(context: &Context) -> Result<(), ipc::IpcError> {
 }
 
 pub async fn down(context: &Context) -> Result<ExitCode, Failure> {
-    let Some(_) = supervisor_status(context).await else {
+    let Some(supervisor) = supervisor_status(context).await else {
         say("no node is running here");
         return Ok(ExitCode::SUCCESS);
     };
+    let watched = ipc::Identity::of(supervisor.pid).and_then(ipc::Watched::open);
     say("stopping replicas");
     let stopped = stop_replicas(context).await;
     tell_shutdown(context)
         .await
         .map_err(|error| Failure::new(FAILED, error.to_string(), None))?;
-    let deadline = Instant::now() + START_MAX;
-    while supervisor_status(context).await.is_some() {
-        if Instant::now() >= deadline {
-            return Err(Failure::new(DEADLINE, "the node is still going down", None));
-        }
-        tokio::time::sleep(LOOK).await;
+    // Its end, not its silence: what it held is free then.
+    if let Ok(watched) = watched
+        && tokio::time::timeout(START_MAX, watched.exited())
+            .await
+            .is_err()
+    {
+        return Err(Failure::new(
+            DEADLINE,
+            "the node is still going down",
+            Some("homeostat doctor"),
+        ));
     }
     stopped?;
     say("the node is down; its state stays");
