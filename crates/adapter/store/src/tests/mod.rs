@@ -6,6 +6,7 @@ mod cuts;
 mod damage;
 mod faults;
 mod growth;
+mod state;
 
 use crate::file::Place;
 use crate::suite::{self, Subject};
