@@ -9,7 +9,7 @@ use crate::log::Account;
 use crate::server::{Ingress, Phase, Slot};
 use crate::streams::Streams;
 use crate::tls;
-use crate::watched::Watched;
+use crate::watched::{Abort, Watched};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::Builder;
@@ -102,7 +102,7 @@ impl Ingress {
 
     async fn speak<S>(self: Arc<Self>, stream: S, connection: Arc<Connection>)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
     {
         let builder = self.builder();
         let service = {
@@ -199,7 +199,10 @@ impl Ingress {
             .max_concurrent_streams(self.limits.h2_streams_max)
             .max_pending_accept_reset_streams(self.limits.h2_resets_max)
             .max_send_buf_size(self.limits.h2_send_bytes_max)
-            .max_header_list_size(u32::try_from(self.limits.head_bytes_max).unwrap_or(u32::MAX));
+            // Twice, so that one a little over the limit gets its answer and row.
+            .max_header_list_size(
+                u32::try_from(self.limits.head_bytes_max * 2).unwrap_or(u32::MAX),
+            );
         builder
     }
 }

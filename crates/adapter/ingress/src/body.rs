@@ -145,9 +145,14 @@ impl Answer {
         };
         let fault = Fault::of(&**error);
         account.row.status = match fault {
+            _ if account.service.is_none() => 500,
             Fault::TooSlow => 504,
             _ => 502,
         };
+        if account.http_10 {
+            // To such a client closing is the end of a whole answer.
+            account.connection().abort();
+        }
         if let Kind::Replica(relayed) = &mut self.kind
             && let Some(lease) = relayed.lease.take()
             && fault == Fault::Broken

@@ -36,6 +36,7 @@ pub struct Connection {
     doomed: AtomicBool,
     /// Nothing of the client's is under way when we close.
     settled: AtomicBool,
+    aborted: AtomicBool,
     leaving_since: AtomicU64,
 }
 
@@ -74,6 +75,7 @@ impl Connection {
             resets_max: limits.h2_aborts_max,
             doomed: AtomicBool::new(false),
             settled: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
             leaving_since: AtomicU64::new(0),
         }
     }
@@ -121,6 +123,15 @@ impl Connection {
     /// Its bytes are not ours any more, or it is idle: closing needs no care.
     pub fn settle(&self) {
         self.settled.store(true, Relaxed);
+    }
+
+    /// It must not look as if it ended well.
+    pub fn abort(&self) {
+        self.aborted.store(true, Relaxed);
+    }
+
+    pub fn is_aborted(&self) -> bool {
+        self.aborted.load(Relaxed)
     }
 
     pub fn may_have_more(&self) -> bool {

@@ -17,6 +17,8 @@ use wire::rows::AccessRow;
 
 /// Bytes of path and query, referer and agent that a row keeps.
 const TEXT_MAX: usize = 2048;
+/// Of the method, which a client may make up.
+const METHOD_MAX: usize = 32;
 
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -29,6 +31,7 @@ pub struct Account {
     pub row: AccessRow,
     pub service: Option<Arc<ServiceState>>,
     started: Instant,
+    pub http_10: bool,
     /// The client left before its answer ended.
     left: bool,
     connection: Arc<Connection>,
@@ -59,7 +62,7 @@ impl Account {
             .map_or("/", |path| path.as_str());
         Box::new(Self {
             row: AccessRow {
-                method: request.method().as_str().to_owned(),
+                method: clipped_to(request.method().as_str(), METHOD_MAX),
                 path: clipped(path),
                 protocol: protocol(request.version()).to_owned(),
                 referer: text(http::header::REFERER),
@@ -68,6 +71,7 @@ impl Account {
             },
             service: None,
             started: Instant::now(),
+            http_10: request.version() == http::Version::HTTP_10,
             left: false,
             connection: Arc::clone(connection),
             counts: Arc::clone(counts),
@@ -170,7 +174,11 @@ fn empty_row(at: UnixMillis, client: String, tls: bool) -> AccessRow {
 }
 
 fn clipped(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_MAX)].to_owned()
+    clipped_to(text, TEXT_MAX)
+}
+
+fn clipped_to(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
 }
 
 fn protocol(version: http::Version) -> &'static str {

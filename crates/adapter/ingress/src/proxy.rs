@@ -380,6 +380,17 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a field says of the client what only we know. Some servers take `_`
+/// for `-` in names, or `proxy` for `HTTP_PROXY`.
+fn is_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    if !name.starts_with(['x', 'f', 'p']) {
+        return false;
+    }
+    let name = name.replace('_', "-");
+    name.starts_with("x-forwarded-") || matches!(&*name, "x-real-ip" | "forwarded" | "proxy")
+}
+
 /// Makes the client's fields into ours; what it says of where it comes from is
 /// not believed.
 fn prepare(headers: &mut HeaderMap, host: &str, account: &Account, upgrade: Option<HeaderValue>) {
@@ -387,8 +398,13 @@ fn prepare(headers: &mut HeaderMap, host: &str, account: &Account, upgrade: Opti
     join_cookies(headers);
     headers.remove(header::EXPECT);
     headers.remove(header::PROXY_AUTHORIZATION);
-    for name in ["x-real-ip", "x-forwarded-port", "x-forwarded-prefix"] {
-        headers.remove(HeaderName::from_static(name));
+    let claims: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_claim(name))
+        .cloned()
+        .collect();
+    for name in claims {
+        headers.remove(name);
     }
     let connection = account.connection();
     let proto = if connection.tls { "https" } else { "http" };

@@ -142,7 +142,7 @@ impl Ingress {
         let authority = if conflict {
             Err(StatusCode::BAD_REQUEST)
         } else {
-            target::authority(&request).map(Cow::into_owned)
+            target::authority(&request, self.limits.head_bytes_max).map(Cow::into_owned)
         };
         let mut response = match authority {
             Ok(authority) => {

@@ -9,8 +9,21 @@ use http::header;
 use http::{Method, Request, StatusCode, Version};
 use std::borrow::Cow;
 
-pub fn authority<B>(request: &Request<B>) -> Result<Cow<'_, str>, StatusCode> {
+/// What hyper allows over HTTP/1.
+const FIELDS_MAX: usize = 100;
+
+/// * `head_bytes_max`: of HTTP/2; a head of HTTP/1 was bounded before it was
+///   parsed.
+pub fn authority<B>(
+    request: &Request<B>,
+    head_bytes_max: usize,
+) -> Result<Cow<'_, str>, StatusCode> {
     let headers = request.headers();
+    if request.version() == Version::HTTP_2
+        && (headers.len() > FIELDS_MAX || head_bytes(request) > head_bytes_max)
+    {
+        return Err(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+    }
     let codings = headers.get_all(header::TRANSFER_ENCODING);
     let mut codings = codings.iter();
     if let Some(coding) = codings.next()
@@ -33,6 +46,14 @@ pub fn authority<B>(request: &Request<B>) -> Result<Cow<'_, str>, StatusCode> {
         return Ok(Cow::Owned(host.to_ascii_lowercase()));
     }
     Ok(Cow::Borrowed(host))
+}
+
+/// As HTTP/2 counts (RFC 9113, 6.5.2).
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + 32);
+    let target = request.uri().path_and_query();
+    fields.sum::<usize>() + target.map_or(0, |target| target.as_str().len() + 32)
 }
 
 /// `None` when missing (HTTP/1.0 may), repeated, contradicting or malformed.

@@ -5,6 +5,7 @@
 //! answer with it.
 
 use crate::connection::Connection;
+use socket2::SockRef;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -12,20 +13,47 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
+use tokio_rustls::server::TlsStream;
+
+/// A stream that can be reset instead of closed.
+pub trait Abort {
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl<S: Abort> Abort for TlsStream<S> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
+    }
+}
 
 /// Reads of one turn while lingering.
 const LINGER_READS: usize = 32;
 
 #[derive(Debug)]
-pub struct Watched<S> {
+pub struct Watched<S: Abort> {
     inner: S,
     connection: Arc<Connection>,
     linger: Duration,
     lingering: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Watched<S> {
+impl<S: Abort> Drop for Watched<S> {
+    fn drop(&mut self) {
+        if self.connection.is_aborted() {
+            self.inner.abort();
+        }
+    }
+}
+
+impl<S: Abort> Watched<S> {
     pub fn new(inner: S, connection: Arc<Connection>, linger: Duration) -> Self {
         Self {
             inner,
@@ -36,7 +64,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Abort + Unpin> AsyncRead for Watched<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -57,14 +85,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S> Watched<S> {
+impl<S: Abort> Watched<S> {
     fn wrote<T>(&self, result: Poll<T>) -> Poll<T> {
         self.connection.wrote(result.is_ready());
         result
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncRead + AsyncWrite + Abort + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -258,7 +258,8 @@ async fn fields_of_one_hop_stay_on_it() {
     world.endpoints(&[replica.address], DEADLINE);
     let fields = "connection: x-hop, te, X-FORWARDED-FOR, host\r\nx-hop: 1\r\nte: trailers\r\n\
         keep-alive: 5\r\nproxy-connection: x\r\nproxy-authorization: x\r\ntrailer: x\r\n\
-        x-real-ip: 6.6.6.6\r\nx-forwarded-port: 6\r\nx-kept: 1\r\nupgrade: h2c\r\n\
+        x-real-ip: 6.6.6.6\r\nx-forwarded-port: 6\r\nproxy: 6.6.6.6\r\n\
+        x_forwarded_for: 6.6.6.6\r\nx-forwarded-user: root\r\nx-kept: 1\r\nupgrade: h2c\r\n\
         http2-settings: AAMAAABkAAQAAP\r\n";
     let answer = world.get("app.test", "/", fields).await;
     assert!(
@@ -287,6 +288,8 @@ async fn fields_of_one_hop_stay_on_it() {
         "h2c",
         "http2-settings",
         "x-forwarded-port",
+        "x_forwarded",
+        "root",
     ] {
         assert!(!heard.contains(gone), "{gone} in {heard}");
     }
@@ -344,4 +347,26 @@ async fn requests_beyond_the_limits_are_shed_with_a_time_to_return() {
         world.ingress.readings().in_flight == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn method_that_is_made_up_is_logged_in_part() {
+    let (world, _echo) = with_echo(Limits::default()).await;
+    let method = "X".repeat(5_000);
+    let head = format!("{method} / HTTP/1.1\r\nhost: app.test\r\nconnection: close\r\n\r\n");
+    let answer = world.raw(&head).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(world.row(|row| row.status == 200).await.method.len(), 32);
+}
+
+#[tokio::test]
+async fn bytes_behind_an_answer_are_nobodys_answer() {
+    let mut world = World::plain().await;
+    let evil = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil";
+    let replica = Mortal::start(move |_| Reply::Text(format!("{}{evil}", ok("good")))).await;
+    world.endpoints(&[replica.address], DEADLINE);
+    for _ in 0..20 {
+        let answer = world.get("app.test", "/", "").await;
+        assert!(answer.ends_with("good"), "{answer}");
+    }
 }

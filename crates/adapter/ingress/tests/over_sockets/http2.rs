@@ -2,6 +2,7 @@
 
 use crate::support::h2::{Client, client, get};
 use crate::support::mortal::{Mortal, Reply, eventually};
+use crate::support::puppet::Puppet;
 use crate::support::{World, large, ok, replica};
 use h2::client::Builder;
 use ingress::Limits;
@@ -230,4 +231,61 @@ async fn drain_finishes_streams_in_flight_and_takes_no_new_ones() {
     slow.revive().await;
     assert_eq!(response.await.expect("answer").status(), 200);
     draining.await.expect("drained");
+}
+
+#[tokio::test]
+async fn bombs_in_heads_get_431() {
+    let world = World::plain().await;
+    let mut client = connect(&world, &Builder::new()).await;
+    let many = (0..200).fold(
+        http::Request::get("http://site.test/"),
+        |request, number| request.header(format!("x-{number}"), "y"),
+    );
+    let long = http::Request::get("http://site.test/").header("x", "a".repeat(40_000));
+    for request in [many, long] {
+        let answer = client.send(request.body(()).expect("request"), b"").await;
+        assert_eq!(answer.status(), 431);
+        world.row(|row| row.status == 431).await;
+        world.rows.rows.lock().expect("lock").clear();
+    }
+    let answer = client.send(get("http://site.test/"), b"").await;
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test]
+async fn client_that_reads_nothing_is_dropped() {
+    let limits = Limits {
+        write_stall: Duration::from_millis(200),
+        keep_alive_idle: Duration::from_millis(200),
+        ..Limits::default()
+    };
+    let mut world = World::start(limits, false).await;
+    let puppet = Puppet::new().await;
+    world.endpoints(&[puppet.address], DEADLINE);
+    let stream = TcpStream::connect(world.address).await.expect("connects");
+    let mut builder = Builder::new();
+    // Only the sockets hold the answer up.
+    builder
+        .initial_window_size(1 << 30)
+        .initial_connection_window_size(1 << 30);
+    let (mut sender, mut connection) = builder
+        .handshake::<_, bytes::Bytes>(stream)
+        .await
+        .expect("handshake");
+    let sent = sender.send_request(get("http://app.test/"), true);
+    let _response = sent.expect("sent");
+    let asked = async {
+        tokio::select! {
+            ended = &mut connection => panic!("{ended:?}"),
+            asked = puppet.request() => asked.0,
+        }
+    };
+    // From here on nobody drives the client's connection.
+    let mut replica = asked.await;
+    let bytes = 64 << 20;
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {bytes}\r\n\r\n");
+    replica.write(&head).await;
+    assert!(replica.flood(bytes).await, "all was taken");
+    let row = world.row(|row| row.status == 499).await;
+    assert!(row.bytes < 32 << 20, "{} bytes", row.bytes);
 }

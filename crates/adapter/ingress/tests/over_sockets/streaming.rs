@@ -8,6 +8,7 @@ use crate::support::puppet::{Puppet, Wire};
 use h2::client::Builder;
 use ingress::Limits;
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -210,4 +211,21 @@ async fn client_that_falls_silent_in_its_request_gets_408() {
     assert!(client.rest().await.starts_with("HTTP/1.1 408 "));
     world.row(|row| row.status == 408).await;
     assert_eq!(world.rows.failed.lock().expect("lock").len(), 0);
+}
+
+#[tokio::test]
+async fn client_of_http_1_0_is_reset_when_the_replica_breaks_off() {
+    let (world, puppet) = with_puppet(Limits::default()).await;
+    let mut client = Wire::connect(world.address).await;
+    client
+        .write("GET / HTTP/1.0\r\nhost: app.test\r\n\r\n")
+        .await;
+    let (mut replica, _) = puppet.request().await;
+    replica.write(EVENTS).await;
+    replica.write("3\r\none\r\n").await;
+    client.until("one").await;
+    drop(replica);
+    let end = client.stream.read_u8().await.expect_err("ends");
+    assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
+    world.row(|row| row.status == 502).await;
 }
