@@ -1,13 +1,16 @@
 //! Limits, ends, and what a call or watch hears of them.
 
+use super::cruel::Disk;
 use super::{put, reopenable};
 use crate::file::Place;
 use crate::{EmbeddedStore, Tuning};
 use kernel::{FencingEpoch, NodeId, Revision};
 use node::store::{Operation, Store, StoreError, Transaction};
 use redb::backends::InMemoryBackend;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 async fn in_memory() -> EmbeddedStore {
     let place = Place::layer(InMemoryBackend::new());
@@ -87,4 +90,56 @@ async fn a_dropped_store_lets_go_of_its_file() {
         store.transact(put(&key, b"")).await.expect("writes");
         drop(store);
     }
+}
+
+async fn write_until_stopped(
+    store: Arc<EmbeddedStore>,
+    writer: usize,
+    acknowledged: mpsc::UnboundedSender<String>,
+) -> StoreError {
+    for round in 0.. {
+        let key = format!("/{writer}/{round}");
+        match store.transact(put(&key, b"")).await {
+            Ok(_) => acknowledged.send(key).expect("is counted"),
+            Err(error) => return error,
+        }
+    }
+    unreachable!("the store never stopped")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_under_writers_answers_all_and_keeps_what_it_acknowledged() {
+    let disk = Disk::default();
+    let open = async |disk: &Disk| {
+        let place = Place::layer(disk.clone());
+        let opened = EmbeddedStore::open_at(place, NodeId(1), Tuning::default()).await;
+        opened.expect("opens")
+    };
+    let store = Arc::new(open(&disk).await);
+    let (sender, mut acknowledged) = mpsc::unbounded_channel();
+    let writers: Vec<_> = (0..16)
+        .map(|writer| write_until_stopped(Arc::clone(&store), writer, sender.clone()))
+        .map(tokio::spawn)
+        .collect();
+    drop(sender);
+    let mut keys = Vec::new();
+    while keys.len() < 200 {
+        keys.push(acknowledged.recv().await.expect("writes go on"));
+    }
+    store.shutdown().await;
+    for writer in writers {
+        let told = writer.await.expect("ends");
+        assert!(matches!(told, StoreError::Stopped(_)), "{told:?}");
+    }
+    while let Some(key) = acknowledged.recv().await {
+        keys.push(key);
+    }
+    assert_eq!(store.fault(), None);
+    let again = open(&Disk::holding(disk.live())).await;
+    let entries = again.range("/").await.expect("reads").entries;
+    let kept: BTreeSet<_> = entries.into_iter().map(|entry| entry.key).collect();
+    for key in keys {
+        assert!(kept.contains(&key), "{key} was acknowledged");
+    }
+    again.shutdown().await;
 }
