@@ -98,6 +98,13 @@ pub enum Command {
     Restart { service: String },
     /// Check this machine and its node, each finding with its mend
     Doctor,
+    /// Send a recorded or generated load; report latencies and failures
+    ///
+    /// Exit code 1 when a request failed: no answer, half an answer, a 5xx.
+    #[command(
+        after_help = "Examples:\n  homeostat replay access.log --speed 100\n  homeostat replay --popularity examples/news/popularity.tsv --limit 20000\n  homeostat replay access.log --popularity examples/news/popularity.tsv --search 0.02"
+    )]
+    Replay(Replay),
     /// Trust this node's authority on this machine, so that browsers accept its certificates
     Trust {
         /// Write the authority's certificate here instead
@@ -157,4 +164,44 @@ pub struct ManifestPath {
     /// A directory with a `homeostat.toml`, or the file itself
     #[arg(default_value = ".")]
     pub manifest: PathBuf,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Replay {
+    /// An access log in common or combined format; a generated load without it
+    pub log: Option<PathBuf>,
+    /// Where it goes; the paths come from the load
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub to: String,
+    /// 10 is ten times as fast as recorded; 0 is as fast as it is answered
+    #[arg(long, default_value_t = 0.0)]
+    pub speed: f64,
+    /// Silences in the log are cut to this, before `--speed`
+    #[arg(long, value_name = "SECONDS")]
+    pub gap_max: Option<f64>,
+    /// Requests at most
+    #[arg(long, default_value_t = 10_000)]
+    pub limit: u64,
+    /// Requests in flight at most
+    #[arg(long, default_value_t = 32)]
+    pub concurrency: usize,
+    /// The target's documents by rank, `PATH` or `PATH<tab>WEIGHT` a line: what
+    /// a generated load asks for, and what recorded paths are mapped onto
+    #[arg(long, value_name = "FILE")]
+    pub popularity: Option<PathBuf>,
+    /// With both a log and `--popularity`: this share of the requests, 0 to 1,
+    /// searches at /search, as do recorded searches
+    #[arg(long, value_name = "SHARE")]
+    pub search: Option<f64>,
+    /// A generated load's requests per second at speed 1
+    #[arg(long, value_name = "PER_SECOND", default_value_t = 100.0)]
+    pub rate: f64,
+    /// The host asked for; the URL's by default
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Send recorded methods besides GET and HEAD too, without bodies
+    #[arg(long)]
+    pub all_methods: bool,
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
 }

@@ -4,6 +4,7 @@ mod apply;
 mod doctor;
 mod init;
 mod inspect;
+mod replay;
 mod up;
 
 use crate::arguments::{Arguments, Command, Global};
@@ -66,6 +67,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         } => inspect::logs(context, &service, follow, tail).await,
         Command::Openapi => inspect::openapi(context).await,
         Command::Doctor => doctor::run(context).await,
+        Command::Replay(asked) => replay::run(context, asked).await,
         Command::Trust { to } => doctor::trust(context, to.as_deref()),
         // Handled before there was a runtime.
         _ => Ok(ExitCode::SUCCESS),
