@@ -25,6 +25,7 @@ mod streams;
 mod target;
 mod tls;
 mod tunnel;
+mod upstream;
 mod watched;
 
 use bytes::Bytes;

@@ -6,6 +6,7 @@
 
 use crate::body::Outgoing;
 use crate::limits::Limits;
+use crate::upstream::Upstream;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use kernel::ReplicaId;
@@ -87,7 +88,7 @@ impl EndpointState {
         stream.set_nodelay(true)?;
         let (sender, connection) = Builder::new()
             .max_buf_size(limits.head_bytes_max.max(64 * 1024))
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Upstream::new(stream)))
             .await
             .map_err(io::Error::other)?;
         tokio::spawn(async move {

@@ -229,3 +229,23 @@ async fn client_of_http_1_0_is_reset_when_the_replica_breaks_off() {
     assert_eq!(end.kind(), std::io::ErrorKind::ConnectionReset);
     world.row(|row| row.status == 502).await;
 }
+
+#[tokio::test]
+async fn replica_that_refuses_a_long_body_early_is_heard() {
+    let (world, puppet) = with_puppet(Limits::default()).await;
+    for _ in 0..10 {
+        let body = "x".repeat(8 << 20);
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: app.test\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let client = world.send(&request);
+        let (mut replica, _) = puppet.request().await;
+        replica
+            .write("HTTP/1.1 413 Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno")
+            .await;
+        drop(replica);
+        let answer = client.await.expect("joins");
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    }
+}
