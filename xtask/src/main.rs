@@ -1,9 +1,10 @@
-//! Runs the project's chores: `check`, `generate`, `test`, `story` and `up`.
+//! Runs the project's chores: `check`, `generate`, `test`, `story`, `up`, `bench`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
 //! Never: changes a source file, except the pages that `generate` writes.
 
+mod bench;
 mod check;
 mod clippy_files;
 mod direction;
@@ -26,7 +27,8 @@ const USAGE: &str = "usage: cargo xtask CHORE
   test       check, licences, build, documentation tests, the story, all tests
   story      the whole product in one run, judged by its clients
   up         builds, makes the example news site, starts a node on it; what follows
-             goes to `homeostat up`";
+             goes to `homeostat up`
+  bench      measures against peers: `bench spine`, `bench spine --quick`";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         (Some("test"), true) => suite::run(),
         (Some("story"), true) => story::run(),
         (Some("up"), _) => up::run(&rest),
+        (Some("bench"), _) => bench::run(&rest),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

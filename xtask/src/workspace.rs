@@ -34,6 +34,8 @@ pub struct Member {
 #[derive(Debug)]
 pub struct Workspace {
     pub root: PathBuf,
+    /// Where cargo puts what it builds.
+    pub target: PathBuf,
     pub members: Vec<Member>,
     /// Normal dependencies by name, of everything that runs.
     pub reaches: BTreeMap<String, BTreeSet<String>>,
@@ -73,6 +75,7 @@ impl Workspace {
         }
         Ok(Self {
             reaches: reaches(&metadata),
+            target: PathBuf::from(text(&metadata["target_directory"])),
             root,
             members,
         })

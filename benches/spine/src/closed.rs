@@ -1,0 +1,106 @@
+//! Closed-loop load: `wrk`, with the same connections for every server.
+//!
+//! In: an address. Out: how many good answers came in what time.
+//! Holds: one bad status, one socket error or too few bytes fail the run.
+
+use crate::Failure;
+use crate::machine::{Cores, pinned};
+use crate::site::{FILES, Site};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::Path;
+
+pub const CONNECTIONS: usize = 64;
+/// A head is smaller than this.
+const HEAD_BYTES_MAX: f64 = 1024.0;
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Came {
+    pub requests: f64,
+    pub bytes: f64,
+    pub seconds: f64,
+    pub errors: u64,
+}
+
+impl Came {
+    pub fn per_second(&self) -> f64 {
+        self.requests / self.seconds
+    }
+}
+
+pub fn run(
+    address: SocketAddr,
+    seconds: u64,
+    cores: &Cores,
+    script: &Path,
+    site: &Site,
+) -> Result<Came, Failure> {
+    let output = pinned(&cores.load, Path::new("wrk"))
+        .args(["-t", &cores.load.len().to_string()])
+        .args(["-c", &CONNECTIONS.to_string()])
+        .args(["-d", &format!("{seconds}s")])
+        .arg("-s")
+        .arg(script)
+        .arg(format!("http://{address}/"))
+        .args(["--", &FILES.to_string()])
+        .output()
+        .map_err(|why| format!("wrk does not run: {why}"))?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let came = said
+        .lines()
+        .rev()
+        .find_map(|line| serde_json::from_str::<Came>(line).ok())
+        .ok_or_else(|| {
+            let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
+            format!("wrk said nothing to count: {said}{wrong}")
+        })?;
+    check(&came, site.mean_bytes()).map_err(|why| format!("{address}: {why}"))?;
+    Ok(came)
+}
+
+/// Each file is asked for as often as any other, so the bytes are known.
+fn check(came: &Came, mean_bytes: f64) -> Result<(), String> {
+    if came.errors > 0 {
+        return Err(format!("{} answers failed", came.errors));
+    }
+    if came.requests < 1.0 {
+        return Err("no answer came".to_owned());
+    }
+    let each = came.bytes / came.requests;
+    // What is under way at the end has come in part.
+    let (least, most) = (mean_bytes * 0.97, mean_bytes * 1.03 + HEAD_BYTES_MAX);
+    if (least..=most).contains(&each) {
+        Ok(())
+    } else {
+        Err(format!(
+            "an answer had {each:.0} bytes on average, the files have {mean_bytes:.0}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_with_failures_or_wrong_sizes_does_not_count() {
+        let good = Came {
+            requests: 1000.0,
+            bytes: 8_900_000.0,
+            seconds: 1.0,
+            errors: 0,
+        };
+        assert_eq!(check(&good, 8_700.0), Ok(()));
+        assert!(check(&Came { errors: 1, ..good }, 8_700.0).is_err());
+        let empty = Came {
+            bytes: 300_000.0,
+            ..good
+        };
+        assert!(check(&empty, 8_700.0).is_err());
+        let nothing = Came {
+            requests: 0.0,
+            ..good
+        };
+        assert!(check(&nothing, 8_700.0).is_err());
+    }
+}

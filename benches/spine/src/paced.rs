@@ -1,0 +1,279 @@
+//! Open-loop load: requests leave at their moments, whatever became of the
+//! earlier ones.
+//!
+//! In: an address, a rate, for how long. Out: latencies from the moment a
+//! request was due to its answer's last byte.
+//! Holds: a stall shows in all that it delayed; a request that finds every
+//! connection busy waits, and its wait counts; each answer is checked for
+//! status and size, and one wrong answer fails the run.
+//! One thread and epoll, since a task per request would top out a core below
+//! half of nginx's peak.
+
+use crate::Failure;
+use crate::closed::CONNECTIONS;
+use crate::http::Head;
+use crate::site::{FILES, Site, path};
+use hdrhistogram::Histogram;
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll;
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+/// A run that is behind by more than this measures only its own queue.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug)]
+pub struct Latencies {
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    /// How late requests were ready to leave: the generator's own doing.
+    pub lag_p99_ms: f64,
+    pub count: u64,
+}
+
+struct Client {
+    stream: TcpStream,
+    /// What is asked for and when it was due; none while idle.
+    asked: Option<(usize, Instant)>,
+    came: Vec<u8>,
+}
+
+struct Run<'a> {
+    site: &'a Site,
+    requests: Vec<Vec<u8>>,
+    clients: Vec<Client>,
+    idle: Vec<usize>,
+    due: VecDeque<(usize, Instant)>,
+    latency: Histogram<u64>,
+    lag: Histogram<u64>,
+    buffer: Box<[u8]>,
+}
+
+/// Sends on the calling thread.
+pub fn run(
+    address: SocketAddr,
+    per_second: f64,
+    span: Duration,
+    site: &Site,
+) -> Result<Latencies, Failure> {
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut run = Run::open(address, site, &poll)?;
+    let gap = Duration::from_secs_f64(1.0 / per_second);
+    let begun = Instant::now();
+    let mut next = (0_usize, begun);
+    let mut events = Vec::with_capacity(CONNECTIONS);
+    loop {
+        let now = Instant::now();
+        while next.1 <= now && next.1 - begun < span {
+            run.due.push_back((next.0 % FILES, next.1));
+            run.lag.saturating_record(nanos(now - next.1));
+            next = (next.0 + 1, next.1 + gap);
+        }
+        run.send()?;
+        let is_over = next.1 - begun >= span;
+        if is_over && run.idle.len() == run.clients.len() {
+            break;
+        }
+        if run
+            .due
+            .front()
+            .is_some_and(|(_, due)| now - *due > BEHIND_MAX)
+        {
+            return Err(format!("{address} does not keep up with {per_second:.0}/s").into());
+        }
+        events.clear();
+        // Not a wait: the next request is due within microseconds.
+        let at_once = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        epoll::wait(&poll, spare_capacity(&mut events), Some(&at_once))?;
+        for event in &events {
+            let index = usize::try_from(event.data.u64())?;
+            run.receive(index)?;
+        }
+    }
+    Ok(run.found())
+}
+
+impl<'a> Run<'a> {
+    fn open(address: SocketAddr, site: &'a Site, poll: &OwnedFd) -> Result<Self, Failure> {
+        let mut clients = Vec::new();
+        for number in 0..CONNECTIONS as u64 {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let data = epoll::EventData::new_u64(number);
+            epoll::add(poll, &stream, data, epoll::EventFlags::IN)?;
+            clients.push(Client {
+                stream,
+                asked: None,
+                came: Vec::with_capacity(32 << 10),
+            });
+        }
+        let request = |index| format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path(index));
+        let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3);
+        Ok(Self {
+            site,
+            requests: (0..FILES)
+                .map(|index| request(index).into_bytes())
+                .collect(),
+            idle: (0..clients.len()).collect(),
+            clients,
+            due: VecDeque::new(),
+            latency: histogram()?,
+            lag: histogram()?,
+            buffer: vec![0; 32 << 10].into_boxed_slice(),
+        })
+    }
+
+    /// Lets what is due leave, as far as connections are idle.
+    fn send(&mut self) -> Result<(), Failure> {
+        while let Some((file, due)) = self.due.front().copied() {
+            let Some(index) = self.idle.pop() else {
+                return Ok(());
+            };
+            self.due.pop_front();
+            let client = &mut self.clients[index];
+            client.asked = Some((file, due));
+            client.came.clear();
+            // A request fits the socket's empty buffer.
+            let request = &self.requests[file];
+            if client.stream.write(request)? != request.len() {
+                return Err("a request was not written at once".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, index: usize) -> Result<(), Failure> {
+        let client = &mut self.clients[index];
+        let buffer = &mut self.buffer;
+        match client.stream.read(buffer) {
+            Ok(0) => return Err("the server closed a kept connection".into()),
+            Ok(count) => client.came.extend_from_slice(&buffer[..count]),
+            Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(why) => return Err(why.into()),
+        }
+        let Some((file, due)) = client.asked else {
+            return Err("the server answered what was not asked".into());
+        };
+        let Some(head) = Head::parse(&client.came) else {
+            return Ok(());
+        };
+        let wanted = self.site.bodies[file].len();
+        if head.status != 200 || head.length != wanted {
+            let (status, length) = (head.status, head.length);
+            let path = path(file);
+            return Err(format!("{path}: {status} with {length} bytes, not {wanted}").into());
+        }
+        if client.came.len() >= head.end + head.length {
+            client.asked = None;
+            self.latency.saturating_record(nanos(due.elapsed()));
+            self.idle.push(index);
+        }
+        Ok(())
+    }
+
+    fn found(&self) -> Latencies {
+        let at = |histogram: &Histogram<u64>, share: f64| {
+            Duration::from_nanos(histogram.value_at_quantile(share)).as_secs_f64() * 1e3
+        };
+        Latencies {
+            p50_ms: at(&self.latency, 0.5),
+            p99_ms: at(&self.latency, 0.99),
+            lag_p99_ms: at(&self.lag, 0.99),
+            count: self.latency.len(),
+        }
+    }
+}
+
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::net::TcpListener;
+
+    /// Serves the site; stops for `stall` before the answer of that number.
+    fn server(site: &Site, stall: Option<(usize, Duration)>) -> SocketAddr {
+        let bodies = site.bodies.clone();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("its address");
+        std::thread::spawn(move || {
+            let served = std::sync::Arc::new(std::sync::Mutex::new(0));
+            for stream in listener.incoming().flatten() {
+                let (bodies, served) = (bodies.clone(), served.clone());
+                std::thread::spawn(move || serve(stream, &bodies, &served, stall));
+            }
+        });
+        address
+    }
+
+    fn serve(
+        stream: TcpStream,
+        bodies: &[Vec<u8>],
+        served: &std::sync::Mutex<usize>,
+        stall: Option<(usize, Duration)>,
+    ) -> Option<()> {
+        let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
+        let mut writer = stream;
+        while let Some(Ok(line)) = lines.next() {
+            let Some(rest) = line.strip_prefix("GET /f") else {
+                continue;
+            };
+            let mut served = served.lock().ok()?;
+            *served += 1;
+            if let Some((at, span)) = stall
+                && *served == at
+            {
+                std::thread::sleep(span);
+            }
+            let body = &bodies[rest.get(..3)?.parse::<usize>().ok()?];
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+            writer.write_all(head.as_bytes()).ok()?;
+            writer.write_all(body).ok()?;
+        }
+        Some(())
+    }
+
+    fn site() -> (tempfile::TempDir, Site) {
+        let home = tempfile::tempdir().expect("a directory");
+        let site = Site::make(home.path()).expect("a site");
+        (home, site)
+    }
+
+    #[test]
+    fn every_request_that_was_due_is_answered_and_counted() {
+        let (_home, site) = site();
+        let address = server(&site, None);
+        let found = run(address, 500.0, Duration::from_millis(400), &site).expect("a run");
+        assert_eq!(found.count, 200);
+    }
+
+    #[test]
+    fn a_stall_shows_in_all_that_it_delayed() {
+        let (_home, site) = site();
+        let stall = Duration::from_millis(300);
+        let address = server(&site, Some((20, stall)));
+        let found = run(address, 200.0, Duration::from_millis(500), &site).expect("a run");
+        // One answer of a hundred was slow; the sixty due meanwhile waited too.
+        assert_eq!(found.count, 100);
+        assert!(found.p50_ms > 20.0, "{found:?}");
+    }
+
+    #[test]
+    fn a_wrong_size_fails_the_run() {
+        let (_home, mut site) = site();
+        let address = server(&site, None);
+        site.bodies[3].push(0);
+        assert!(run(address, 500.0, Duration::from_millis(100), &site).is_err());
+    }
+}

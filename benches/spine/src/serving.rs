@@ -1,0 +1,181 @@
+//! Small static files over kept connections: CPU per request, and the 99th
+//! percentile at half of nginx's peak.
+//!
+//! Holds: all servers are up together, on the same cores, the load on the
+//! others; runs are interleaved; before the first and after the last run each
+//! server's files are compared byte for byte.
+
+use crate::closed;
+use crate::figure::{Figure, median};
+use crate::machine::{cpu_seconds, pin_thread};
+use crate::node::Node;
+use crate::paced::{self, Latencies};
+use crate::peers::{Kind, Peer};
+use crate::{Failure, Spine, goals, say};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
+
+enum Server {
+    Ours(Box<Node>),
+    Peer(Kind, Peer),
+}
+
+impl Server {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Ours(_) => "homeostat",
+            Self::Peer(kind, _) => kind.name(),
+        }
+    }
+
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Ours(node) => node.http,
+            Self::Peer(_, peer) => peer.address,
+        }
+    }
+
+    fn processes(&self) -> BTreeSet<u32> {
+        let pids = match self {
+            Self::Ours(node) => node.processes(),
+            Self::Peer(_, peer) => peer.processes(),
+        };
+        pids.into_iter().collect()
+    }
+}
+
+/// A server's runs: CPU seconds per million requests, requests per second.
+struct Runs {
+    server: Server,
+    cpu: Vec<f64>,
+    rate: Vec<f64>,
+}
+
+pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Failure> {
+    let script = spine.scratch.join("paths.lua");
+    std::fs::write(&script, include_str!("../paths.lua"))?;
+    let mut all = start(spine)?;
+    for runs in &all {
+        spine.site.verify(runs.server.address())?;
+        closed::run(runs.server.address(), 1, &spine.cores, &script, &spine.site)?;
+    }
+    for _ in 0..spine.lengths.rounds {
+        for runs in &mut all {
+            closed_run(spine, &script, runs)?;
+        }
+    }
+    for runs in &all {
+        let name = runs.server.name();
+        spine.note(&format!("{name}, CPU s per 1e6 requests"), &runs.cpu);
+        spine.note(&format!("{name}, requests/s at most"), &runs.rate);
+    }
+    let of = |wanted: &str| all.iter().find(|runs| runs.server.name() == wanted);
+    let ours = median(&of("homeostat").ok_or("our node is missing")?.cpu);
+    for (goal, peer) in [(goals::CPU_NGINX, "nginx"), (goals::CPU_HTTPD, "httpd")] {
+        report(Figure {
+            goal,
+            ours,
+            peer: of(peer).map(|runs| median(&runs.cpu)),
+        });
+    }
+    let (ours, peer) = paced(spine, &all)?;
+    report(Figure {
+        goal: goals::P99,
+        ours,
+        peer,
+    });
+    for runs in &all {
+        spine.site.verify(runs.server.address())?;
+    }
+    Ok(())
+}
+
+fn start(spine: &Spine) -> Result<Vec<Runs>, Failure> {
+    let home = spine.directory("s")?;
+    let node = Node::new(
+        &spine.programs,
+        &home,
+        &spine.site.directory,
+        1,
+        Some(&spine.cores),
+    )?;
+    node.up()?;
+    let mut servers = vec![Server::Ours(Box::new(node))];
+    for kind in [Kind::Nginx, Kind::Httpd] {
+        let Some(program) = kind.find() else {
+            continue;
+        };
+        let home = spine.directory(kind.name())?;
+        let cores = Some(&*spine.cores.server);
+        let peer = Peer::start(kind, &program, &home, &spine.site.directory, cores)?;
+        servers.push(Server::Peer(kind, peer));
+    }
+    let runs = servers.into_iter().map(|server| Runs {
+        server,
+        cpu: Vec::new(),
+        rate: Vec::new(),
+    });
+    Ok(runs.collect())
+}
+
+fn closed_run(spine: &Spine, script: &Path, runs: &mut Runs) -> Result<(), Failure> {
+    let before = (runs.server.processes(), runs.server.address());
+    let used = cpu_seconds(&before.0);
+    let seconds = spine.lengths.seconds;
+    let came = closed::run(before.1, seconds, &spine.cores, script, &spine.site)?;
+    let after = runs.server.processes();
+    if !before.0.is_subset(&after) {
+        return Err(format!("a process of {} ended in a run", runs.server.name()).into());
+    }
+    let used = cpu_seconds(&after) - used;
+    runs.cpu.push(used * 1e6 / came.requests);
+    runs.rate.push(came.per_second());
+    Ok(())
+}
+
+/// Medians of the 99th percentiles, ours and nginx's, ms.
+fn paced(spine: &Spine, all: &[Runs]) -> Result<(f64, Option<f64>), Failure> {
+    let peer = all.iter().find(|runs| runs.server.name() == "nginx");
+    let Some(base) = peer.or_else(|| all.first()) else {
+        return Err("there is no server".into());
+    };
+    let rate = median(&base.rate) / 2.0;
+    say(&format!(
+        "    paced at {rate:.0} requests/s, half of {}'s most",
+        base.server.name()
+    ));
+    let mut found = [Vec::new(), Vec::new()];
+    for _ in 0..spine.lengths.rounds {
+        for (runs, found) in all.iter().zip(&mut found) {
+            found.push(paced_run(spine, runs, rate)?);
+        }
+    }
+    let mut medians = [None, None];
+    for ((runs, found), median_ms) in all.iter().zip(&found).zip(&mut medians) {
+        let p99: Vec<f64> = found.iter().map(|one| one.p99_ms).collect();
+        let p50: Vec<f64> = found.iter().map(|one| one.p50_ms).collect();
+        let answers: u64 = found.iter().map(|one| one.count).sum();
+        let lag: Vec<f64> = found.iter().map(|one| one.lag_p99_ms).collect();
+        let name = runs.server.name();
+        say(&format!("    {name}, paced: {answers} answers, all right"));
+        spine.note(&format!("{name}, paced p50 ms"), &p50);
+        spine.note(&format!("{name}, paced p99 ms"), &p99);
+        spine.note(&format!("{name}, generator's lag p99 ms"), &lag);
+        *median_ms = Some(median(&p99));
+    }
+    let peer = peer.and(medians[1]);
+    Ok((medians[0].ok_or("nothing was paced")?, peer))
+}
+
+fn paced_run(spine: &Spine, runs: &Runs, rate: f64) -> Result<Latencies, Failure> {
+    let (address, span) = (runs.server.address(), spine.lengths.paced);
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            pin_thread(&spine.cores.load)?;
+            paced::run(address, rate, span, &spine.site)
+        });
+        let ended = sender.join().map_err(|_| "the load generator panicked")?;
+        ended.map_err(|why| format!("{}: {why}", runs.server.name()).into())
+    })
+}
