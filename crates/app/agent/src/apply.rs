@@ -10,7 +10,7 @@ use kernel::{Hash, Name, Revision};
 use manifest::{BindingTarget, Manifest, Run};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +35,11 @@ pub fn api_error(code: &str, message: impl Into<String>, help: Option<&str>) -> 
 }
 
 fn storage(error: &StoreError) -> ApiError {
-    api_error("storage", error.to_string(), Some("homeostat doctor"))
+    let help = match error {
+        StoreError::Full { .. } => "free space on that disk, then try again",
+        _ => "homeostat doctor",
+    };
+    api_error("storage", error.to_string(), Some(help))
 }
 
 /// All projects' heads at one revision.
@@ -140,6 +144,10 @@ async fn prepare(
     report: Option<&Report>,
 ) -> Result<Prepared, ApiError> {
     let manifest = parse(request)?;
+    let desired = read_desired(&shared.store)
+        .await
+        .map_err(|error| storage(&error))?;
+    collisions(&desired, &manifest)?;
     let head = read_head(&shared.store, &manifest.project).await?;
     let trees = ingest_sites(shared, &manifest, &request.directory, report).await?;
     let programs = ingest_programs(shared, &manifest, &request.directory).await?;
@@ -161,6 +169,46 @@ async fn prepare(
         head,
         changes,
     })
+}
+
+/// Names and routes belong to one project each.
+fn collisions(desired: &Desired, manifest: &Manifest) -> Result<(), ApiError> {
+    let others = desired.projects.values().map(|applied| &applied.manifest);
+    for other in others.filter(|other| other.project != manifest.project) {
+        let taken = |what: String| {
+            let message = format!("{what} belongs to project `{}` already", other.project);
+            Err(api_error(
+                "conflict",
+                message,
+                Some("homeostat get revisions"),
+            ))
+        };
+        if let Some(name) = manifest
+            .sites
+            .keys()
+            .find(|name| other.sites.contains_key(*name))
+        {
+            return taken(format!("site/{name}"));
+        }
+        let mut services = manifest.services.keys();
+        if let Some(name) = services.find(|name| other.services.contains_key(*name)) {
+            return taken(format!("service/{name}"));
+        }
+        let theirs: BTreeSet<_> = routes(other).collect();
+        if let Some((host, path)) = routes(manifest).find(|route| theirs.contains(route)) {
+            return taken(format!("the route {host}{path}"));
+        }
+    }
+    Ok(())
+}
+
+fn routes(manifest: &Manifest) -> impl Iterator<Item = (&str, &str)> {
+    let sites = manifest.sites.values().map(|site| &site.routes);
+    let services = manifest.services.values().map(|service| &service.routes);
+    sites
+        .chain(services)
+        .flatten()
+        .map(|route| (route.host.0.as_str(), route.path.0.as_str()))
 }
 
 async fn ingest_sites(

@@ -54,7 +54,14 @@ async fn heard(shared: &Shared, messages: &mpsc::Sender<Message>, said: FromEdge
         FromEdge::Applied { version } => {
             shared.edge_applied.send_replace(version);
         }
-        FromEdge::Refused { version, why } => tracing::error!(version, why, "snapshot refused"),
+        FromEdge::Refused {
+            version,
+            newer: Some(newer),
+            ..
+        } => outrank(shared, version, newer),
+        FromEdge::Refused { version, why, .. } => {
+            tracing::error!(version, why, "snapshot refused");
+        }
         FromEdge::Readings(readings) => {
             shared.readings.send_replace(readings);
         }
@@ -65,4 +72,17 @@ async fn heard(shared: &Shared, messages: &mpsc::Sender<Message>, said: FromEdge
         }
         FromEdge::Hello { .. } | FromEdge::Listeners(_) => {}
     }
+}
+
+/// Versions are made from the wall clock, which may have gone back since the
+/// edge took its snapshot: the same again, under a larger one.
+fn outrank(shared: &Shared, version: u64, newer: u64) {
+    tracing::warn!(version, newer, "the edge has a newer version in force");
+    shared.snapshot.send_if_modified(|snapshot| {
+        if snapshot.version > newer {
+            return false;
+        }
+        Arc::make_mut(snapshot).version = newer + 1;
+        true
+    });
 }

@@ -59,6 +59,18 @@ pub enum AgentError {
     Tls(#[source] tls::TlsError),
 }
 
+impl AgentError {
+    /// What the reader can do next, if we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Store(error) => error.hint(),
+            Self::File { .. } => Some("let this user write the data directory"),
+            Self::Running(_) => Some("homeostat doctor"),
+            _ => None,
+        }
+    }
+}
+
 /// Runs the agent on `root` until it is told to go down.
 pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     let layout = Layout::new(root);

@@ -31,7 +31,6 @@ pub fn unix_now() -> UnixMillis {
 
 /// Runs until the node is told to go down and all replicas have stopped.
 pub async fn run(mut node: Node, shared: Arc<Shared>, mut messages: mpsc::Receiver<Message>) {
-    let mut last_version = 0;
     loop {
         let event = tokio::select! {
             message = messages.recv() => match message {
@@ -45,7 +44,7 @@ pub async fn run(mut node: Node, shared: Arc<Shared>, mut messages: mpsc::Receiv
         shared.status.send_replace(Arc::new(node.status()));
         let mut stopped = false;
         for effect in effects {
-            stopped |= carry_out(&shared, effect, &mut last_version);
+            stopped |= carry_out(&shared, effect);
         }
         if stopped {
             return;
@@ -61,7 +60,7 @@ async fn wake(at: Option<Time>) {
 }
 
 /// Whether this was the last effect of a node that goes down.
-fn carry_out(shared: &Arc<Shared>, effect: NodeEffect, last_version: &mut u64) -> bool {
+fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) -> bool {
     match effect {
         NodeEffect::Start { spec } => {
             tokio::spawn(start(Arc::clone(shared), spec));
@@ -100,7 +99,7 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect, last_version: &mut u64) -
                 let _ = shared.messages.send(Message::Node(event)).await;
             });
         }
-        NodeEffect::Publish(snapshot) => publish(shared, snapshot, last_version),
+        NodeEffect::Publish(snapshot) => publish(shared, snapshot),
         NodeEffect::Record(entry) => record(shared, entry),
         NodeEffect::ServiceSettled {
             service,
@@ -154,7 +153,7 @@ async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
 
 /// Snapshots of this agent outrank those of the one before, whose counter is
 /// lost: versions start at the wall clock's milliseconds.
-fn publish(shared: &Shared, mut snapshot: EdgeSnapshot, last_version: &mut u64) {
+fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) {
     let hosts: BTreeSet<String> = snapshot
         .routes
         .iter()
@@ -164,8 +163,8 @@ fn publish(shared: &Shared, mut snapshot: EdgeSnapshot, last_version: &mut u64) 
         Ok(certificate) => snapshot.certificates.insert(0, certificate),
         Err(error) => tracing::error!(%error, "no certificate for the edge"),
     }
-    snapshot.version = unix_now().0.max(*last_version + 1);
-    *last_version = snapshot.version;
+    let last = shared.snapshot.borrow().version;
+    snapshot.version = unix_now().0.max(last + 1);
     shared.snapshot.send_replace(Arc::new(snapshot));
 }
 

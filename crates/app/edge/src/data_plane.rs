@@ -90,7 +90,11 @@ impl DataPlane {
         let version = snapshot.version;
         let refused = |why: String| {
             tracing::error!(version, why, "snapshot refused");
-            FromEdge::Refused { version, why }
+            FromEdge::Refused {
+                version,
+                why,
+                newer: None,
+            }
         };
         if snapshot.format != SNAPSHOT_VERSION {
             let found = snapshot.format;
@@ -104,7 +108,11 @@ impl DataPlane {
                 newer.version
             );
             tracing::warn!(version, why, "snapshot ignored");
-            return FromEdge::Refused { version, why };
+            return FromEdge::Refused {
+                version,
+                why,
+                newer: Some(newer.version),
+            };
         }
         let saved = force.saved && in_force == Some(&snapshot);
         let sites_changed = in_force.is_none_or(|old| old.sites != snapshot.sites);

@@ -106,6 +106,10 @@ pub enum FromEdge {
     Refused {
         version: u64,
         why: String,
+        /// The version in force, where that is why: the sender's clock went
+        /// back. A larger one is taken.
+        #[serde(default)]
+        newer: Option<u64>,
     },
     /// In the order of the descriptors passed with this frame.
     Listeners(Vec<crate::supervise::ListenerName>),

@@ -47,7 +47,7 @@ pub fn agent(layout: &Layout) -> Result<ExitCode, Failure> {
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(16);
     let outcome = runtime(builder)?.block_on(agent::run(&layout.root, program()?));
-    end("agent", outcome, |_| None)
+    end("agent", outcome, agent::AgentError::hint)
 }
 
 pub fn edge(layout: &Layout) -> ExitCode {
