@@ -70,7 +70,13 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Replay(asked) => replay::run(context, asked).await,
         Command::Trust { to } => doctor::trust(context, to.as_deref()),
         // Handled before there was a runtime.
-        _ => Ok(ExitCode::SUCCESS),
+        Command::Supervisor(_)
+        | Command::Agent
+        | Command::Edge
+        | Command::Completions { .. }
+        | Command::Schema
+        | Command::Explain { .. }
+        | Command::Init { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 
