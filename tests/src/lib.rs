@@ -1,6 +1,8 @@
 //! A real node for black-box tests: the built program, its own data directory,
 //! free ports; ended with the test.
 
+pub mod processes;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -158,14 +160,30 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// One request on a connection of its own.
+/// One GET on a connection of its own.
 pub fn get(address: SocketAddr, host: &str, path: &str) -> std::io::Result<Answer> {
+    ask(address, "GET", host, path, b"")
+}
+
+/// One request on a connection of its own; an answer that breaks off is an error.
+pub fn ask(
+    address: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    let length = match (method, body.len()) {
+        ("GET" | "HEAD", 0) => String::new(),
+        (_, length) => format!("content-length: {length}\r\n"),
+    };
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{length}connection: close\r\n\r\n"
     )?;
+    stream.write_all(body)?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes)?;
     let wrong = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "no whole answer");
@@ -179,11 +197,23 @@ pub fn get(address: SocketAddr, host: &str, path: &str) -> std::io::Result<Answe
         .nth(1)
         .and_then(|status| status.parse().ok())
         .ok_or_else(wrong)?;
-    Ok(Answer {
-        status,
-        head,
-        body: bytes[end + 4..].to_vec(),
-    })
+    let body = bytes[end + 4..].to_vec();
+    let answer = Answer { status, head, body };
+    let announced = answer.header("content-length");
+    let whole = announced.is_none_or(|length| length.parse() == Ok(answer.body.len()));
+    (whole || method == "HEAD")
+        .then_some(answer)
+        .ok_or_else(wrong)
+}
+
+impl Answer {
+    /// A header by its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            (found.to_ascii_lowercase() == name).then(|| value.trim())
+        })
+    }
 }
 
 /// A project in `scratch`: a site of one page, and a service of `replicas`.

@@ -54,12 +54,12 @@ fn serve(stream: TcpStream) -> Option<()> {
             std::process::id(),
             std::env::var("VERSION").unwrap_or_default()
         );
-        write!(
-            writer,
+        let answer = format!(
             "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
             text.len()
-        )
-        .ok()?;
+        );
+        // At once: the kernel would hold small pieces back for each other.
+        writer.write_all(answer.as_bytes()).ok()?;
     }
 }
 
