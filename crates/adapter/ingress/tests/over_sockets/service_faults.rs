@@ -2,9 +2,11 @@
 //! not.
 
 use crate::support::mortal::{Mortal, Reply, eventually};
+use crate::support::puppet::Wire;
 use crate::support::{World, ok};
 use ingress::Limits;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -98,19 +100,19 @@ async fn post_that_no_replica_took_is_held_and_sent_once() {
     assert!(heard.iter().all(|request| request.contains("hello")));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn post_after_a_restart_does_not_fall_into_a_stale_connection() {
     let mut world = World::plain().await;
     let mut replica = Mortal::start(|_| Reply::Text(ok("fine"))).await;
     world.endpoints(&[replica.address], DEADLINE);
-    for _ in 0..5 {
+    for _ in 0..100 {
         assert!(world.send(GET).await.expect("joins").ends_with("fine"));
         replica.kill().await;
         replica.revive().await;
         let answer = world.send(POST).await.expect("joins");
         assert!(answer.ends_with("fine"), "{answer}");
     }
-    assert_eq!(replica.heard().len(), 10);
+    assert_eq!(replica.heard().len(), 200);
 }
 
 #[tokio::test]
@@ -193,4 +195,41 @@ async fn client_that_leaves_while_held_frees_its_place() {
     is_held(&world, 2).await;
     replica.revive().await;
     assert!(third.await.expect("joins").ends_with("late"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_get_is_lost_while_its_only_replica_restarts() {
+    let mut world = World::plain().await;
+    let mut replica = Mortal::start(|_| Reply::Text(ok("fine"))).await;
+    world.endpoints(&[replica.address], DEADLINE);
+    let over = Arc::new(AtomicBool::new(false));
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let (address, over) = (world.address, Arc::clone(&over));
+        clients.spawn(async move {
+            let mut client = Wire::connect(address).await;
+            let mut count = 0;
+            while !over.load(Relaxed) {
+                client
+                    .write("GET / HTTP/1.1\r\nhost: app.test\r\n\r\n")
+                    .await;
+                let answer = client.until("fine").await;
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+                count += 1;
+            }
+            count
+        });
+    }
+    for _ in 0..10 {
+        // So that those held before have been answered.
+        replica.has_heard(replica.heard().len() + 50).await;
+        let held = world.service().held;
+        replica.kill().await;
+        is_held(&world, held + 1).await;
+        replica.revive().await;
+    }
+    over.store(true, Relaxed);
+    let answered: u64 = clients.join_all().await.into_iter().sum();
+    eventually("all are counted", || world.service().requests == answered).await;
+    assert_eq!(world.service().errors, 0);
 }
