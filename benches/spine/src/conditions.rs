@@ -22,12 +22,20 @@ fn machine(spine: &Spine) -> Result<Vec<Line>, Failure> {
         .into_iter()
         .map(|kind| match kind.find() {
             Some(program) => kind.version(&program),
-            None => format!("{}: missing", kind.name()),
+            None => format!(
+                "{} is missing (Debian package {}), so its figures have no peer",
+                kind.name(),
+                kind.package()
+            ),
         })
         .collect();
     let place = spine.programs.homeostat.parent();
     let profile = place.and_then(Path::file_name).unwrap_or_default();
     let profile = profile.to_string_lossy();
+    let described = ["describe", "--always", "--dirty", "--abbrev=7"];
+    let sources = said_by(Path::new("git"), &described)
+        .filter(|said| !said.contains(' '))
+        .unwrap_or_else(|| "unknown".to_owned());
     let pinning = if spine.cores.are_shared() {
         "servers and load share the only core".to_owned()
     } else {
@@ -42,13 +50,16 @@ fn machine(spine: &Spine) -> Result<Vec<Line>, Failure> {
         ("load average at start", first_line("/proc/loadavg")),
         (
             "homeostat",
-            said_by(&spine.programs.homeostat, "--version").unwrap_or_default()
-                + &format!(", cargo's `{profile}` profile, started by `homeostat up`"),
+            said_by(&spine.programs.homeostat, &["--version"]).unwrap_or_default()
+                + &format!(
+                    ", sources {sources}, cargo's `{profile}` profile, started by `homeostat up`"
+                ),
         ),
         ("peers", versions.join("; ")),
         (
             "wrk",
-            said_by(Path::new("wrk"), "-v").ok_or("wrk is not installed (Debian package wrk)")?,
+            said_by(Path::new("wrk"), &["-v"])
+                .ok_or("wrk is not installed (Debian package wrk)")?,
         ),
         ("cores used", pinning),
     ])

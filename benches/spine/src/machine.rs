@@ -168,8 +168,8 @@ pub fn first_line(path: &str) -> String {
 }
 
 /// The first line of what a program says on being asked; none when it is missing.
-pub fn said_by(program: &Path, word: &str) -> Option<String> {
-    let output = Command::new(program).arg(word).output().ok()?;
+pub fn said_by(program: &Path, words: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(words).output().ok()?;
     let bytes = if output.stdout.is_empty() {
         output.stderr
     } else {

@@ -2,7 +2,7 @@
 //!
 //! In: a committed configuration, free ports. Out: a running peer.
 //! Holds: a peer is ended by its process id when it is dropped; one that is not
-//! installed is `None`, said in a line.
+//! installed is `None`, and its figures are said without it.
 
 use crate::Failure;
 use crate::machine::{is_alive, pinned, with_descendants};
@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    fn package(self) -> &'static str {
+    pub fn package(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::Httpd => "apache2",
@@ -57,20 +57,13 @@ impl Kind {
         }
     }
 
-    /// Where it is installed; said on standard error when it is not.
+    /// Where it is installed.
     pub fn find(self) -> Option<PathBuf> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let places = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-        let found = places
+        places
             .flat_map(|place| self.programs().iter().map(move |name| place.join(name)))
-            .find(|program| program.is_file());
-        if found.is_none() {
-            let (name, package) = (self.name(), self.package());
-            crate::say(&format!(
-                "{name} is not installed (Debian package {package}): its figures have no peer"
-            ));
-        }
-        found
+            .find(|program| program.is_file())
     }
 
     /// What it says of its version.
@@ -79,7 +72,7 @@ impl Kind {
             Self::Etcd => "--version",
             Self::Nginx | Self::Httpd => "-v",
         };
-        crate::machine::said_by(program, word).unwrap_or_default()
+        crate::machine::said_by(program, &[word]).unwrap_or_default()
     }
 }
 
