@@ -14,6 +14,12 @@ pub fn tell(spine: &Spine) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Others on the machine may have come meanwhile.
+pub fn tell_end() -> Result<(), Failure> {
+    let load = first_line("/proc/loadavg");
+    Ok(data(&format!("condition load average at end: {load}"))?)
+}
+
 type Line = (&'static str, String);
 
 fn machine(spine: &Spine) -> Result<Vec<Line>, Failure> {

@@ -150,7 +150,8 @@ fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
     if wanted("writes") {
         writes::measure(&spine, &mut report)?;
     }
-    Ok(told?)
+    told?;
+    conditions::tell_end()
 }
 
 /// Durable writes to memory would measure nothing.
