@@ -1,6 +1,7 @@
 //! A real node for black-box tests: the built program, its own data directory,
 //! free ports; ended with the test.
 
+pub mod disk;
 pub mod processes;
 
 use std::io::{Read, Write};
@@ -48,12 +49,20 @@ pub struct TestNode {
 impl TestNode {
     /// A data directory and ports; nothing runs yet.
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("hs")
-            .tempdir()
-            .expect("a directory");
+        let directory = scratch();
+        let root = directory.path().join("d");
+        Self::with(directory, root)
+    }
+
+    /// A node whose data lie in a directory of the test's; manifests and all
+    /// else do not.
+    pub fn with_data_in(directory: &Path) -> Self {
+        Self::with(scratch(), directory.join("d"))
+    }
+
+    fn with(directory: tempfile::TempDir, root: PathBuf) -> Self {
         Self {
-            layout: Layout::new(directory.path().join("d")),
+            layout: Layout::new(root),
             http: free_address(),
             https: free_address(),
             directory,
@@ -110,8 +119,10 @@ impl TestNode {
 
     /// The process ids the supervisor reports, through `doctor`.
     pub fn pids(&self) -> (u32, u32, u32) {
-        let text = self.ok(&["doctor", "-o", "json"]);
-        let findings: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+        // It fails when it finds something bad, and tells the rest all the same.
+        let output = self.run(&["doctor", "-o", "json"]);
+        let findings: Vec<serde_json::Value> =
+            serde_json::from_slice(&output.stdout).expect("JSON");
         let pid = |check: &str| {
             findings
                 .iter()
@@ -138,6 +149,13 @@ impl Drop for TestNode {
         let _ = self.run(&["up"]);
         let _ = self.run(&["down"]);
     }
+}
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix("hs")
+        .tempdir()
+        .expect("a directory")
 }
 
 pub fn kill(pid: u32) {

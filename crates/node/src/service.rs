@@ -12,6 +12,7 @@ use control::{Effort, Loop};
 use kernel::{Name, ObjectRef, ReplicaId, Revision, Rng, Time};
 use manifest::Service;
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 use wire::decision::Cause;
 use wire::edge::Endpoint;
 use wire::shim::ShimState;
@@ -115,8 +116,9 @@ impl Tended {
                 since,
             } = state
             else {
-                // Removed at the next tick; its index is not used before.
-                replica.orphaned();
+                // Removed at the next tick; its index is not used before, and
+                // another one takes its place.
+                replica.leave(Duration::ZERO, turn.now);
                 self.replicas.insert(id, replica);
                 continue;
             };
@@ -404,7 +406,7 @@ impl Tended {
             return;
         };
         let generation = next.generation;
-        let span = std::time::Duration::from_millis(settings.rollout.deadline_ms);
+        let span = Duration::from_millis(settings.rollout.deadline_ms);
         let started = self.start_one(generation, settings, rng, turn);
         self.replacement = started.map(|id| (id, turn.now + span));
     }

@@ -85,7 +85,10 @@ impl World {
         let mut world = Self {
             node: Node::new(7, Settings::default()),
             now: Time(1),
-            running: found.iter().map(|one| one.replica.clone()).collect(),
+            running: (found.iter())
+                .filter(|one| matches!(one.state, ShimState::Running { .. }))
+                .map(|one| one.replica.clone())
+                .collect(),
             broken: BTreeSet::new(),
             endpoints: vec![],
             fewest: usize::MAX,
@@ -281,6 +284,34 @@ fn adopted_replicas_are_not_started_again() {
     world.tell(NodeEvent::Shutdown);
     world.pass(MINUTE);
     assert!(world.down && world.running.is_empty());
+}
+
+#[test]
+fn replicas_found_dead_are_replaced_beside_those_found_running() {
+    let running = ShimState::Running {
+        pid: 1,
+        address: ADDRESS.parse().expect("an address"),
+        since: Time(0),
+    };
+    let exited = ShimState::Exited {
+        exit: Exit::Signal(9),
+        at: Time(0),
+    };
+    let states = [running, exited, ShimState::Idle];
+    for first in &states {
+        for second in &states {
+            let found = [first, second].into_iter().zip(0..);
+            let found = found.map(|(state, index)| Adopted {
+                replica: id(1, index),
+                state: state.clone(),
+            });
+            let mut world = World::new(found.collect());
+            world.tell(NodeEvent::Desired(desired(1, 2)));
+            world.pass(MINUTE);
+            let seen = (world.running.len(), world.endpoints.len());
+            assert_eq!(seen, (2, 2), "{first:?}, {second:?}");
+        }
+    }
 }
 
 proptest! {

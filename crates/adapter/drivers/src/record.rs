@@ -100,7 +100,12 @@ pub fn read_spec(directory: &Path) -> io::Result<ShimSpec> {
     read(&spec_path(directory))
 }
 
+/// One that says the same is left as it is: a replica must come back on a full
+/// disk too.
 pub fn write_spec(directory: &Path, spec: &ShimSpec) -> io::Result<()> {
+    if read_spec(directory).is_ok_and(|found| found == *spec) {
+        return Ok(());
+    }
     write(&spec_path(directory), spec)
 }
 
@@ -121,13 +126,27 @@ fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let bytes = serde_json::to_vec(value).map_err(io::Error::other)?;
     // Driver and shim may both write a state: each its own temporary file.
     let temporary = path.with_extension(format!("json.{}", std::process::id()));
-    std::fs::write(&temporary, bytes)?;
-    std::fs::rename(&temporary, path)
+    let written =
+        std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_that_cannot_be_put_in_place_leaves_nothing_beside_it() {
+        let folder = tempfile::tempdir().expect("folder");
+        let target = folder.path().join("state.json");
+        std::fs::create_dir_all(target.join("in the way")).expect("makes");
+        write(&target, &1).expect_err("refused");
+        let left = std::fs::read_dir(folder.path()).expect("lists").count();
+        assert_eq!(left, 1);
+    }
 
     #[test]
     fn a_reused_pid_is_not_alive() {

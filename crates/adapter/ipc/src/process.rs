@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use tokio::io::Interest;
@@ -43,8 +43,21 @@ pub fn write_pid_file(path: &Path) -> io::Result<()> {
         own.pid, own.start_time
     );
     let beside = path.with_extension("new");
-    std::fs::write(&beside, text)?;
-    std::fs::rename(&beside, path)
+    let written = std::fs::write(&beside, &text).and_then(|()| std::fs::rename(&beside, path));
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            let _ = std::fs::remove_file(&beside);
+            write_over(path, &text).map_err(|_| error)
+        }
+        other => other,
+    }
+}
+
+/// The room that the one before took is there even on a full disk.
+fn write_over(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = std::fs::File::options().write(true).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.set_len(text.len() as u64)
 }
 
 #[derive(Debug)]

@@ -42,6 +42,11 @@ fn storage(error: &StoreError) -> ApiError {
     api_error("storage", error.to_string(), Some(help))
 }
 
+fn not_kept(what: &str, error: &content::ContentError) -> ApiError {
+    let message = format!("{what}: {}", chain(error));
+    api_error("content", message, error.hint())
+}
+
 /// All projects' heads at one revision.
 pub async fn read_desired(store: &dyn Store) -> Result<Desired, StoreError> {
     let range = store.range(node::desired::PREFIX).await?;
@@ -238,7 +243,7 @@ async fn ingest_sites(
         })
         .await
         .map_err(|error| api_error("internal", error.to_string(), None))?
-        .map_err(|error| api_error("content", format!("site/{name}: {}", chain(&error)), None))?;
+        .map_err(|error| not_kept(&format!("site/{name}"), &error))?;
         trees.insert(name.clone(), ingested.tree);
     }
     Ok(trees)
@@ -262,13 +267,7 @@ async fn ingest_programs(
         let hash = tokio::task::spawn_blocking(move || content.ingest_file(&path, true))
             .await
             .map_err(|error| api_error("internal", error.to_string(), None))?
-            .map_err(|error| {
-                api_error(
-                    "content",
-                    format!("service/{name}: {}", chain(&error)),
-                    None,
-                )
-            })?;
+            .map_err(|error| not_kept(&format!("service/{name}"), &error))?;
         programs.insert(name.clone(), hash);
     }
     Ok(programs)
@@ -604,7 +603,7 @@ async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), Ap
         tokio::task::spawn_blocking(move || content.export_tree(tree, &to))
             .await
             .map_err(|error| api_error("internal", error.to_string(), None))?
-            .map_err(|error| api_error("content", chain(&error), None))?;
+            .map_err(|error| not_kept(&format!("site/{site}"), &error))?;
     }
     Ok(())
 }

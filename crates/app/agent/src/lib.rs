@@ -64,7 +64,11 @@ impl AgentError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+                Some("free space on that disk; the node then starts by itself")
+            }
             Self::File { .. } => Some("let this user write the data directory"),
+            Self::Content(error) => error.hint(),
             Self::Running(_) => Some("homeostat doctor"),
             _ => None,
         }

@@ -6,7 +6,7 @@ use crate::failure::{CONFLICT, DEADLINE, FAILED, Failure};
 use crate::output::{data, say};
 use crate::roles;
 use std::collections::BTreeMap;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
@@ -15,6 +15,9 @@ use wire::api::Status;
 use wire::supervise::{FromSupervisor, SupervisorStatus, ToSupervisor};
 
 const START_MAX: Duration = Duration::from_secs(20);
+/// A start that takes longer has a reason.
+const START_USUAL: Duration = Duration::from_secs(2);
+const PROBE_BYTES: usize = 64 << 10;
 const LOOK: Duration = Duration::from_millis(10);
 /// An agent that ended so often will not come up by itself.
 const AGENT_ENDS_MAX: usize = 3;
@@ -108,7 +111,26 @@ fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What ends on a full disk cannot write why.
+fn full_disk(context: &Context) -> Option<Failure> {
+    let root = &context.layout.root;
+    let probe = root.join("room.probe");
+    let written = std::fs::write(&probe, vec![0; PROBE_BYTES]);
+    let _ = std::fs::remove_file(&probe);
+    let kind = written.err()?.kind();
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded).then(|| {
+        Failure::new(
+            FAILED,
+            format!("the disk of the data directory {} is full", root.display()),
+            Some("free space on it, then: homeostat up"),
+        )
+    })
+}
+
 fn early_end(context: &Context, status: std::process::ExitStatus) -> Failure {
+    if let Some(full) = full_disk(context) {
+        return full;
+    }
     let path = context.layout.logs().join("supervisor.log");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let (_, mut failure) = last_error(&text);
@@ -141,6 +163,7 @@ fn last_error(log: &str) -> (usize, Failure) {
 
 async fn wait_ready(context: &Context, agent_log_start: u64) -> Result<Status, Failure> {
     let deadline = Instant::now() + START_MAX;
+    let suspicious = Instant::now() + START_USUAL;
     loop {
         match context.client.get::<Status>("/v1/status").await {
             Ok(status) if status.edge_connected && status.http.is_some() => return Ok(status),
@@ -155,6 +178,11 @@ async fn wait_ready(context: &Context, agent_log_start: u64) -> Result<Status, F
                 "the node keeps trying; mend the cause, or stop it with: homeostat down".to_owned()
             });
             return Err(failure);
+        }
+        if Instant::now() >= suspicious
+            && let Some(full) = full_disk(context)
+        {
+            return Err(full);
         }
         if Instant::now() >= deadline {
             return Err(Failure::new(
