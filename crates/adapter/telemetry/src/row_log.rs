@@ -2,7 +2,8 @@
 //!
 //! In: rows, from any thread. Out: `PREFIX-MILLIS-PID-SERIAL.open`, renamed to
 //! `.rows` when closed.
-//! Holds: a row is with the kernel within a flush interval of its append while
+//! Holds: a segment is locked while its writer lives, so that others can tell an
+//! abandoned one; a row is with the kernel within a flush interval of its append while
 //! the disk takes writes; the buffer is bounded, beyond it rows are dropped and
 //! counted. Never: makes the appender wait for the disk.
 
@@ -238,9 +239,14 @@ impl Writer {
             .append(true)
             .create_new(true)
             .open(&path)?;
-        if let Err(error) = file.write_all(&HEADER) {
+        let begun = file.lock().and_then(|()| file.write_all(&HEADER));
+        if let Err(error) = begun {
             let _ = fs::remove_file(&path);
             return Err(error);
+        }
+        if !path.exists() {
+            // Taken for abandoned before it was locked: tried again with another.
+            return Err(ErrorKind::Interrupted.into());
         }
         Ok(Segment {
             file,

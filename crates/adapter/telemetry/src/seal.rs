@@ -1,5 +1,6 @@
 //! Turns closed segments of rows into Parquet files, and bounds those.
 //!
+//! In: segments of rows. Out: Parquet files, oldest removed first.
 //! Holds: each row ends in one Parquet file, across a crash at any point: a
 //! file names its segments, and segments that a file names are only removed.
 
@@ -7,8 +8,8 @@ use crate::error::{TelemetryError, list};
 use crate::parquet_file::{AccessFile, segments};
 use crate::segment::{CLOSED, OPEN, read_segment};
 use kernel::Bytes;
-use std::fs::{self, File};
-use std::io::BufWriter;
+use std::fs::{self, File, TryLockError};
+use std::io::{BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
 const BATCH_BYTES: u64 = 64 << 20;
@@ -29,14 +30,12 @@ pub struct Sealed {
     pub unreadable: u64,
 }
 
-/// Seals every closed segment. `open_is_dead` says that no process writes to
-/// segments still named open, so that they are sealed as well. One caller at
-/// a time.
+/// Seals every closed segment, and those whose writer has died. One caller at a
+/// time.
 pub fn seal(
     rows_directory: &Path,
     parquet_directory: &Path,
     cap: Bytes,
-    open_is_dead: bool,
 ) -> Result<Sealed, TelemetryError> {
     for directory in [rows_directory, parquet_directory] {
         fs::create_dir_all(directory).map_err(TelemetryError::io("create", directory))?;
@@ -44,12 +43,7 @@ pub fn seal(
     for partial in list(parquet_directory, PARTIAL)? {
         remove(&partial)?;
     }
-    if open_is_dead {
-        for path in list(rows_directory, OPEN)? {
-            let closed = path.with_extension(CLOSED);
-            fs::rename(&path, &closed).map_err(TelemetryError::io("close", &path))?;
-        }
-    }
+    close_dead(rows_directory)?;
     let mut sealed = Sealed::default();
     let left = without_sealed(rows_directory, parquet_directory)?;
     for batch in batches(left)? {
@@ -59,6 +53,32 @@ pub fn seal(
     }
     sealed.removed = enforce(parquet_directory, cap)?;
     Ok(sealed)
+}
+
+/// A writer holds its segment's lock while it lives.
+fn close_dead(rows: &Path) -> Result<(), TelemetryError> {
+    for path in list(rows, OPEN)? {
+        let file = match File::open(&path) {
+            // Its writer closed it just now.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            other => other.map_err(TelemetryError::io("open", &path))?,
+        };
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => continue,
+            Err(TryLockError::Error(error)) => {
+                return Err(TelemetryError::io("lock", &path)(error));
+            }
+        }
+        // Renamed under the lock: a writer that was about to take it looks again.
+        match fs::rename(&path, path.with_extension(CLOSED)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(TelemetryError::io("close", &path)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The closed segments, after removing those a Parquet file already holds.
@@ -209,7 +229,7 @@ fn size(path: &Path) -> Result<u64, TelemetryError> {
 
 fn remove(path: &Path) -> Result<(), TelemetryError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(TelemetryError::io("remove", path)(error))
         }
         _ => Ok(()),

@@ -235,25 +235,27 @@ fn killed_writer_loses_at_most_the_last_second() {
 }
 
 #[test]
-fn parquet_reads_back_equal_and_open_segments_wait() {
+fn parquet_reads_back_equal_and_segments_wait_for_their_writers_end() {
     let place = tempfile::tempdir().expect("a directory");
     let (rows, parquet) = (place.path().join("rows"), place.path().join("parquet"));
     segment(&rows, "access-1.rows", 0..40_000);
     let torn = segment(&rows, "access-2.rows", 40_000..40_010);
     let bytes = fs::read(&torn).expect("reads");
     fs::write(&torn, &bytes[..bytes.len() - 1]).expect("writes");
-    segment(&rows, "access-3.open", 40_009..40_020);
+    let open = File::open(segment(&rows, "access-3.open", 40_009..40_020)).expect("opens");
+    open.lock().expect("locks, as its writer does");
     fs::write(rows.join("access-0.rows"), b"something else").expect("writes");
     let cap = Bytes::mebibytes(100);
-    let sealed = seal(&rows, &parquet, cap, false).expect("seals");
+    let sealed = seal(&rows, &parquet, cap).expect("seals");
     assert_eq!(
         (sealed.segments, sealed.rows, sealed.files, sealed.bad),
         (2, 40_009, 1, 1)
     );
-    assert_eq!(seal(&rows, &parquet, cap, true).expect("seals").rows, 11);
+    drop(open);
+    assert_eq!(seal(&rows, &parquet, cap).expect("seals").rows, 11);
     assert!(all_parquet(&parquet) == (0..40_020).map(row).collect::<Vec<_>>());
     assert_eq!(
-        seal(&rows, &parquet, cap, true).expect("seals"),
+        seal(&rows, &parquet, cap).expect("seals"),
         Sealed::default()
     );
 }
@@ -265,12 +267,12 @@ fn crash_between_rename_and_removal_seals_nothing_twice() {
     let cap = Bytes::mebibytes(100);
     segment(&rows, "access-1.rows", 0..10);
     segment(&rows, "access-3.rows", 10..20);
-    seal(&rows, &parquet, cap, false).expect("seals");
+    seal(&rows, &parquet, cap).expect("seals");
     // As if the crash had come after the first removal; one more sorts between.
     segment(&rows, "access-3.rows", 10..20);
     segment(&rows, "access-2.rows", 20..30);
     fs::write(parquet.join("access-9.partial"), b"half").expect("writes");
-    let sealed = seal(&rows, &parquet, cap, false).expect("seals");
+    let sealed = seal(&rows, &parquet, cap).expect("seals");
     assert_eq!(sealed.rows, 10);
     let mut numbers: Vec<_> = all_parquet(&parquet).iter().map(|row| row.at.0).collect();
     numbers.sort_unstable();
@@ -289,14 +291,14 @@ fn oldest_parquet_goes_first_beyond_the_cap() {
             &format!("access-{number}.rows"),
             number * 10..number * 10 + 10,
         );
-        let none = seal(&rows, &parquet, Bytes::mebibytes(1), false)
+        let none = seal(&rows, &parquet, Bytes::mebibytes(1))
             .expect("seals")
             .removed;
         assert_eq!(none, 0);
         let file = parquet.join(format!("access-{number}..access-{number}.parquet"));
         largest = fs::metadata(file).expect("there").len().max(largest);
     }
-    let sealed = seal(&rows, &parquet, Bytes(largest * 2), false).expect("seals");
+    let sealed = seal(&rows, &parquet, Bytes(largest * 2)).expect("seals");
     assert_eq!(sealed.removed, 3);
     assert_eq!(all_parquet(&parquet)[0], row(40));
 }

@@ -1,4 +1,5 @@
-//! Seals the edge's closed row segments into Parquet, within the cap.
+//! Seals the edge's row segments into Parquet, within the cap: now and then, and
+//! as soon as an edge has come or gone, for it may have left some behind.
 
 use crate::shared::Shared;
 use kernel::Bytes;
@@ -10,18 +11,20 @@ const CAP_MAX: Bytes = Bytes(10_000_000_000);
 
 /// Runs for ever.
 pub async fn run(shared: Arc<Shared>) {
+    let mut edge = shared.edge_connected.subscribe();
     loop {
-        tokio::time::sleep(EVERY).await;
+        edge.mark_unchanged();
         let rows = shared.layout.access_rows();
         let parquet = shared.layout.access_parquet();
         let cap = cap(&shared.layout.root);
-        let sealed =
-            tokio::task::spawn_blocking(move || telemetry::seal(&rows, &parquet, cap, false));
+        let sealed = tokio::task::spawn_blocking(move || telemetry::seal(&rows, &parquet, cap));
         match sealed.await {
             Ok(Ok(sealed)) => tracing::debug!(?sealed, "sealed"),
             Ok(Err(error)) => tracing::warn!(%error, "access rows not sealed"),
             Err(error) => tracing::error!(%error, "sealing ended badly"),
         }
+        // It ends with the agent only.
+        let _ = tokio::time::timeout(EVERY, edge.changed()).await;
     }
 }
 
