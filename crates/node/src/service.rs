@@ -53,6 +53,14 @@ impl Tended {
         self.rollout.state()
     }
 
+    fn ready(&self, generation: Revision) -> u32 {
+        let ready = self.replicas.values().filter(|one| one.is_ready());
+        let count = ready
+            .filter(|one| one.id().generation == generation)
+            .count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
     /// `None`: the service is no longer wanted.
     pub fn want(
         &mut self,
@@ -68,7 +76,9 @@ impl Tended {
         };
         let generation = wanted.template.id.generation;
         let causes = turn.event("desired state changed");
-        let action = turn.step(&mut self.rollout, &Reading::Wanted { generation }, causes);
+        let ready = self.state().to.map_or(0, |to| self.ready(to));
+        let reading = Reading::Wanted { generation, ready };
+        let action = turn.step(&mut self.rollout, &reading, causes);
         self.carry_out(action, settings, rng, turn);
         self.retire(settings, turn.now);
         let state = self.state();
@@ -177,13 +187,8 @@ impl Tended {
         let action = turn.step(&mut self.rollout, &Reading::Tick, Vec::new());
         self.carry_out(action, settings, rng, turn);
         if let (Some(to), Some(wanted)) = (self.state().to, &self.wanted) {
-            let of_new = self
-                .replicas
-                .values()
-                .filter(|one| one.id().generation == to);
-            let ready = u32::try_from(of_new.filter(|one| one.is_ready()).count()).unwrap_or(0);
             let reading = Reading::Progress {
-                ready,
+                ready: self.ready(to),
                 wanted: wanted.service.replicas,
             };
             let causes = self

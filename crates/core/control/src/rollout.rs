@@ -48,6 +48,10 @@ pub enum Reading {
     },
     Wanted {
         generation: Revision,
+        /// Replicas of the generation coming up that are ready: with nothing
+        /// before it, clients are served by them already.
+        #[serde(default)]
+        ready: u32,
     },
     Progress {
         ready: u32,
@@ -113,7 +117,9 @@ impl Controller for Rollout {
                 };
                 Decided::act(next, action, seen, "keep it".to_owned())
             }
-            Reading::Wanted { generation } => wanted(parameters, state, *generation, now),
+            Reading::Wanted { generation, ready } => {
+                wanted(parameters, state, (*generation, *ready), now)
+            }
             Reading::Progress { ready, wanted } => progress(state, *ready, *wanted),
             Reading::Crashed { replica, how } => {
                 let mut next = state.clone();
@@ -139,7 +145,7 @@ impl Controller for Rollout {
 fn wanted(
     parameters: &Parameters,
     state: &State,
-    generation: Revision,
+    (generation, ready): (Revision, u32),
     now: Time,
 ) -> Decided<State, Action> {
     if state.to == Some(generation) || state.failed == Some(generation) {
@@ -155,14 +161,15 @@ fn wanted(
         let action = Action::Keep { generation };
         return Decided::act(next, action, seen, "keep it, stop the newer one".to_owned());
     }
+    let coming = state.to.filter(|_| ready > 0);
     let next = State {
-        current: state.current,
+        current: state.current.or(coming),
         to: Some(generation),
         began: now,
         crashes: 0,
         failed: None,
     };
-    let seen = match state.current {
+    let seen = match next.current {
         Some(current) => format!("generation {generation} is wanted, {current} is running"),
         None => format!("generation {generation} is wanted, none is running"),
     };
