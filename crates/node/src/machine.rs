@@ -53,36 +53,29 @@ impl Node {
     #[must_use = "effects must be carried out"]
     pub fn handle(&mut self, event: NodeEvent, now: Time) -> Vec<NodeEffect> {
         let mut effects = Vec::new();
-        let mut turn = Turn {
-            ids: &mut self.ids,
-            effects: &mut effects,
-            now,
-        };
         match event {
             NodeEvent::Adopted(found) if !self.taken_over => {
                 self.found = Some(found);
-                Self::reconcile(
-                    &mut self.services,
-                    &mut self.found,
-                    &mut self.taken_over,
-                    self.desired.as_ref(),
-                    &self.settings,
-                    &mut self.rng,
-                    &mut turn,
-                );
+                self.reconcile(&mut effects, now);
             }
             NodeEvent::Desired(desired) if !self.going_down => {
                 self.desired = Some(desired);
-                Self::reconcile(
-                    &mut self.services,
-                    &mut self.found,
-                    &mut self.taken_over,
-                    self.desired.as_ref(),
-                    &self.settings,
-                    &mut self.rng,
-                    &mut turn,
-                );
+                self.reconcile(&mut effects, now);
             }
+            other => self.tend(other, &mut effects, now),
+        }
+        self.conclude(&mut effects, now);
+        effects
+    }
+
+    /// What concerns services that are known already.
+    fn tend(&mut self, event: NodeEvent, effects: &mut Vec<NodeEffect>, now: Time) {
+        let mut turn = Turn {
+            ids: &mut self.ids,
+            effects,
+            now,
+        };
+        match event {
             NodeEvent::Driver(event) => {
                 on_driver(
                     &mut self.services,
@@ -117,8 +110,6 @@ impl Node {
             }
             _ => {}
         }
-        self.conclude(&mut effects, now);
-        effects
     }
 
     /// What is due after any event, then the edge's view of it all.
@@ -156,47 +147,46 @@ impl Node {
         }
     }
 
-    fn reconcile(
-        services: &mut BTreeMap<Name, Tended>,
-        found: &mut Option<Vec<Adopted>>,
-        taken_over: &mut bool,
-        desired: Option<&Desired>,
-        settings: &Settings,
-        rng: &mut Rng,
-        turn: &mut Turn<'_>,
-    ) {
-        let Some(desired) = desired else {
+    fn reconcile(&mut self, effects: &mut Vec<NodeEffect>, now: Time) {
+        let Some(desired) = &self.desired else {
             return;
         };
-        if found.is_none() && !*taken_over {
+        if self.found.is_none() && !self.taken_over {
             return;
         }
+        let (settings, rng) = (&self.settings, &mut self.rng);
+        let turn = &mut Turn {
+            ids: &mut self.ids,
+            effects,
+            now,
+        };
         let mut wanted = wanted(desired, settings);
         let mut by_service: BTreeMap<Name, Vec<Adopted>> = BTreeMap::new();
-        for one in found.take().unwrap_or_default() {
+        for one in self.found.take().unwrap_or_default() {
             by_service
                 .entry(one.replica.service.clone())
                 .or_default()
                 .push(one);
         }
-        *taken_over = true;
+        self.taken_over = true;
         for (name, found) in by_service {
             let Some(wanted) = wanted.get(&name) else {
                 abandon(found, turn);
                 continue;
             };
-            let service = services
+            let service = self
+                .services
                 .entry(name.clone())
                 .or_insert_with(|| Tended::new(name, settings));
             service.set_wanted(wanted.clone());
             service.adopt(found, wanted, settings, rng, turn);
         }
         for name in wanted.keys() {
-            services
+            self.services
                 .entry(name.clone())
                 .or_insert_with(|| Tended::new(name.clone(), settings));
         }
-        for (name, service) in services.iter_mut() {
+        for (name, service) in &mut self.services {
             service.want(wanted.remove(name), settings, rng, turn);
         }
     }

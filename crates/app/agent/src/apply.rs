@@ -6,7 +6,7 @@
 
 use crate::machine::unix_now;
 use crate::shared::{Settlement, Shared};
-use kernel::{Hash, Name, Revision};
+use kernel::{Hash, Name, Revision, error_chain};
 use manifest::{BindingTarget, Manifest, Run};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
@@ -43,7 +43,7 @@ fn storage(error: &StoreError) -> ApiError {
 }
 
 fn not_kept(what: &str, error: &content::ContentError) -> ApiError {
-    let message = format!("{what}: {}", chain(error));
+    let message = format!("{what}: {}", error_chain(error));
     api_error("content", message, error.hint())
 }
 
@@ -271,16 +271,6 @@ async fn ingest_programs(
         programs.insert(name.clone(), hash);
     }
     Ok(programs)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// A service's generation moves when anything its replicas are started from

@@ -29,16 +29,4 @@ impl EdgeError {
             Self::Runtime(_) | Self::Signals(_) | Self::Listeners(_) => None,
         }
     }
-
-    /// The error and its causes in one line.
-    pub(crate) fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
-            next = cause.source();
-        }
-        text
-    }
 }

@@ -49,7 +49,11 @@ pub fn run(data_directory: &Path) -> ExitCode {
     match serve(data_directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = error.chain(), hint = error.hint(), "the edge ends");
+            tracing::error!(
+                error = kernel::error_chain(&error),
+                hint = error.hint(),
+                "the edge ends"
+            );
             ExitCode::FAILURE
         }
     }

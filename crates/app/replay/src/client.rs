@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use kernel::error_chain;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -114,7 +115,7 @@ impl Client {
         let mut body = response.into_body();
         let mut hasher = DefaultHasher::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Broken(Failure::Incomplete, chain(&error)))?;
+            let frame = frame.map_err(|error| Broken(Failure::Incomplete, error_chain(&error)))?;
             if let Some(data) = frame.data_ref() {
                 *bytes += data.len() as u64;
                 hasher.write(data);
@@ -154,7 +155,7 @@ impl Client {
                 } else {
                     Failure::Reset
                 };
-                return Err(Broken(failure, chain(&error)));
+                return Err(Broken(failure, error_chain(&error)));
             }
         }
     }
@@ -214,7 +215,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let made = http1::handshake(TokioIo::new(stream)).await;
-    let (sender, connection) = made.map_err(|error| Broken(Failure::Connect, chain(&error)))?;
+    let (sender, connection) =
+        made.map_err(|error| Broken(Failure::Connect, error_chain(&error)))?;
     // Its failures reach whoever waits for an answer on it.
     tokio::spawn(connection);
     Ok(sender)
@@ -235,14 +237,4 @@ fn remembered_as(path: &PathAndQuery, fields: &HeaderMap) -> Option<u64> {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@
 //! Holds: a value of these types is valid by construction; parsing is the only
 //! way in from text. Never: reads a clock, does I/O, draws unseeded randomness.
 
+mod error;
 mod hash;
 mod id;
 mod rng;
@@ -11,6 +12,7 @@ mod time;
 mod units;
 mod zone;
 
+pub use error::error_chain;
 pub use hash::{Hash, HashError};
 pub use id::{
     DecisionId, FencingEpoch, Name, NameError, NodeId, ObjectRef, ReplicaId, ReplicaIdError,

@@ -1,6 +1,7 @@
 //! What went wrong, the next step, and the exit code that says it to scripts.
 
 use client::ClientError;
+use kernel::error_chain;
 use miette::{LabeledSpan, MietteDiagnostic, NamedSource, Report};
 use std::io::Write;
 use std::process::ExitCode;
@@ -94,7 +95,7 @@ impl From<ClientError> for Failure {
             ClientError::NotRunning { .. } => {
                 Self::new(FAILED, error.to_string(), Some("homeostat up"))
             }
-            _ => Self::new(FAILED, chain(&error), Some("homeostat doctor")),
+            _ => Self::new(FAILED, error_chain(&error), Some("homeostat doctor")),
         }
     }
 }
@@ -103,14 +104,4 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         Self::new(FAILED, error.to_string(), None)
     }
-}
-
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

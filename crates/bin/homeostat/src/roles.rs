@@ -1,7 +1,8 @@
 //! The processes a node is made of: the same program under another word.
 
 use crate::arguments::Listen;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
+use kernel::error_chain;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -75,8 +76,8 @@ fn end<E: std::error::Error>(
     hint: impl Fn(&E) -> Option<&'static str>,
 ) -> Result<ExitCode, Failure> {
     outcome.map_err(|error| {
-        tracing::error!(role, error = chain(&error), "ended");
-        Failure::new(1, chain(&error), hint(&error))
+        tracing::error!(role, error = error_chain(&error), "ended");
+        Failure::new(1, error_chain(&error), hint(&error))
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -2,9 +2,10 @@
 
 use super::Context;
 use crate::arguments::{Format, Replay};
-use crate::failure::{FAILED, Failure, USAGE, chain};
+use crate::failure::{FAILED, Failure, USAGE};
 use crate::output;
 use ::replay::{Generated, Progress, ReplayError, ReplayOptions, ReplayReport, Search, Source};
+use kernel::error_chain;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -102,5 +103,5 @@ fn failure(error: &ReplayError) -> Failure {
         ReplayError::Setting(_) | ReplayError::Target { .. } => USAGE,
         _ => FAILED,
     };
-    Failure::new(exit, chain(error), error.hint())
+    Failure::new(exit, error_chain(error), error.hint())
 }
