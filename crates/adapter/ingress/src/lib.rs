@@ -9,18 +9,15 @@
 
 mod accept;
 mod body;
-mod conditional;
 mod connection;
 mod head_scan;
 mod limits;
 mod log;
-mod negotiate;
 mod pool;
 mod proxy;
-mod ranges;
 mod router;
 mod server;
-mod static_files;
+mod site;
 mod streams;
 mod target;
 mod tls;

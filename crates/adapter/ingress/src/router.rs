@@ -7,7 +7,7 @@
 
 use crate::Documents;
 use crate::pool::EndpointState;
-use crate::static_files::SiteState;
+use crate::site::SiteState;
 use arc_swap::ArcSwap;
 use kernel::{Hash, Name};
 use std::collections::BTreeMap;

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::log::{Account, Counts};
 use crate::proxy::{self, finish};
 use crate::router::{Served, SnapshotError, Table};
-use crate::static_files::{self, Asked};
+use crate::site::{self, Asked};
 use crate::streams::Pace;
 use crate::target;
 use crate::tls::{Certificates, Resolver};
@@ -193,7 +193,7 @@ impl Ingress {
                     path,
                     query: request.uri().query(),
                 };
-                finish(static_files::serve(site, &*self.documents, &asked), account)
+                finish(site::serve(site, &*self.documents, &asked), account)
             }
             Served::Service(service) => {
                 let service = Arc::clone(service);

@@ -6,14 +6,18 @@
 //! it; each encoding has a strong entity tag of its own; what can be made once
 //! per snapshot is not made per request.
 
+mod conditional;
+mod negotiate;
+mod ranges;
+
 use crate::body::{Answer, Piece};
-use crate::conditional::{self, Outcome, Validators};
-use crate::ranges::{self, Selection};
-use crate::{Document, Documents, Encoding, Source, negotiate};
+use crate::{Document, Documents, Encoding, Source};
 use bytes::Bytes;
+use conditional::{Outcome, Validators};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
 use kernel::{Hash, Name};
+use ranges::Selection;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
