@@ -17,7 +17,7 @@ end
 function done(summary, latency, rates)
   local e = summary.errors
   io.write(string.format(
-    '\n{"requests":%d,"bytes":%d,"seconds":%.6f,"errors":%d}\n',
+    '\n{"requests":%d,"bytes":%d,"seconds":%.6f,"errors":{"connect":%d,"read":%d,"write":%d,"status":%d,"timeout":%d}}\n',
     summary.requests, summary.bytes, summary.duration / 1e6,
-    e.connect + e.read + e.write + e.status + e.timeout))
+    e.connect, e.read, e.write, e.status, e.timeout))
 end

@@ -14,12 +14,22 @@ pub const CONNECTIONS: usize = 64;
 /// A head is smaller than this.
 const HEAD_BYTES_MAX: f64 = 1024.0;
 
+/// As `wrk` counts them; a status is one above 399.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Errors {
+    pub connect: u64,
+    pub read: u64,
+    pub write: u64,
+    pub status: u64,
+    pub timeout: u64,
+}
+
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Came {
     pub requests: f64,
     pub bytes: f64,
     pub seconds: f64,
-    pub errors: u64,
+    pub errors: Errors,
 }
 
 impl Came {
@@ -60,8 +70,8 @@ pub fn run(
 
 /// Each file is asked for as often as any other, so the bytes are known.
 fn check(came: &Came, mean_bytes: f64) -> Result<(), String> {
-    if came.errors > 0 {
-        return Err(format!("{} answers failed", came.errors));
+    if came.errors != Errors::default() {
+        return Err(format!("answers failed: {:?}", came.errors));
     }
     if came.requests < 1.0 {
         return Err("no answer came".to_owned());
@@ -88,10 +98,14 @@ mod tests {
             requests: 1000.0,
             bytes: 8_900_000.0,
             seconds: 1.0,
-            errors: 0,
+            errors: Errors::default(),
         };
         assert_eq!(check(&good, 8_700.0), Ok(()));
-        assert!(check(&Came { errors: 1, ..good }, 8_700.0).is_err());
+        let errors = Errors {
+            read: 1,
+            ..Errors::default()
+        };
+        assert!(check(&Came { errors, ..good }, 8_700.0).is_err());
         let empty = Came {
             bytes: 300_000.0,
             ..good

@@ -11,10 +11,13 @@ use crate::machine::{cpu_seconds, pin_thread};
 use crate::node::Node;
 use crate::paced::{self, Latencies};
 use crate::peers::{Kind, Peer};
-use crate::{Failure, Spine, goals, say};
+use crate::{Failure, Spine, data, goals, say};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+
+/// Of a 99th percentile, what the generator's own lag may be.
+const LAG_SHARE_MAX: f64 = 0.1;
 
 enum Server {
     Ours(Box<Node>),
@@ -58,7 +61,8 @@ pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Fai
     let mut all = start(spine)?;
     for runs in &all {
         spine.site.verify(runs.server.address())?;
-        closed::run(runs.server.address(), 1, &spine.cores, &script, &spine.site)?;
+        closed::run(runs.server.address(), 1, &spine.cores, &script, &spine.site)
+            .map_err(|why| format!("{}: {why}", runs.server.name()))?;
     }
     for _ in 0..spine.lengths.rounds {
         for runs in &mut all {
@@ -123,7 +127,8 @@ fn closed_run(spine: &Spine, script: &Path, runs: &mut Runs) -> Result<(), Failu
     let before = (runs.server.processes(), runs.server.address());
     let used = cpu_seconds(&before.0);
     let seconds = spine.lengths.seconds;
-    let came = closed::run(before.1, seconds, &spine.cores, script, &spine.site)?;
+    let came = closed::run(before.1, seconds, &spine.cores, script, &spine.site)
+        .map_err(|why| format!("{}: {why}", runs.server.name()))?;
     let after = runs.server.processes();
     if !before.0.is_subset(&after) {
         return Err(format!("a process of {} ended in a run", runs.server.name()).into());
@@ -162,10 +167,22 @@ fn paced(spine: &Spine, all: &[Runs]) -> Result<(f64, Option<f64>), Failure> {
         spine.note(&format!("{name}, paced p50 ms"), &p50);
         spine.note(&format!("{name}, paced p99 ms"), &p99);
         spine.note(&format!("{name}, generator's lag p99 ms"), &lag);
+        doubt(name, median(&lag), median(&p99))?;
         *median_ms = Some(median(&p99));
     }
     let peer = peer.and(medians[1]);
     Ok((medians[0].ok_or("nothing was paced")?, peer))
+}
+
+/// A generator that was late itself measured itself in part: said beside the
+/// figure, so that nobody trusts its verdict.
+fn doubt(name: &str, lag_ms: f64, p99_ms: f64) -> Result<(), Failure> {
+    if lag_ms > p99_ms * LAG_SHARE_MAX {
+        data(&format!(
+            "condition fixed rate, {name}: not trustworthy, the generator's own lag was {lag_ms:.2} ms (p99) of {p99_ms:.2} ms"
+        ))?;
+    }
+    Ok(())
 }
 
 fn paced_run(spine: &Spine, runs: &Runs, rate: f64) -> Result<Latencies, Failure> {
