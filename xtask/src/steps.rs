@@ -50,16 +50,16 @@ pub fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
-/// Builds packages; each program's path, as cargo tells it.
+/// Builds what is chosen; each program's path, as cargo tells it.
+///
+/// * `choice`: words for `cargo build`, such as `--package homeostat`.
 ///
 /// # Errors
 /// Names what failed.
-pub fn programs(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>, String> {
+pub fn programs(choice: &str) -> Result<BTreeMap<String, PathBuf>, String> {
     let mut command = cargo_command();
     command.args(["build", "--message-format=json-render-diagnostics"]);
-    for name in packages {
-        command.args(["--package", name]);
-    }
+    command.args(choice.split(' '));
     let failed = |why: io::Error| format!("cargo build did not run: {why}");
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(failed)?;
     let output = child.stdout.take().ok_or("cargo build has no output")?;
@@ -68,7 +68,9 @@ pub fn programs(packages: &[&str]) -> Result<BTreeMap<String, PathBuf>, String> 
         let line = line.map_err(failed)?;
         let message: Value = serde_json::from_str(&line).unwrap_or_default();
         let (name, path) = (&message["target"]["name"], &message["executable"]);
-        if let (Some(name), Some(path)) = (name.as_str(), path.as_str()) {
+        // With all targets, each program is built as a test too.
+        let is_test = message["profile"]["test"] == true;
+        if let (Some(name), Some(path), false) = (name.as_str(), path.as_str(), is_test) {
             programs.insert(name.to_owned(), PathBuf::from(path));
         }
     }

@@ -4,13 +4,23 @@
 //! story holds.
 
 use crate::steps::{programs, run as run_command, say, step};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// # Errors
 /// Names the step that failed.
 pub fn run() -> Result<(), String> {
-    let names = ["homeostat", "news-generator", "news-search", "black-box"];
-    let programs = step("build", || programs(&names))?;
+    let choice =
+        "--package homeostat --package news-generator --package news-search --package black-box";
+    tell(&step("build", || programs(choice))?)
+}
+
+/// With programs that are built already.
+///
+/// # Errors
+/// As [`run`].
+pub fn tell(programs: &BTreeMap<String, PathBuf>) -> Result<(), String> {
     say("==> story");
     run_command(&mut Command::new(&programs["story"]))
 }

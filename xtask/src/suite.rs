@@ -4,7 +4,7 @@
 //! Holds: nextest's summary closes the output.
 //! Never: asks for advisories, which change without the code changing.
 
-use crate::steps::{cargo, run as run_command, say, step};
+use crate::steps::{cargo, programs, run as run_command, say, step};
 use crate::{check, story, tools};
 use std::process::Command;
 
@@ -27,11 +27,11 @@ pub fn run() -> Result<(), String> {
     })?;
     // The tests switch on features of libraries: with all targets, each library
     // is built once for both.
-    step("build", || cargo("build --workspace --all-targets"))?;
+    let built = step("build", || programs("--workspace --all-targets"))?;
     step("documentation tests", || {
         cargo("test --quiet --workspace --doc")
     })?;
-    story::run()?;
+    story::tell(&built)?;
     say("==> tests");
     run_command(Command::new(nextest).args(["nextest", "run", "--workspace"]))
 }

@@ -11,13 +11,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-const PACKAGES: [&str; 3] = ["homeostat", "news-generator", "news-search"];
+const PACKAGES: &str = "--package homeostat --package news-generator --package news-search";
 
 /// # Errors
 /// Names the step that failed; on success this process is `homeostat`.
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let news = Workspace::load()?.root.join("examples/news");
-    let built = step("build", || programs(&PACKAGES))?;
+    let built = step("build", || programs(PACKAGES))?;
     let generator = &built["news-generator"];
     step("news site", || site(&news, generator))?;
     step("news search", || {
