@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod processes;
+pub mod tls;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -193,6 +194,17 @@ pub fn ask(
 ) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
+    exchange(&mut stream, method, host, path, body)
+}
+
+/// The same on a connection that is there; the other side closes it.
+pub fn exchange(
+    stream: &mut (impl Read + Write),
+    method: &str,
+    host: &str,
+    path: &str,
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let length = match (method, body.len()) {
         ("GET" | "HEAD", 0) => String::new(),
         (_, length) => format!("content-length: {length}\r\n"),

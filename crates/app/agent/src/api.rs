@@ -5,6 +5,7 @@
 //! these handlers.
 
 use crate::apply::{self, api_error};
+use crate::given;
 use crate::objects;
 use crate::shared::{Message, Settlement, Shared};
 use axum::body::Body;
@@ -21,10 +22,11 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use utoipa::OpenApi;
 use wire::api::{
-    ApiError, ApplyRequest, Change, Diagnostic, LogLine, PlanReply, Progress, Status, WhyReply,
+    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, LogLine,
+    PlanReply, Progress, Status, WhyReply,
 };
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
@@ -34,6 +36,7 @@ type Agent = State<Arc<Shared>>;
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/status", get(status))
+        .route("/v1/certificates", post(certificates))
         .route("/v1/plan", post(plan))
         .route("/v1/apply", post(apply))
         .route("/v1/rollback/{project}", post(rollback))
@@ -55,10 +58,24 @@ pub fn router(shared: Arc<Shared>) -> Router {
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         contact(name = "Homeostat")
     ),
-    paths(status, plan, apply, rollback, list, one, why, logs, restart, down),
+    paths(
+        status,
+        certificates,
+        plan,
+        apply,
+        rollback,
+        list,
+        one,
+        why,
+        logs,
+        restart,
+        down
+    ),
     components(schemas(
         ApiError,
         ApplyRequest,
+        CertificateReply,
+        CertificateRequest,
         Change,
         Diagnostic,
         LogLine,
@@ -83,7 +100,9 @@ impl IntoResponse for Refused {
         let status = match self.0.code.as_str() {
             "not_found" => StatusCode::NOT_FOUND,
             "conflict" => StatusCode::CONFLICT,
-            "invalid_manifest" | "content" => StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_manifest" | "invalid_certificate" | "content" => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
             "denied" => StatusCode::FORBIDDEN,
             "deadline" => StatusCode::GATEWAY_TIMEOUT,
             "storage" => StatusCode::SERVICE_UNAVAILABLE,
@@ -138,6 +157,40 @@ async fn status(State(shared): Agent) -> Json<Status> {
         edge_connected: *shared.edge_connected.borrow(),
         store_fault: shared.store.fault(),
     })
+}
+
+/// Answers once the edge shows it, where there is one.
+#[utoipa::path(post, path = "/v1/certificates", request_body = CertificateRequest,
+    responses((status = 200, body = CertificateReply), (status = 422, body = ApiError)))]
+async fn certificates(
+    State(shared): Agent,
+    Json(request): Json<CertificateRequest>,
+) -> Result<Json<CertificateReply>, Refused> {
+    let pair = given::check(&request.chain_pem, &request.key_pem).map_err(|error| {
+        let help = error.hint();
+        Refused(api_error("invalid_certificate", error.to_string(), help))
+    })?;
+    let reply = CertificateReply {
+        hosts: pair.hosts.iter().cloned().collect(),
+        expires_unix: pair.expires_unix,
+        warning: pair.warning(),
+    };
+    let keeper = Arc::clone(&shared);
+    tokio::task::spawn_blocking(move || keeper.given.keep(pair))
+        .await
+        .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?
+        .map_err(|error| {
+            let message = apply::chain(&error);
+            Refused(api_error("storage", message, Some("homeostat doctor")))
+        })?;
+    let (answer, version) = oneshot::channel();
+    let _ = shared.messages.send(Message::Certificates(answer)).await;
+    if let Ok(Some(version)) = version.await {
+        let mut applied = shared.edge_applied.subscribe();
+        let in_force = applied.wait_for(|in_force| *in_force >= version);
+        let _ = tokio::time::timeout(apply::EDGE_MAX, in_force).await;
+    }
+    Ok(Json(reply))
 }
 
 #[utoipa::path(post, path = "/v1/plan", request_body = ApplyRequest,

@@ -19,7 +19,7 @@ use wire::api::{ApiError, ApplyRequest, Change, Diagnostic, PlanReply, Progress}
 
 /// How long an apply waits for the edge, which serves without the agent and may
 /// be on its way back.
-const EDGE_MAX: Duration = Duration::from_secs(3);
+pub const EDGE_MAX: Duration = Duration::from_secs(3);
 /// Applied states kept for `rollback`; older ones' content may be collected.
 const HISTORY_MAX: u64 = 20;
 /// How long a change may take to come up before it is taken back.

@@ -9,6 +9,7 @@ mod api;
 mod apply;
 mod care;
 mod edge_link;
+pub mod given;
 mod logs;
 mod machine;
 mod objects;
@@ -136,6 +137,7 @@ async fn open(
     .map_err(AgentError::Store)?;
     let content = content::Content::open(layout.content()).map_err(AgentError::Content)?;
     let authority = tls::Authority::open(&layout.tls()).map_err(AgentError::Tls)?;
+    let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
     let journal = telemetry::Journal::open(&layout.journal(), telemetry::JournalOptions::default())
         .map_err(AgentError::Journal)?;
     let events = messages.clone();
@@ -162,6 +164,7 @@ async fn open(
         content,
         driver,
         authority,
+        given,
         journal,
         status: watch::Sender::new(Arc::new(NodeStatus::default())),
         snapshot: watch::Sender::new(Arc::new(EdgeSnapshot::default())),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use wire::decision::JournalEntry;
-use wire::edge::EdgeSnapshot;
+use wire::edge::{CertificateView, EdgeSnapshot};
 
 /// Now, on the boot-time clock.
 pub fn now() -> Time {
@@ -37,6 +37,10 @@ pub async fn run(mut node: Node, shared: Arc<Shared>, mut messages: mpsc::Receiv
                 None => return,
                 Some(Message::Node(event)) => event,
                 Some(Message::Down) => NodeEvent::Shutdown,
+                Some(Message::Certificates(answer)) => {
+                    let _ = answer.send(publish_again(&shared));
+                    continue;
+                }
             },
             () = wake(node.next_wake()) => NodeEvent::Tick,
         };
@@ -99,7 +103,9 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) -> bool {
                 let _ = shared.messages.send(Message::Node(event)).await;
             });
         }
-        NodeEffect::Publish(snapshot) => publish(shared, snapshot),
+        NodeEffect::Publish(snapshot) => {
+            publish(shared, snapshot);
+        }
         NodeEffect::Record(entry) => record(shared, entry),
         NodeEffect::ServiceSettled {
             service,
@@ -153,19 +159,36 @@ async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
 
 /// Snapshots of this agent outrank those of the one before, whose counter is
 /// lost: versions start at the wall clock's milliseconds.
-fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) {
-    let hosts: BTreeSet<String> = snapshot
-        .routes
-        .iter()
-        .map(|route| route.host.clone())
-        .collect();
-    match shared.authority.leaf(&hosts) {
-        Ok(certificate) => snapshot.certificates.insert(0, certificate),
-        Err(error) => tracing::error!(%error, "no certificate for the edge"),
-    }
+fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) -> u64 {
+    snapshot.certificates = certificates(shared, &snapshot);
     let last = shared.snapshot.borrow().version;
     snapshot.version = unix_now().0.max(last + 1);
+    let version = snapshot.version;
     shared.snapshot.send_replace(Arc::new(snapshot));
+    version
+}
+
+/// The newest snapshot with the certificates of now, once there is one.
+fn publish_again(shared: &Shared) -> Option<u64> {
+    let snapshot = EdgeSnapshot::clone(&shared.snapshot.borrow());
+    (snapshot.version > 0).then(|| publish(shared, snapshot))
+}
+
+/// Our own first, which is shown for a name that none covers; each host that a
+/// given one covers is left to that.
+fn certificates(shared: &Shared, snapshot: &EdgeSnapshot) -> Vec<CertificateView> {
+    let hosts = snapshot.routes.iter().map(|route| route.host.clone());
+    let hosts: BTreeSet<String> = hosts.filter(|host| !shared.given.covers(host)).collect();
+    let mut all = Vec::new();
+    match shared.authority.leaf(&hosts) {
+        Ok(mut own) => {
+            own.hosts.retain(|host| !shared.given.covers(host));
+            all.push(own);
+        }
+        Err(error) => tracing::error!(%error, "no certificate of our own for the edge"),
+    }
+    all.extend(shared.given.views());
+    all
 }
 
 fn record(shared: &Shared, mut entry: JournalEntry) {

@@ -1,5 +1,6 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
+use crate::given::Given;
 use crate::tls::Authority;
 use content::Content;
 use drivers::ProcessDriver;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use store::EmbeddedStore;
 use telemetry::Journal;
-use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
 use wire::edge::{EdgeReadings, EdgeSnapshot};
 use wire::layout::Layout;
 
@@ -19,6 +20,9 @@ pub enum Message {
     Node(NodeEvent),
     /// Stop all replicas, then end the agent.
     Down,
+    /// Other certificates were given: answered by the version of the snapshot
+    /// that has them, if there is one yet.
+    Certificates(oneshot::Sender<Option<u64>>),
 }
 
 /// How a service's change ended.
@@ -45,6 +49,7 @@ pub struct Shared {
     pub content: Content,
     pub driver: ProcessDriver,
     pub authority: Authority,
+    pub given: Given,
     pub journal: Journal,
     pub status: watch::Sender<Arc<NodeStatus>>,
     pub snapshot: watch::Sender<Arc<EdgeSnapshot>>,

@@ -168,7 +168,7 @@ fn make_authority(certificate: &Path, key: &Path) -> Result<(), TlsError> {
 }
 
 /// Whole or not at all, readable by the owner only.
-fn write_private(path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
     let aside = path.with_extension("new");
     let write = || {
         let mut file = fs::OpenOptions::new()

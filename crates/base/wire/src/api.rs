@@ -8,7 +8,8 @@ use utoipa::ToSchema;
 /// An error's body, with every status of 400 and above.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
-    /// Stable: `not_found`, `conflict`, `invalid_manifest`, `deadline`,
+    /// Stable: `not_found`, `conflict`, `invalid_manifest`,
+    /// `invalid_certificate`, `deadline`,
     /// `denied`, `storage`, `internal`.
     pub code: String,
     pub message: String,
@@ -93,6 +94,29 @@ pub struct Status {
     pub edge_connected: bool,
     /// Set while the store has stopped for an error.
     pub store_fault: Option<String>,
+}
+
+/// Body of `POST /v1/certificates`: a chain, the host's own certificate first,
+/// and its key, both PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificateRequest {
+    pub chain_pem: String,
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for CertificateRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CertificateRequest").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct CertificateReply {
+    /// For which it is shown from now on; `*.` stands for one label.
+    pub hosts: Vec<String>,
+    pub expires_unix: i64,
+    /// Such as that it has expired.
+    pub warning: Option<String>,
 }
 
 /// `GET /v1/objects/{kind}` answers a list of these, `…/{kind}/{name}` one.

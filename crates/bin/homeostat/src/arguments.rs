@@ -46,7 +46,7 @@ pub enum Format {
 pub enum Command {
     /// Start this machine's node, and apply a manifest to it
     #[command(
-        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443"
+        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443\n  homeostat up --certificate chain.pem --key key.pem"
     )]
     Up(Up),
     /// Stop what runs, and the node; state stays
@@ -134,8 +134,15 @@ pub struct Up {
     pub manifest: Option<PathBuf>,
     #[command(flatten)]
     pub listen: Listen,
+    /// A certificate chain (PEM) to show for the hosts it names, kept by the
+    /// node; give a renewed one the same way, without a restart
+    #[arg(long, value_name = "CHAIN.pem", requires = "key")]
+    pub certificate: Option<PathBuf>,
+    /// The chain's private key (PEM)
+    #[arg(long, value_name = "KEY.pem", requires = "certificate")]
+    pub key: Option<PathBuf>,
     /// Stay in the foreground, for service managers; apply manifests apart
-    #[arg(long, conflicts_with = "manifest")]
+    #[arg(long, conflicts_with_all = ["manifest", "certificate"])]
     pub foreground: bool,
 }
 

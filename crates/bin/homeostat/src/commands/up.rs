@@ -2,16 +2,16 @@
 
 use super::{Context, apply};
 use crate::arguments::{Listen, Up};
-use crate::failure::{CONFLICT, DEADLINE, FAILED, Failure};
+use crate::failure::{CONFLICT, DEADLINE, FAILED, Failure, NOT_FOUND};
 use crate::output::{data, say};
 use crate::roles;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
-use wire::api::Status;
+use wire::api::{CertificateReply, CertificateRequest, Status};
 use wire::supervise::{FromSupervisor, SupervisorStatus, ToSupervisor};
 
 const START_MAX: Duration = Duration::from_secs(20);
@@ -28,6 +28,8 @@ const AGENT_BACK_MAX: Duration = Duration::from_secs(5);
 pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     // A manifest that cannot be read starts nothing.
     let written = up.manifest.as_deref().map(apply::read).transpose()?;
+    // Nor does a certificate that cannot be shown.
+    let certificate = certificate(up)?;
     if up.foreground {
         let outcome = roles::exec_supervisor(&context.layout, &up.listen);
         return Err(Failure::new(FAILED, outcome.to_string(), None));
@@ -44,6 +46,9 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
         if was_running { "running already" } else { "up" },
         context.layout.root.display()
     ));
+    if let Some(request) = certificate {
+        give(context, &request).await?;
+    }
     if let Some(written) = written {
         let lines = context
             .client
@@ -58,6 +63,45 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
         say("next: homeostat apply DIR");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The files that were named, checked.
+fn certificate(up: &Up) -> Result<Option<CertificateRequest>, Failure> {
+    let (Some(chain), Some(key)) = (&up.certificate, &up.key) else {
+        return Ok(None);
+    };
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| {
+            Failure::new(
+                NOT_FOUND,
+                format!("cannot read {}: {error}", path.display()),
+                None,
+            )
+        })
+    };
+    let request = CertificateRequest {
+        chain_pem: read(chain)?,
+        key_pem: read(key)?,
+    };
+    agent::given::check(&request.chain_pem, &request.key_pem).map_err(|error| {
+        let message = format!(
+            "cannot use {} with {}: {error}",
+            chain.display(),
+            key.display()
+        );
+        Failure::new(FAILED, message, error.hint())
+    })?;
+    Ok(Some(request))
+}
+
+async fn give(context: &Context, request: &CertificateRequest) -> Result<(), Failure> {
+    let reply: CertificateReply = context.client.post("/v1/certificates", request).await?;
+    let hosts = reply.hosts.join(", ");
+    if let Some(warning) = reply.warning {
+        say(&format!("warning: the certificate for {hosts}: {warning}"));
+    }
+    say(&format!("the certificate for {hosts} is shown"));
+    Ok(())
 }
 
 fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
