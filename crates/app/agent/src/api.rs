@@ -180,7 +180,7 @@ async fn certificates(
         .await
         .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?
         .map_err(|error| {
-            let message = apply::chain(&error);
+            let message = kernel::error_chain(&error);
             Refused(api_error("storage", message, Some("homeostat doctor")))
         })?;
     let (answer, version) = oneshot::channel();

@@ -61,7 +61,8 @@ impl GivenError {
 pub struct Pair {
     pub hosts: BTreeSet<String>,
     pub expires_unix: i64,
-    given_unix_ms: i64,
+    /// Counts what was given: clocks may go back.
+    number: u64,
     chain_pem: String,
     key_pem: String,
 }
@@ -83,7 +84,7 @@ pub fn check(chain_pem: &str, key_pem: &str) -> Result<Pair, GivenError> {
     Ok(Pair {
         hosts,
         expires_unix,
-        given_unix_ms: Timestamp::now().as_millisecond(),
+        number: 0,
         chain_pem: chain_pem.to_owned(),
         key_pem: key_pem.to_owned(),
     })
@@ -166,7 +167,7 @@ impl Given {
                 }
             }
         }
-        pairs.sort_by_key(|pair: &Pair| std::cmp::Reverse(pair.given_unix_ms));
+        pairs.sort_by_key(|pair: &Pair| std::cmp::Reverse(pair.number));
         Ok(Self {
             directory: directory.to_owned(),
             pairs: Mutex::new(pairs),
@@ -178,11 +179,12 @@ impl Given {
     }
 
     /// Durable when this returns.
-    pub fn keep(&self, pair: Pair) -> Result<(), TlsError> {
+    pub fn keep(&self, mut pair: Pair) -> Result<(), TlsError> {
+        let mut pairs = self.lock();
+        pair.number = pairs.first().map_or(0, |newest| newest.number) + 1;
         let path = self.directory.join(pair.file_name());
         let bytes = serde_json::to_vec(&pair).unwrap_or_default();
         write_private(&path, &bytes)?;
-        let mut pairs = self.lock();
         pairs.retain(|old| old.hosts != pair.hosts);
         pairs.insert(0, pair);
         Ok(())
