@@ -213,6 +213,21 @@ fn a_killed_replica_is_restarted_its_requests_answered_and_why_tells_it() {
 }
 
 #[test]
+fn a_restart_replaces_every_replica_and_says_when_it_is_done() {
+    let node = TestNode::new();
+    let directory = project(&node, "one", 2, "");
+    node.ok(&["up", directory.to_str().expect("UTF-8")]);
+    let replicas = || node.ok(&["get", "replicas", "-o", "name"]);
+    let before = replicas();
+    node.ok(&["restart", "echo"]);
+    until("other replicas", || {
+        let now = replicas();
+        let kept = now.lines().any(|name| before.contains(name));
+        (now.lines().count() == 2 && !kept).then_some(())
+    });
+}
+
+#[test]
 fn a_service_that_ends_at_once_for_ever_is_backed_off_and_named() {
     let node = TestNode::new();
     let directory = project(&node, "one", 1, "environment = { FAIL_START = \"1\" }");

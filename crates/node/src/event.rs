@@ -102,6 +102,12 @@ pub enum NodeEffect {
         generation: Revision,
         why: String,
     },
+    /// A restart that a person asked for is over; `failed` says why it did not
+    /// replace every replica.
+    RestartDone {
+        service: Name,
+        failed: Option<String>,
+    },
     AllStopped,
 }
 

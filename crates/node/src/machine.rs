@@ -101,7 +101,7 @@ impl Node {
             }
             NodeEvent::RestartRequested { service } if !self.going_down => {
                 if let Some(service) = self.services.get_mut(&service) {
-                    service.restart();
+                    service.restart(&mut turn);
                 }
             }
             NodeEvent::Shutdown => {

@@ -71,6 +71,7 @@ impl Tended {
     ) {
         self.wanted = wanted;
         let Some(wanted) = &self.wanted else {
+            self.end_restart(Some("the service is no longer wanted"), turn);
             self.leave_all(settings, turn.now);
             return;
         };
@@ -149,13 +150,34 @@ impl Tended {
         }
     }
 
-    pub fn restart(&mut self) {
+    pub fn restart(&mut self, turn: &mut Turn<'_>) {
         let current = self.state().current;
         let live = self.replicas.values().filter(|one| !one.is_leaving());
         self.to_replace = live
             .filter(|one| Some(one.id().generation) == current)
             .map(|one| one.id().clone())
             .collect();
+        if self.to_replace.is_empty() {
+            self.replacement = None;
+            let service = self.name.clone();
+            turn.effects.push(NodeEffect::RestartDone {
+                service,
+                failed: Some("none of its replicas has come up yet".to_owned()),
+            });
+        }
+    }
+
+    /// Tells how a restart that was asked for ended, if one is going on.
+    fn end_restart(&mut self, failed: Option<&str>, turn: &mut Turn<'_>) {
+        if self.to_replace.is_empty() && self.replacement.is_none() {
+            return;
+        }
+        self.to_replace.clear();
+        self.replacement = None;
+        turn.effects.push(NodeEffect::RestartDone {
+            service: self.name.clone(),
+            failed: failed.map(str::to_owned),
+        });
     }
 
     /// A replica ended, or could not be started.
@@ -289,8 +311,7 @@ impl Tended {
                 self.retire(settings, turn.now);
             }
             Some(Action::Begin { generation }) => {
-                self.to_replace.clear();
-                self.replacement = None;
+                self.end_restart(Some("the service was changed meanwhile"), turn);
                 self.retire(settings, turn.now);
                 self.top_up(generation, settings, rng, turn);
             }
@@ -345,7 +366,9 @@ impl Tended {
         let live = |one: &&Replica| one.id().generation == generation && !one.is_leaving();
         let have = self.replicas.values().filter(live).count();
         for _ in have..count as usize {
-            let _ = self.start_one(generation, settings, rng, turn);
+            let causes = self.rollout.last().map(Cause::Decision);
+            let causes = causes.into_iter().collect();
+            let _ = self.start_one(generation, causes, settings, rng, turn);
         }
     }
 
@@ -353,6 +376,7 @@ impl Tended {
     fn start_one(
         &mut self,
         generation: Revision,
+        causes: Vec<Cause>,
         settings: &Settings,
         rng: &mut Rng,
         turn: &mut Turn<'_>,
@@ -374,14 +398,7 @@ impl Tended {
             ..wanted.template.clone()
         };
         let mut replica = Replica::new(spec, &wanted.service, settings, rng.next_u64());
-        replica.ask(
-            self.rollout
-                .last()
-                .map(Cause::Decision)
-                .into_iter()
-                .collect(),
-            turn,
-        );
+        replica.ask(causes, turn);
         self.replicas.insert(id.clone(), replica);
         Some(id)
     }
@@ -390,19 +407,20 @@ impl Tended {
         let ready = |id: &ReplicaId| self.replicas.get(id).is_some_and(Replica::is_ready);
         match self.replacement.clone() {
             Some((id, _)) if ready(&id) => {
-                self.replacement = None;
-                if let Some(old) = self
-                    .to_replace
-                    .pop_front()
-                    .and_then(|id| self.replicas.get_mut(&id))
-                {
-                    old.leave(settings.drain, turn.now);
+                if let Some(old) = self.to_replace.pop_front() {
+                    self.leave_one(&old, settings, turn.now);
                 }
+                if self.to_replace.is_empty() {
+                    self.end_restart(None, turn);
+                }
+                self.replacement = None;
             }
             Some((id, at)) if at <= turn.now => {
                 self.leave_one(&id, settings, turn.now);
-                self.replacement = None;
-                self.to_replace.clear();
+                let span = Duration::from_millis(settings.rollout.deadline_ms);
+                let span = kernel::format_duration(span);
+                let why = format!("{id} was not ready within {span}; what ran before runs on");
+                self.end_restart(Some(&why), turn);
             }
             Some(_) => return,
             None => {}
@@ -412,7 +430,8 @@ impl Tended {
         };
         let generation = next.generation;
         let span = Duration::from_millis(settings.rollout.deadline_ms);
-        let started = self.start_one(generation, settings, rng, turn);
+        let causes = turn.event("a restart was asked for");
+        let started = self.start_one(generation, causes, settings, rng, turn);
         self.replacement = started.map(|id| (id, turn.now + span));
     }
 

@@ -76,6 +76,7 @@ struct World {
     starts: Vec<ReplicaId>,
     failed: Vec<Revision>,
     settled: Vec<Revision>,
+    restarted: Vec<Option<String>>,
     down: bool,
     journal: Vec<JournalEntry>,
 }
@@ -95,6 +96,7 @@ impl World {
             starts: vec![],
             failed: vec![],
             settled: vec![],
+            restarted: vec![],
             down: false,
             journal: vec![],
         };
@@ -165,6 +167,7 @@ impl World {
             NodeEffect::Record(entry) => self.journal.push(entry),
             NodeEffect::RolloutFailed { generation, .. } => self.failed.push(generation),
             NodeEffect::ServiceSettled { generation, .. } => self.settled.push(generation),
+            NodeEffect::RestartDone { failed, .. } => self.restarted.push(failed),
             NodeEffect::AllStopped => self.down = true,
             NodeEffect::Stop { .. } | NodeEffect::Remove { .. } => {}
         }
@@ -280,6 +283,7 @@ fn adopted_replicas_are_not_started_again() {
     world.tell(NodeEvent::RestartRequested { service: name() });
     world.pass(MINUTE);
     assert_eq!(world.starts.len(), 2);
+    assert_eq!(world.restarted, [None], "told once, when both are replaced");
     assert!(world.fewest >= 1 && world.running.len() == 2);
     world.tell(NodeEvent::Shutdown);
     world.pass(MINUTE);

@@ -179,6 +179,7 @@ impl World {
             NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }
+            | NodeEffect::RestartDone { .. }
             | NodeEffect::AllStopped => {}
         }
     }

@@ -37,6 +37,32 @@ impl Bench {
     }
 }
 
+#[test]
+fn hidden_files_and_the_manifest_are_not_part_of_a_site() {
+    let bench = Bench::new();
+    for path in [
+        ".git/config",
+        ".env",
+        "deep/.htpasswd",
+        "homeostat.toml",
+        ".well-known/security.txt",
+        "deep/homeostat.toml",
+        "index.html",
+    ] {
+        bench.write(path, b"x");
+    }
+    symlink("/nowhere", bench.site().join(".lock")).expect("links");
+    let ingested = bench.ingest().expect("ingests");
+    let tree = bench.content.tree(ingested.tree).expect("reads");
+    let served: Vec<&str> = tree.entries.keys().map(String::as_str).collect();
+    let expected = [
+        ".well-known/security.txt",
+        "deep/homeostat.toml",
+        "index.html",
+    ];
+    assert_eq!(served, expected);
+}
+
 fn damage(path: &Path, bytes: &[u8]) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("mode");
     fs::write(path, bytes).expect("writes");

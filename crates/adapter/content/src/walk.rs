@@ -1,15 +1,21 @@
 //! Lists the files under a root.
 //!
 //! Out: relative `/`-separated path → file, sorted. Holds: links are followed
-//! only inside the root; counts and depth are bounded.
+//! only inside the root; counts and depth are bounded. Never: lists what is
+//! kept beside documents but is none: hidden files (a `.git`, an `.env`), and
+//! the manifest itself, whose environments may hold secrets.
 
 use crate::error::ContentError;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 pub(crate) const FILES_MAX: usize = 1_000_000;
 const DEPTH_MAX: usize = 64;
+/// The one hidden directory that clients are meant to see (RFC 8615).
+const WELL_KNOWN: &str = ".well-known";
+const MANIFEST: &str = "homeostat.toml";
 
 pub(crate) fn walk(root: &Path) -> Result<BTreeMap<String, PathBuf>, ContentError> {
     let real = fs::canonicalize(root).map_err(ContentError::io("read the directory", root))?;
@@ -20,6 +26,11 @@ pub(crate) fn walk(root: &Path) -> Result<BTreeMap<String, PathBuf>, ContentErro
     };
     walk.directory(&real, "")?;
     Ok(walk.files)
+}
+
+fn private(prefix: &str, name: &OsStr) -> bool {
+    let hidden = name.as_encoded_bytes().starts_with(b".") && name != WELL_KNOWN;
+    hidden || prefix.is_empty() && name == MANIFEST
 }
 
 struct Walk {
@@ -44,6 +55,9 @@ impl Walk {
             let entry = entry.map_err(fail())?;
             let path = entry.path();
             let name = entry.file_name();
+            if private(prefix, &name) {
+                continue;
+            }
             let name = name
                 .to_str()
                 .ok_or_else(|| ContentError::Name { path: path.clone() })?;

@@ -78,9 +78,11 @@ pub fn control_groups() -> ControlGroups {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             hierarchy.controllers = known(text.split_whitespace());
         }
-        hierarchy.refused = std::fs::create_dir_all(hierarchy.mount.join(ROOT))
-            .err()
-            .map(|error| error.to_string());
+        let ours = hierarchy.mount.join(ROOT);
+        // There already, it may be another user's.
+        let can_write = std::fs::create_dir_all(&ours)
+            .and_then(|()| Ok(rustix::fs::access(&ours, rustix::fs::Access::WRITE_OK)?));
+        hierarchy.refused = can_write.err().map(|error| error.to_string());
     }
     found
 }

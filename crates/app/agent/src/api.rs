@@ -365,9 +365,8 @@ async fn wait_restarted(
     let wait = async {
         loop {
             match settlements.recv().await {
-                Ok(Settlement::Settled { service, .. }) if service == wanted => return Ok(()),
-                Ok(Settlement::Failed { service, why, .. }) if service == wanted => {
-                    return Err(why);
+                Ok(Settlement::Restarted { service, failed }) if service == wanted => {
+                    return failed.map_or(Ok(()), Err);
                 }
                 Err(tokio::sync::broadcast::error::RecvError::Closed) => {
                     return Err("the node is going down".to_owned());
@@ -385,14 +384,14 @@ async fn wait_restarted(
         Ok(Err(why)) => Progress::Failed {
             error: api_error(
                 "rollout_failed",
-                why,
+                format!("service/{wanted} was not restarted: {why}"),
                 Some(&format!("homeostat why service/{wanted}")),
             ),
         },
         Err(_) => Progress::Failed {
             error: api_error(
                 "deadline",
-                "still not ready after 60s",
+                "not every replica is replaced after 60s; it goes on",
                 Some("homeostat get replicas"),
             ),
         },

@@ -182,11 +182,9 @@ fn collisions(desired: &Desired, manifest: &Manifest) -> Result<(), ApiError> {
     for other in others.filter(|other| other.project != manifest.project) {
         let taken = |what: String| {
             let message = format!("{what} belongs to project `{}` already", other.project);
-            Err(api_error(
-                "conflict",
-                message,
-                Some("homeostat get revisions"),
-            ))
+            let help =
+                "take it out of one of the two manifests; see: homeostat get revisions -o json";
+            Err(api_error("conflict", message, Some(help)))
         };
         if let Some(name) = manifest
             .sites
@@ -482,7 +480,12 @@ async fn commit(
         });
     match (settled, head) {
         (Ok(()), _) => Ok(done(shared, &applied, applied.number, changes)),
-        (Err(error), None) => Err(error),
+        (Err(mut error), None) => {
+            error
+                .message
+                .push_str("; nothing ran before it, so it stays applied and is tried on");
+            Err(error)
+        }
         (Err(error), Some((old, _))) => Err(take_back(shared, old, &applied, written, error).await),
     }
 }
@@ -683,14 +686,16 @@ async fn settle(
                     return Err(api_error(
                         "rollout_failed",
                         format!("service/{service} did not come up: {why}"),
-                        Some(&format!("homeostat logs {service}")),
+                        Some(&format!(
+                            "homeostat logs {service} (it must listen on the HOST and PORT of its environment)"
+                        )),
                     ));
                 }
             }
             Ok(Settlement::AllStopped) | Err(broadcast::error::RecvError::Closed) => {
                 return Err(api_error("internal", "the node is going down", None));
             }
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Ok(Settlement::Restarted { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {}
         }
     }
     let _ = tokio::time::timeout(EDGE_MAX, edge_has(shared, written)).await;

@@ -107,32 +107,40 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) -> bool {
             publish(shared, snapshot);
         }
         NodeEffect::Record(entry) => record(shared, entry),
+        NodeEffect::ServiceSettled { .. }
+        | NodeEffect::RolloutFailed { .. }
+        | NodeEffect::RestartDone { .. }
+        | NodeEffect::AllStopped => return settle(shared, effect),
+    }
+    false
+}
+
+/// Tells who waits for it how something ended; whether that was the node.
+fn settle(shared: &Shared, effect: NodeEffect) -> bool {
+    let settlement = match effect {
         NodeEffect::ServiceSettled {
             service,
             generation,
-        } => {
-            let _ = shared.settlements.send(Settlement::Settled {
-                service,
-                generation,
-            });
-        }
+        } => Settlement::Settled {
+            service,
+            generation,
+        },
         NodeEffect::RolloutFailed {
             service,
             generation,
             why,
-        } => {
-            let _ = shared.settlements.send(Settlement::Failed {
-                service,
-                generation,
-                why,
-            });
-        }
-        NodeEffect::AllStopped => {
-            let _ = shared.settlements.send(Settlement::AllStopped);
-            return true;
-        }
-    }
-    false
+        } => Settlement::Failed {
+            service,
+            generation,
+            why,
+        },
+        NodeEffect::RestartDone { service, failed } => Settlement::Restarted { service, failed },
+        NodeEffect::AllStopped => Settlement::AllStopped,
+        _ => return false,
+    };
+    let last = matches!(settlement, Settlement::AllStopped);
+    let _ = shared.settlements.send(settlement);
+    last
 }
 
 async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {

@@ -140,6 +140,11 @@ fn this_node(shared: &Shared) -> Object {
     }
 }
 
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
 async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, ApiError> {
     let mut found = Vec::new();
     let projects: Vec<(&Name, u64)> = desired
@@ -159,9 +164,9 @@ async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, Ap
                 }
                 .to_owned(),
                 summary: format!(
-                    "{} sites, {} services",
-                    applied.manifest.sites.len(),
-                    applied.manifest.services.len()
+                    "{}, {}",
+                    counted(applied.manifest.sites.len(), "site"),
+                    counted(applied.manifest.services.len(), "service")
                 ),
                 desired: value(&applied),
                 observed: Value::Null,

@@ -37,6 +37,11 @@ pub enum Settlement {
         generation: Revision,
         why: String,
     },
+    /// A restart that a person asked for is over.
+    Restarted {
+        service: Name,
+        failed: Option<String>,
+    },
     AllStopped,
 }
 

@@ -10,6 +10,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use tokio::net::UnixStream;
 use wire::api::ApiError;
@@ -32,6 +33,20 @@ pub enum ClientError {
     Status(StatusCode),
     #[error("not a valid request")]
     Request(#[source] http::Error),
+}
+
+/// A word of a person's as one segment of a path: what is not plain is escaped
+/// as RFC 3986, section 2.1 says.
+pub fn segment(word: &str) -> String {
+    let mut escaped = String::new();
+    for byte in word.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
 }
 
 #[derive(Clone, Debug)]

@@ -144,6 +144,7 @@ pub struct RawProject {
 #[serde(deny_unknown_fields)]
 pub struct RawSite {
     /// The directory that is served, relative to the manifest. Must be given.
+    /// Hidden files (`.git`, `.env`) are left out, but not `.well-known`.
     pub root: Field<String>,
     /// Host names the site answers to: `news.example`, `*.news.example`, or `*` for any.
     #[schemars(extend("default" = ["*"], "minItems" = 1, "maxItems" = LIST_ITEMS_MAX))]

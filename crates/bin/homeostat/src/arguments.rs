@@ -1,7 +1,7 @@
 //! Every command and flag, defined once: help and completion come from here.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// One edge out of a few machines, that looks after itself.
@@ -53,7 +53,10 @@ pub enum Command {
     Down,
     /// Look at a directory and write a manifest for it
     #[command(after_help = "Example:\n  homeostat init ./site")]
-    Init { directory: PathBuf },
+    Init {
+        /// Where an index.html is, or a site, public, dist, build, _site or www
+        directory: PathBuf,
+    },
     /// Show what `apply` would change (exit code 8: something)
     Plan(ManifestPath),
     /// Make a manifest the desired state, and wait until it runs
@@ -63,22 +66,30 @@ pub enum Command {
         after_help = "Examples:\n  homeostat rollback news\n  homeostat rollback news --to 3"
     )]
     Rollback {
+        /// The manifest's `project.name`, as `get revisions` shows it
         project: String,
-        /// The revision's number; the one before the current one by default
-        #[arg(long, default_value_t = 0)]
-        to: u64,
+        /// The revision's number [default: the newest that differs from the current one]
+        #[arg(long, value_name = "NUMBER")]
+        to: Option<u64>,
     },
     /// List objects, or show one: sites, services, replicas, nodes, revisions
     #[command(
         after_help = "Examples:\n  homeostat get services\n  homeostat get service/search -o json"
     )]
-    Get { object: String },
+    Get {
+        /// A kind, or KIND/NAME
+        object: String,
+    },
     /// Explain a manifest's field
     #[command(after_help = "Example:\n  homeostat explain service.replicas")]
-    Explain { field: String },
+    Explain {
+        /// Its path with dots; `.` is the whole manifest
+        field: String,
+    },
     /// Tell what was seen, decided and done about an object, and whether it worked
     #[command(after_help = "Example:\n  homeostat why service/search")]
     Why {
+        /// KIND/NAME
         object: String,
         /// How many steps of the chain
         #[arg(long, default_value_t = 20)]
@@ -91,6 +102,7 @@ pub enum Command {
         /// Go on with what comes
         #[arg(short, long)]
         follow: bool,
+        /// Lines from before at most
         #[arg(long, default_value_t = 100)]
         tail: usize,
     },
@@ -148,22 +160,22 @@ pub struct Up {
 
 #[derive(Clone, Debug, Args)]
 pub struct Listen {
-    /// Where clients are served in the clear
-    #[arg(
-        long,
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8080",
-        env = "HOMEOSTAT_HTTP"
-    )]
-    pub http: SocketAddr,
-    /// Where clients are served over TLS
-    #[arg(
-        long,
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8443",
-        env = "HOMEOSTAT_HTTPS"
-    )]
-    pub https: SocketAddr,
+    /// Where clients are served in the clear [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", env = "HOMEOSTAT_HTTP")]
+    pub http: Option<SocketAddr>,
+    /// Where clients are served over TLS [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDR", env = "HOMEOSTAT_HTTPS")]
+    pub https: Option<SocketAddr>,
+}
+
+impl Listen {
+    pub fn http(&self) -> SocketAddr {
+        self.http.unwrap_or((Ipv4Addr::LOCALHOST, 8080).into())
+    }
+
+    pub fn https(&self) -> SocketAddr {
+        self.https.unwrap_or((Ipv4Addr::LOCALHOST, 8443).into())
+    }
 }
 
 #[derive(Clone, Debug, Args)]
@@ -177,9 +189,9 @@ pub struct ManifestPath {
 pub struct Replay {
     /// An access log in common or combined format; a generated load without it
     pub log: Option<PathBuf>,
-    /// Where it goes; the paths come from the load
-    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub to: String,
+    /// Where it goes; the paths come from the load [default: this node, as localhost]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
     /// 10 is ten times as fast as recorded; 0 is as fast as it is answered
     #[arg(long, default_value_t = 0.0)]
     pub speed: f64,
@@ -209,6 +221,7 @@ pub struct Replay {
     /// Send recorded methods besides GET and HEAD too, without bodies
     #[arg(long)]
     pub all_methods: bool,
+    /// A generated load is the same for the same seed
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
 }

@@ -16,6 +16,9 @@ pub const CONFLICT: u8 = 5;
 pub const DEADLINE: u8 = 6;
 pub const PENDING: u8 = 8;
 
+/// The next step of who may not speak to a node.
+pub const AS_OWNER: &str = "ask as the user who ran `homeostat up`";
+
 #[derive(Debug)]
 pub struct Failure {
     pub exit: u8,
@@ -86,11 +89,7 @@ impl From<ClientError> for Failure {
             ClientError::NotRunning { ref source, .. }
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
-                Self::new(
-                    DENIED,
-                    error.to_string(),
-                    Some("ask as the user who ran `homeostat up`"),
-                )
+                Self::new(DENIED, error_chain(&error), Some(AS_OWNER))
             }
             ClientError::NotRunning { .. } => {
                 Self::new(FAILED, error.to_string(), Some("homeostat up"))

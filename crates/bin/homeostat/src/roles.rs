@@ -60,8 +60,8 @@ pub fn supervisor(layout: &Layout, listen: &Listen) -> Result<ExitCode, Failure>
     start_log();
     let options = supervisor::Options {
         data_directory: layout.root.clone(),
-        http: listen.http,
-        https: listen.https,
+        http: listen.http(),
+        https: listen.https(),
         program: program()?,
         agent_arguments: Vec::new(),
         edge_arguments: Vec::new(),
@@ -93,7 +93,7 @@ pub fn exec_supervisor(layout: &Layout, listen: &Listen) -> std::io::Error {
         .arg("supervisor")
         .arg("--data-dir")
         .arg(&layout.root)
-        .args(["--http", &listen.http.to_string()])
-        .args(["--https", &listen.https.to_string()])
+        .args(["--http", &listen.http().to_string()])
+        .args(["--https", &listen.https().to_string()])
         .exec()
 }

@@ -2,10 +2,12 @@
 
 use super::Context;
 use crate::arguments::Format;
-use crate::failure::{FAILED, Failure, NOT_FOUND, PENDING};
+use crate::failure::{DENIED, FAILED, Failure, NOT_FOUND, PENDING};
 use crate::output::{self, say};
-use client::Lines;
+use client::{Lines, segment};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use wire::api::{ApplyRequest, Change, PlanReply, Progress};
@@ -18,19 +20,67 @@ pub struct Written {
     pub request: ApplyRequest,
 }
 
+/// The node's own limit on a request is larger, but says nothing useful.
+const MANIFEST_BYTES_MAX: usize = 1 << 20;
+
+/// A change that is in force.
+#[derive(Serialize)]
+pub struct Done {
+    revision: u64,
+    changes: Vec<Change>,
+    /// Where what is applied can be reached.
+    addresses: Vec<String>,
+}
+
+impl Done {
+    /// For people, the addresses; for scripts, all of it or the objects' names.
+    pub fn show(&self, context: &Context) -> Result<(), Failure> {
+        match context.output {
+            Format::Table => self
+                .addresses
+                .iter()
+                .try_for_each(|address| output::data(address)),
+            Format::Name => names(&self.changes),
+            format => output::json(self, format),
+        }
+    }
+}
+
+fn names(changes: &[Change]) -> Result<(), Failure> {
+    changes
+        .iter()
+        .try_for_each(|change| output::data(&change.object))
+}
+
+fn unreadable(file: &Path, error: &std::io::Error) -> Failure {
+    let directory = match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let message = format!("cannot read {}: {error}", file.display());
+    match error.kind() {
+        ErrorKind::NotFound => {
+            let init = format!("homeostat init {}", directory.display());
+            Failure::new(NOT_FOUND, message, Some(&init))
+        }
+        ErrorKind::PermissionDenied => Failure::new(DENIED, message, None),
+        _ => Failure::new(FAILED, message, None),
+    }
+}
+
 pub fn read(path: &Path) -> Result<Written, Failure> {
     let file: PathBuf = if path.is_dir() {
         path.join(MANIFEST)
     } else {
         path.to_owned()
     };
-    let text = std::fs::read_to_string(&file).map_err(|error| {
-        Failure::new(
-            NOT_FOUND,
-            format!("cannot read {}: {error}", file.display()),
-            Some(&format!("homeostat init {}", path.display())),
-        )
-    })?;
+    let text = std::fs::read_to_string(&file).map_err(|error| unreadable(&file, &error))?;
+    if text.len() > MANIFEST_BYTES_MAX {
+        let (file, bytes) = (file.display(), text.len());
+        let message =
+            format!("{file} has {bytes} bytes; a manifest has {MANIFEST_BYTES_MAX} at most");
+        return Err(Failure::new(FAILED, message, None));
+    }
     let file = std::path::absolute(&file)?;
     let directory = file.parent().unwrap_or(Path::new("/")).canonicalize()?;
     Ok(Written {
@@ -47,8 +97,13 @@ pub async fn plan(context: &Context, path: &Path) -> Result<ExitCode, Failure> {
     let reply: Result<PlanReply, _> = context.client.post("/v1/plan", &written.request).await;
     let plan = reply.map_err(|error| in_manifest(error, &written))?;
     match context.output {
-        Format::Table | Format::Name => plan.changes.iter().try_for_each(show)?,
-        format => output::json(&plan, format)?,
+        Format::Table => plan.changes.iter().try_for_each(show)?,
+        Format::Name => names(&plan.changes)?,
+        Format::Json => output::json(&plan, Format::Json)?,
+        Format::Jsonl => plan
+            .changes
+            .iter()
+            .try_for_each(|change| output::json(change, Format::Jsonl))?,
     }
     if plan.changes.is_empty() {
         say("nothing would change");
@@ -90,37 +145,30 @@ pub async fn apply(context: &Context, path: &Path) -> Result<ExitCode, Failure> 
         .client
         .post_lines("/v1/apply", &written.request)
         .await?;
-    let addresses = follow(context, lines, Some(&written)).await?;
-    for address in addresses {
-        output::data(&address)?;
-    }
+    follow(lines, Some(&written)).await?.show(context)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn rollback(context: &Context, project: &str, to: u64) -> Result<ExitCode, Failure> {
-    let path = format!("/v1/rollback/{project}?to={to}");
+    let path = format!("/v1/rollback/{}?to={to}", segment(project));
     let lines = context.client.post_lines(&path, &()).await?;
-    follow(context, lines, None).await?;
+    follow(lines, None).await?.show(context)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn restart(context: &Context, service: &str) -> Result<ExitCode, Failure> {
     let service = service.strip_prefix("service/").unwrap_or(service);
-    let path = format!("/v1/restart/{service}");
+    let path = format!("/v1/restart/{}", segment(service));
     let lines = context.client.post_lines(&path, &()).await?;
-    follow(context, lines, None).await?;
+    follow(lines, None).await?;
     say(&format!(
         "restarted; see why with: homeostat why service/{service}"
     ));
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows progress to the end; returns the addresses that are served.
-pub async fn follow(
-    context: &Context,
-    mut lines: Lines,
-    written: Option<&Written>,
-) -> Result<Vec<String>, Failure> {
+/// Shows progress to the end.
+pub async fn follow(mut lines: Lines, written: Option<&Written>) -> Result<Done, Failure> {
     let mut bar: Option<ProgressBar> = None;
     while let Some(progress) = lines.next::<Progress>().await? {
         match progress {
@@ -147,15 +195,16 @@ pub async fn follow(
                 changes,
                 addresses,
             } => {
-                if matches!(context.output, Format::Json | Format::Jsonl) {
-                    output::json(&changes, context.output)?;
-                }
                 if changes.is_empty() && revision > 0 {
                     say(&format!("nothing changed (revision {revision})"));
                 } else if revision > 0 {
                     say(&format!("revision {revision}: {} changed", changes.len()));
                 }
-                return Ok(addresses);
+                return Ok(Done {
+                    revision,
+                    changes,
+                    addresses,
+                });
             }
             Progress::Failed { error } => {
                 let manifest = written

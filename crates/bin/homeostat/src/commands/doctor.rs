@@ -1,14 +1,15 @@
 //! Checks, each with its mend; and trusting the local authority.
 
 use super::Context;
-use super::up::supervisor_status;
+use super::up::{denied, supervisor_status};
 use crate::arguments::Format;
-use crate::failure::{FAILED, Failure, NOT_FOUND};
+use crate::failure::{AS_OWNER, DENIED, FAILED, Failure, NOT_FOUND};
 use crate::output::{self, data, say};
 use serde::Serialize;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use wire::api::Status;
+use wire::api::{Object, Status};
 
 #[derive(Serialize)]
 struct Finding {
@@ -23,22 +24,29 @@ pub async fn run(context: &Context) -> Result<ExitCode, Failure> {
     let mut findings = vec![data_directory(context), disk(context), control_groups()];
     findings.extend(node(context).await);
     let bad = findings.iter().any(|finding| finding.verdict == "bad");
-    if context.output == Format::Table {
-        for finding in &findings {
-            data(&format!(
-                "{:4}  {:15} {}",
-                finding.verdict, finding.check, finding.found
-            ))?;
-            if let Some(mend) = &finding.mend {
-                data(&format!("      {:15} mend: {mend}", ""))?;
-            }
-        }
-    } else {
-        output::json(&findings, context.output)?;
+    match context.output {
+        Format::Table => findings.iter().try_for_each(show)?,
+        Format::Json => output::json(&findings, context.output)?,
+        Format::Jsonl => findings
+            .iter()
+            .try_for_each(|finding| output::json(finding, context.output))?,
+        Format::Name => findings
+            .iter()
+            .try_for_each(|finding| data(finding.check))?,
     }
     Ok(ExitCode::from(if bad { FAILED } else { 0 }))
 }
 
+fn show(finding: &Finding) -> Result<(), Failure> {
+    data(&format!(
+        "{:4}  {:15} {}",
+        finding.verdict, finding.check, finding.found
+    ))?;
+    match &finding.mend {
+        Some(mend) => data(&format!("      {:15} mend: {mend}", "")),
+        None => Ok(()),
+    }
+}
 fn finding(check: &'static str, bad: bool, found: String, mend: &str) -> Finding {
     Finding {
         check,
@@ -101,6 +109,10 @@ fn control_groups() -> Finding {
 }
 
 async fn node(context: &Context) -> Vec<Finding> {
+    if let Some(denied) = denied(context) {
+        let mend = denied.help.unwrap_or_default();
+        return vec![finding("supervisor", true, denied.message, &mend)];
+    }
     let Some(supervisor) = supervisor_status(context).await else {
         return vec![Finding {
             check: "supervisor",
@@ -145,21 +157,57 @@ async fn node(context: &Context) -> Vec<Finding> {
             "see logs/agent.log in the data directory",
         )),
     }
+    if let Ok(services) = context.client.get("/v1/objects/service").await {
+        findings.extend(short_of_replicas(services));
+    }
     findings
 }
 
-pub fn trust(context: &Context, to: Option<&Path>) -> Result<ExitCode, Failure> {
+fn short_of_replicas(services: Vec<Object>) -> impl Iterator<Item = Finding> {
+    let short = services
+        .into_iter()
+        .filter(|service| service.state != "ready");
+    short.map(|service| Finding {
+        check: "service",
+        verdict: if service.state == "down" {
+            "bad"
+        } else {
+            "note"
+        },
+        found: format!("{} is {}: {}", service.name, service.state, service.summary),
+        mend: Some(format!("see: homeostat why service/{}", service.name)),
+    })
+}
+
+pub async fn trust(context: &Context, to: Option<&Path>) -> Result<ExitCode, Failure> {
     let pem = std::fs::read(context.layout.authority()).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            let cause = format!(
+                "cannot read {}: {error}",
+                context.layout.authority().display()
+            );
+            return Failure::new(DENIED, cause, Some(AS_OWNER));
+        }
+        let root = context.layout.root.display();
         Failure::new(
             NOT_FOUND,
-            format!("there is no authority yet: {error}"),
+            format!("there is no authority in {root} yet: {error}"),
             Some("homeostat up"),
         )
     })?;
     if let Some(to) = to {
-        std::fs::write(to, &pem)?;
+        std::fs::write(to, &pem).map_err(|error| {
+            Failure::new(
+                FAILED,
+                format!("cannot write {}: {error}", to.display()),
+                None,
+            )
+        })?;
+        let status = context.client.get::<Status>("/v1/status").await.ok();
+        let https = status.and_then(|status| status.https?.parse::<SocketAddr>().ok());
+        let port = https.map_or(8443, |https| https.port());
         say(&format!(
-            "written; try: curl --cacert {} https://localhost:8443/",
+            "written; try: curl --cacert {} https://localhost:{port}/",
             to.display()
         ));
         return Ok(ExitCode::SUCCESS);
@@ -167,9 +215,13 @@ pub fn trust(context: &Context, to: Option<&Path>) -> Result<ExitCode, Failure> 
     let system = Path::new("/usr/local/share/ca-certificates/homeostat-local.crt");
     std::fs::write(system, &pem).map_err(|error| {
         Failure::new(
-            crate::failure::DENIED,
+            DENIED,
             format!("cannot write {}: {error}", system.display()),
-            Some("run it as root, or: homeostat trust --to authority.pem"),
+            // Root's own data directory is another one.
+            Some(&format!(
+                "as root: homeostat --data-dir {} trust; or: homeostat trust --to authority.pem",
+                context.layout.root.display()
+            )),
         )
     })?;
     let updated = Command::new("update-ca-certificates")

@@ -2,18 +2,16 @@
 
 use super::Context;
 use crate::arguments::Format;
-use crate::failure::{Failure, NOT_FOUND};
+use crate::failure::{Failure, NOT_FOUND, USAGE};
 use crate::output::{self, data, say};
+use client::segment;
 use std::process::ExitCode;
 use wire::api::{LogLine, Object, WhyReply};
 
 pub async fn get(context: &Context, object: &str) -> Result<ExitCode, Failure> {
-    if let Some((kind, name)) = object.split_once('/') {
-        let kind = singular(kind);
-        let found: Object = context
-            .client
-            .get(&format!("/v1/objects/{kind}/{name}"))
-            .await?;
+    if let Some((kind, name)) = kind_and_name(object)? {
+        let path = format!("/v1/objects/{}/{}", segment(kind), segment(name));
+        let found: Object = context.client.get(&path).await?;
         if context.output == Format::Table {
             output::objects(std::slice::from_ref(&found), Format::Table)?;
         } else if context.output == Format::Name {
@@ -23,10 +21,25 @@ pub async fn get(context: &Context, object: &str) -> Result<ExitCode, Failure> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let path = format!("/v1/objects/{}", singular(object));
+    let path = format!("/v1/objects/{}", segment(singular(object)));
     let found: Vec<Object> = context.client.get(&path).await?;
     output::objects(&found, context.output)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// `None`: there is no name, so all of the kind are meant.
+fn kind_and_name(object: &str) -> Result<Option<(&str, &str)>, Failure> {
+    match object.split_once('/') {
+        None if !object.is_empty() => Ok(None),
+        Some((kind, name)) if !kind.is_empty() && !name.is_empty() => {
+            Ok(Some((singular(kind), name)))
+        }
+        _ => Err(Failure::new(
+            USAGE,
+            format!("`{object}` is not KIND/NAME"),
+            Some("homeostat get --help"),
+        )),
+    }
 }
 
 fn singular(kind: &str) -> &str {
@@ -54,7 +67,11 @@ pub fn explain(context: &Context, field: &str) -> Result<ExitCode, Failure> {
 }
 
 fn show(explanation: &manifest::Explanation) -> Result<(), Failure> {
-    data(&format!("{}: {}", explanation.path, explanation.kind))?;
+    let path = match explanation.path.as_str() {
+        "" | "." => "the manifest",
+        path => path,
+    };
+    data(&format!("{path}: {}", explanation.kind))?;
     if let Some(default) = &explanation.default {
         data(&format!("default {default}"))?;
     }
@@ -68,16 +85,16 @@ fn show(explanation: &manifest::Explanation) -> Result<(), Failure> {
 }
 
 pub async fn why(context: &Context, object: &str, limit: usize) -> Result<ExitCode, Failure> {
-    let Some((kind, name)) = object.split_once('/') else {
+    let Some((kind, name)) = kind_and_name(object)? else {
         return Err(Failure::new(
-            crate::failure::USAGE,
+            USAGE,
             format!("`{object}` is not KIND/NAME"),
             Some(&format!("homeostat why service/{object}")),
         ));
     };
     let mut reply: WhyReply = context
         .client
-        .get(&format!("/v1/why/{kind}/{name}"))
+        .get(&format!("/v1/why/{}/{}", segment(kind), segment(name)))
         .await?;
     reply.chain.truncate(limit);
     if context.output != Format::Table {
@@ -132,9 +149,12 @@ pub async fn logs(
     tail: usize,
 ) -> Result<ExitCode, Failure> {
     let service = service.strip_prefix("service/").unwrap_or(service);
-    let path = format!("/v1/logs/{service}?follow={follow}&tail={tail}");
+    let escaped = segment(service);
+    let path = format!("/v1/logs/{escaped}?follow={follow}&tail={tail}");
     let mut lines = context.client.get_lines(&path).await?;
+    let mut silent = true;
     while let Some(line) = lines.next::<LogLine>().await? {
+        silent = false;
         match context.output {
             Format::Json | Format::Jsonl => output::json(&line, Format::Jsonl)?,
             _ => data(&format!(
@@ -144,6 +164,11 @@ pub async fn logs(
                 line.text
             ))?,
         }
+    }
+    if silent {
+        say(&format!(
+            "the replicas of {service} have printed nothing; see: homeostat why service/{service}"
+        ));
     }
     Ok(ExitCode::SUCCESS)
 }

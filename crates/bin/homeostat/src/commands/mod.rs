@@ -41,7 +41,6 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Explain { field } => return inspect::explain(&context, &field),
-        Command::Init { directory } => return init::run(&directory),
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -56,7 +55,9 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Down => up::down(context).await,
         Command::Plan(path) => apply::plan(context, &path.manifest).await,
         Command::Apply(path) => apply::apply(context, &path.manifest).await,
-        Command::Rollback { project, to } => apply::rollback(context, &project, to).await,
+        Command::Rollback { project, to } => {
+            apply::rollback(context, &project, to.unwrap_or(0)).await
+        }
         Command::Restart { service } => apply::restart(context, &service).await,
         Command::Get { object } => inspect::get(context, &object).await,
         Command::Why { object, limit } => inspect::why(context, &object, limit).await,
@@ -66,17 +67,17 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
             tail,
         } => inspect::logs(context, &service, follow, tail).await,
         Command::Openapi => inspect::openapi(context).await,
+        Command::Init { directory } => init::run(context, &directory).await,
         Command::Doctor => doctor::run(context).await,
         Command::Replay(asked) => replay::run(context, asked).await,
-        Command::Trust { to } => doctor::trust(context, to.as_deref()),
+        Command::Trust { to } => doctor::trust(context, to.as_deref()).await,
         // Handled before there was a runtime.
         Command::Supervisor(_)
         | Command::Agent
         | Command::Edge
         | Command::Completions { .. }
         | Command::Schema
-        | Command::Explain { .. }
-        | Command::Init { .. } => Ok(ExitCode::SUCCESS),
+        | Command::Explain { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

@@ -6,11 +6,13 @@ use crate::failure::{FAILED, Failure, USAGE};
 use crate::output;
 use ::replay::{Generated, Progress, ReplayError, ReplayOptions, ReplayReport, Search, Source};
 use kernel::error_chain;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
+use wire::api::Status;
 
 const SEARCH: &str = "/search";
 
@@ -18,7 +20,7 @@ const SEARCH: &str = "/search";
 /// When nothing could be sent; requests that failed are in the report, and in
 /// the exit code.
 pub async fn run(context: &Context, asked: Replay) -> Result<ExitCode, Failure> {
-    let options = options(context, asked)?;
+    let options = options(context, asked).await?;
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
     tokio::spawn(async move {
@@ -57,12 +59,35 @@ fn code(report: &ReplayReport) -> u8 {
     }
 }
 
-fn options(context: &Context, asked: Replay) -> Result<ReplayOptions, Failure> {
+/// This machine's node; as `localhost`, a name that a first site answers to.
+async fn this_node(context: &Context) -> Result<String, Failure> {
+    let status: Status = context.client.get("/v1/status").await?;
+    let http: Option<SocketAddr> = status.http.and_then(|http| http.parse().ok());
+    let http = http.ok_or_else(|| {
+        Failure::new(
+            FAILED,
+            "the node listens nowhere yet",
+            Some("homeostat doctor"),
+        )
+    })?;
+    let ip = http.ip();
+    if ip.is_loopback() || ip.is_unspecified() {
+        Ok(format!("http://localhost:{}", http.port()))
+    } else {
+        Ok(format!("http://{http}"))
+    }
+}
+
+async fn options(context: &Context, asked: Replay) -> Result<ReplayOptions, Failure> {
     let source = match asked.log {
         Some(path) => Source::Log(path),
         None => Source::Generated(Generated {
             per_second: asked.rate,
         }),
+    };
+    let to = match asked.to {
+        Some(to) => to,
+        None => this_node(context).await?,
     };
     let gap_max = asked.gap_max.map(Duration::try_from_secs_f64).transpose();
     let authority = context.layout.authority();
@@ -82,7 +107,7 @@ fn options(context: &Context, asked: Replay) -> Result<ReplayOptions, Failure> {
         all_methods: asked.all_methods,
         // This machine's node is trusted by its own authority.
         authority: authority.exists().then_some(authority),
-        ..ReplayOptions::new(source, asked.to)
+        ..ReplayOptions::new(source, to)
     })
 }
 

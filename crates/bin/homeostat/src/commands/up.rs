@@ -2,11 +2,12 @@
 
 use super::{Context, apply};
 use crate::arguments::{Listen, Up};
-use crate::failure::{CONFLICT, DEADLINE, FAILED, Failure, NOT_FOUND};
-use crate::output::{data, say};
+use crate::failure::{AS_OWNER, CONFLICT, DEADLINE, DENIED, FAILED, Failure, NOT_FOUND};
+use crate::output::say;
 use crate::roles;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -25,6 +26,36 @@ const LOG_BYTES_MAX: u64 = 1 << 20;
 /// An agent that was killed is back by then.
 const AGENT_BACK_MAX: Duration = Duration::from_secs(5);
 
+/// When a node is here that this user may not speak to.
+pub fn denied(context: &Context) -> Option<Failure> {
+    let socket = context.layout.supervisor_socket();
+    let error = UnixStream::connect(&socket).err()?;
+    (error.kind() == ErrorKind::PermissionDenied).then(|| {
+        let message = format!("cannot speak to the node on {}: {error}", socket.display());
+        Failure::new(DENIED, message, Some(AS_OWNER))
+    })
+}
+
+/// A node that listens elsewhere is not what was asked for.
+fn listens_there(status: &Status, listen: &Listen) -> Result<(), Failure> {
+    for (flag, asked, has) in [
+        ("http", listen.http, &status.http),
+        ("https", listen.https, &status.https),
+    ] {
+        let (Some(asked), Some(has)) = (asked.filter(|asked| asked.port() != 0), has) else {
+            continue;
+        };
+        if asked.to_string() != *has {
+            return Err(Failure::new(
+                CONFLICT,
+                format!("the node is running already and listens on {has}, not on {asked}"),
+                Some(&format!("homeostat down && homeostat up --{flag} {asked}")),
+            ));
+        }
+    }
+    Ok(())
+}
+
 pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     // A manifest that cannot be read starts nothing.
     let written = up.manifest.as_deref().map(apply::read).transpose()?;
@@ -34,12 +65,18 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
         let outcome = roles::exec_supervisor(&context.layout, &up.listen);
         return Err(Failure::new(FAILED, outcome.to_string(), None));
     }
+    if let Some(denied) = denied(context) {
+        return Err(denied);
+    }
     let was_running = supervisor_status(context).await.is_some();
     let log_start = std::fs::metadata(agent_log_path(context)).map_or(0, |log| log.len());
     if !was_running {
         start(context, &up.listen)?;
     }
     let status = wait_ready(context, log_start).await?;
+    if was_running {
+        listens_there(&status, &up.listen)?;
+    }
     say(&format!(
         "node {} is {} (state in {})",
         status.node,
@@ -54,10 +91,8 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
             .client
             .post_lines("/v1/apply", &written.request)
             .await?;
-        let addresses = apply::follow(context, lines, Some(&written)).await?;
-        for address in addresses {
-            data(&address)?;
-        }
+        let done = apply::follow(lines, Some(&written)).await?;
+        done.show(context)?;
         say("next: homeostat get services, homeostat trust (for https without warnings)");
     } else {
         say("next: homeostat apply DIR");
@@ -104,11 +139,19 @@ async fn give(context: &Context, request: &CertificateRequest) -> Result<(), Fai
     Ok(())
 }
 
+fn refused(error: &std::io::Error) -> u8 {
+    if error.kind() == ErrorKind::PermissionDenied {
+        DENIED
+    } else {
+        FAILED
+    }
+}
+
 fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
     let logs = context.layout.logs();
     std::fs::create_dir_all(&logs).map_err(|error| {
         Failure::new(
-            FAILED,
+            refused(&error),
             format!(
                 "cannot use the data directory {}: {error}",
                 context.layout.root.display()
@@ -123,7 +166,7 @@ fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
         .open(&path);
     let log = opened.map_err(|error| {
         Failure::new(
-            FAILED,
+            refused(&error),
             format!("cannot write {}: {error}", path.display()),
             Some("give another directory with --data-dir"),
         )
@@ -133,8 +176,8 @@ fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
         .arg("supervisor")
         .arg("--data-dir")
         .arg(&context.layout.root)
-        .args(["--http", &listen.http.to_string()])
-        .args(["--https", &listen.https.to_string()])
+        .args(["--http", &listen.http().to_string()])
+        .args(["--https", &listen.https().to_string()])
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -302,6 +345,9 @@ async fn tell_shutdown(context: &Context) -> Result<(), ipc::IpcError> {
 }
 
 pub async fn down(context: &Context) -> Result<ExitCode, Failure> {
+    if let Some(denied) = denied(context) {
+        return Err(denied);
+    }
     let Some(supervisor) = supervisor_status(context).await else {
         say("no node is running here");
         return Ok(ExitCode::SUCCESS);
