@@ -50,6 +50,7 @@ pub enum Command {
     )]
     Up(Up),
     /// Stop what runs, and the node; state stays
+    #[command(after_help = "Example:\n  homeostat down")]
     Down,
     /// Look at a directory and write a manifest for it
     #[command(after_help = "Example:\n  homeostat init ./site")]
@@ -58,8 +59,12 @@ pub enum Command {
         directory: PathBuf,
     },
     /// Show what `apply` would change (exit code 8: something)
+    #[command(after_help = "Examples:\n  homeostat plan ./site\n  homeostat plan ./site -o json")]
     Plan(ManifestPath),
     /// Make a manifest the desired state, and wait until it runs
+    ///
+    /// A project goes when a manifest that has only its `[project]` is applied.
+    #[command(after_help = "Example:\n  homeostat apply ./site")]
     Apply(ManifestPath),
     /// Go back to an earlier applied manifest
     #[command(
@@ -107,8 +112,12 @@ pub enum Command {
         tail: usize,
     },
     /// Replace a service's replicas one by one
+    #[command(after_help = "Example:\n  homeostat restart search")]
     Restart { service: String },
     /// Check this machine and its node, each finding with its mend
+    ///
+    /// Exit code 1 when one of them is bad.
+    #[command(after_help = "Examples:\n  homeostat doctor\n  homeostat doctor -o json")]
     Doctor,
     /// Send a recorded or generated load; report latencies and failures
     ///
@@ -118,14 +127,17 @@ pub enum Command {
     )]
     Replay(Replay),
     /// Trust this node's authority on this machine, so that browsers accept its certificates
+    #[command(after_help = "Examples:\n  homeostat trust\n  homeostat trust --to authority.pem")]
     Trust {
         /// Write the authority's certificate here instead
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
     /// The JSON schema of the manifest, for editors
+    #[command(after_help = "Example:\n  homeostat schema > homeostat.schema.json")]
     Schema,
     /// The admin API's `OpenAPI` document
+    #[command(after_help = "Example:\n  homeostat openapi > openapi.json")]
     Openapi,
     /// A completion script for your shell
     #[command(
