@@ -159,6 +159,11 @@ fn scratch() -> tempfile::TempDir {
         .expect("a directory")
 }
 
+/// What a command said to the person: its standard error.
+pub fn says(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 pub fn kill(pid: u32) {
     let status = Command::new("kill")
         .args(["-9", &pid.to_string()])

@@ -2,14 +2,10 @@
 //! damaged. It says so, goes on serving, and loses nothing it acknowledged.
 
 use black_box::disk::Disk;
-use black_box::{Load, TestNode, get, kill, project, until};
+use black_box::{Load, TestNode, get, kill, project, says, until};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Output;
-
-fn says(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 fn pid_of_service(node: &TestNode) -> Option<u64> {
     let answer = get(node.http, "localhost", "/echo").ok()?;

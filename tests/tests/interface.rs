@@ -1,12 +1,9 @@
 //! What a newcomer and a script meet at the command line.
 
-use black_box::{TestNode, project, until};
+use black_box::{TestNode, project, says, until};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-fn says(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
 
 /// A directory of web content without a manifest.
 fn content(node: &TestNode, name: &str) -> PathBuf {
@@ -129,4 +126,14 @@ fn doctor_names_a_service_that_is_down() {
         let told = String::from_utf8_lossy(&found.stdout).into_owned();
         (found.status.code() == Some(1) && told.contains("why service/echo")).then_some(())
     });
+}
+
+#[test]
+fn what_a_node_keeps_is_its_owners_alone() {
+    let node = TestNode::new();
+    node.ok(&["up"]);
+    for directory in [&node.layout.root, &node.layout.logs(), &node.layout.run()] {
+        let found = std::fs::metadata(directory).expect("is there");
+        assert_eq!(found.permissions().mode() & 0o777, 0o700, "{directory:?}");
+    }
 }

@@ -1,14 +1,10 @@
 //! One node from the outside: its commands, and what is killed comes back.
 
-use black_box::{Load, TestNode, get, kill, project, until};
+use black_box::{Load, TestNode, get, kill, project, says, until};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).expect("JSON")
-}
-
-fn says(output: &std::process::Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Certificates that a person gives the node.
 
 use black_box::tls::{self, Authority, Issued};
-use black_box::{Load, TestNode, kill, until};
+use black_box::{Load, TestNode, kill, says, until};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -42,10 +42,6 @@ fn text(path: &Path) -> &str {
 
 fn give(node: &TestNode, chain: &Path, key: &Path) -> Output {
     node.run(&["up", "--certificate", text(chain), "--key", text(key)])
-}
-
-fn says(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// This host is shown this certificate, by whom the client trusts.

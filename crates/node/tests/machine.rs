@@ -1,66 +1,24 @@
 //! The node against a small world that starts, probes and ends replicas.
 
-use kernel::{Bytes, Name, ObjectRef, ReplicaId, Revision, Time, UnixMillis};
-use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
-use node::desired::{Applied, Desired};
+mod support;
+
+use kernel::{ObjectRef, ReplicaId, Revision, Time};
 use node::driver::{Adopted, DriverEvent, ProbeOutcome};
 use node::{Node, NodeEffect, NodeEvent, Settings};
 use proptest::prelude::*;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
+use support::{desired, name};
 use wire::decision::JournalEntry;
 use wire::shim::{Exit, ShimState};
 
 const ADDRESS: &str = "127.0.0.1:9";
-
-fn name() -> Name {
-    Name::new("search").expect("a name")
-}
 
 fn id(generation: u64, index: u32) -> ReplicaId {
     ReplicaId {
         service: name(),
         generation: Revision(generation),
         index,
-    }
-}
-
-fn desired(generation: u64, replicas: u32) -> Desired {
-    let service = Service {
-        run: Run::Process(vec!["./search".into()]),
-        replicas,
-        routes: vec![Route {
-            host: HostPattern("*".into()),
-            path: PathPrefix("/".into()),
-        }],
-        goals: Goals::default(),
-        probes: Probes::default(),
-        limits: Limits {
-            memory: Some(Bytes::mebibytes(64)),
-            ..Limits::default()
-        },
-        environment: BTreeMap::new(),
-        bindings: BTreeMap::new(),
-        deadline: Duration::from_secs(5),
-        stop_grace: Duration::from_secs(5),
-    };
-    let project = Name::new("news").expect("a name");
-    let applied = Applied {
-        number: generation,
-        at_unix: UnixMillis(0),
-        manifest: Manifest {
-            project: project.clone(),
-            sites: BTreeMap::new(),
-            services: BTreeMap::from([(name(), service)]),
-        },
-        directory: "/news".into(),
-        trees: BTreeMap::new(),
-        programs: BTreeMap::new(),
-        generations: BTreeMap::from([(name(), Revision(generation))]),
-    };
-    Desired {
-        revision: Revision(generation),
-        projects: BTreeMap::from([(project, applied)]),
     }
 }
 

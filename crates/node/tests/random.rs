@@ -5,14 +5,16 @@
 //! never left empty while a replica in them is well; once faults end, exactly
 //! what is desired runs; each decision replays.
 
-use kernel::{Name, ReplicaId, Revision, Rng, Time, UnixMillis};
-use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
-use node::desired::{Applied, Desired};
+mod support;
+
+use kernel::{ReplicaId, Rng, Time};
+use node::desired::Desired;
 use node::driver::{Adopted, DriverEvent, ProbeOutcome};
 use node::{Node, NodeEffect, NodeEvent, Settings};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
+use support::{desired, name};
 use wire::decision::JournalEntry;
 use wire::shim::{Exit, ShimState};
 
@@ -23,49 +25,9 @@ const WELL_AGAIN: Duration = Duration::from_secs(15);
 const TOLD_MAX: usize = 60;
 const SETTLING: Duration = Duration::from_mins(15);
 
-fn name() -> Name {
-    Name::new("search").expect("a name")
-}
-
 fn address(replica: &ReplicaId) -> SocketAddr {
     let port = u16::try_from(1_000 + replica.index).expect("few replicas");
     SocketAddr::from(([127, 0, 0, 1], port))
-}
-
-fn desired(generation: u64, replicas: u32) -> Desired {
-    let service = Service {
-        run: Run::Process(vec!["./search".into()]),
-        replicas,
-        routes: vec![Route {
-            host: HostPattern("*".into()),
-            path: PathPrefix("/".into()),
-        }],
-        goals: Goals::default(),
-        probes: Probes::default(),
-        limits: Limits::default(),
-        environment: BTreeMap::new(),
-        bindings: BTreeMap::new(),
-        deadline: Duration::from_secs(5),
-        stop_grace: Duration::from_secs(5),
-    };
-    let project = Name::new("news").expect("a name");
-    let applied = Applied {
-        number: generation,
-        at_unix: UnixMillis(0),
-        manifest: Manifest {
-            project: project.clone(),
-            sites: BTreeMap::new(),
-            services: BTreeMap::from([(name(), service)]),
-        },
-        directory: "/news".into(),
-        trees: BTreeMap::new(),
-        programs: BTreeMap::new(),
-        generations: BTreeMap::from([(name(), Revision(generation))]),
-    };
-    Desired {
-        revision: Revision(generation),
-        projects: BTreeMap::from([(project, applied)]),
-    }
 }
 
 /// A replica's process and what a probe of it finds.

@@ -92,10 +92,7 @@ impl ProcessDriver {
         if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             return path;
         }
-        // FNV-1a: stable over builds, which std's hasher is not.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash = kernel::fnv1a(name.bytes());
         self.options.run_directory.join(format!("{hash:016x}.sock"))
     }
 

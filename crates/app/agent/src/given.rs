@@ -8,6 +8,7 @@
 
 use crate::tls::{TlsError, write_private};
 use jiff::Timestamp;
+use kernel::fnv1a;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -127,11 +128,8 @@ impl Pair {
     /// The same hosts have the same file, so that a renewed pair replaces the
     /// old one.
     fn file_name(&self) -> String {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in self.hosts.iter().flat_map(|host| host.bytes().chain([0])) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        format!("given-{hash:016x}.json")
+        let bytes = self.hosts.iter().flat_map(|host| host.bytes().chain([0]));
+        format!("given-{:016x}.json", fnv1a(bytes))
     }
 }
 

@@ -206,11 +206,7 @@ fn node_name() -> String {
 
 /// Two nodes on one machine must not share control groups.
 fn cgroup_name(root: &Path) -> String {
-    let text = root.to_string_lossy();
-    let sum = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    format!("{sum:016x}")
+    format!("{:016x}", kernel::fnv1a(root.to_string_lossy().bytes()))
 }
 
 fn bind_admin(path: &Path) -> std::io::Result<UnixListener> {

@@ -82,8 +82,9 @@ pub async fn run(mut options: Options) -> Result<(), SupervisorError> {
         events: supervisor.events.clone(),
     };
     let listener = Listener::bind(&layout.supervisor_socket()).await?;
-    tokio::spawn(socket::serve(listener, desk));
     supervisor.adopt(living.map(|edge| edge.identity), lacks);
+    // Whoever is answered finds agent and edge in place.
+    tokio::spawn(socket::serve(listener, desk));
     let asked = supervisor.watch_over(inbox, &mut ended).await;
     supervisor.shut_down(asked).await;
     drop(lock);

@@ -60,9 +60,23 @@ impl<'de> Deserialize<'de> for Hash {
     }
 }
 
+/// FNV-1a with 64 bits (Fowler, Noll, Vo): a short stable name for a long one,
+/// on disk too. For names that nobody chooses against us, never for content.
+pub fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes.into_iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| {
+        (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_names_are_those_of_the_published_test_vectors() {
+        assert_eq!(fnv1a(*b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(*b"foobar"), 0x8594_4171_f739_67e8);
+    }
 
     #[test]
     fn text_and_back() {

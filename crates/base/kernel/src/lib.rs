@@ -13,7 +13,7 @@ mod units;
 mod zone;
 
 pub use error::error_chain;
-pub use hash::{Hash, HashError};
+pub use hash::{Hash, HashError, fnv1a};
 pub use id::{
     DecisionId, FencingEpoch, Name, NameError, NodeId, ObjectRef, ReplicaId, ReplicaIdError,
     Revision,

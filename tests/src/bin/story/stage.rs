@@ -1,10 +1,10 @@
 //! The news example in a directory of its own, and a node beside it.
 
 use crate::Told;
-use black_box::{Answer, TestNode, program};
+use black_box::{Answer, TestNode, program, says};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 pub struct Stage {
     pub node: TestNode,
@@ -53,7 +53,7 @@ impl Stage {
         Err(format!(
             "{words:?} ended with {}: {}",
             output.status,
-            said(&output)
+            says(&output)
         ))
     }
 
@@ -61,12 +61,12 @@ impl Stage {
     pub fn refused(&self, words: &[&str], code: i32) -> Told<String> {
         let output = self.node.run(words);
         if output.status.code() == Some(code) {
-            return Ok(said(&output));
+            return Ok(says(&output));
         }
         Err(format!(
             "{words:?} ended with {}, not {code}: {}",
             output.status,
-            said(&output)
+            says(&output)
         ))
     }
 
@@ -77,10 +77,6 @@ impl Stage {
     pub fn get(&self, path: &str) -> Told<Answer> {
         self.node.get(path).map_err(|why| format!("{path}: {why}"))
     }
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 /// An error unless `holds`.

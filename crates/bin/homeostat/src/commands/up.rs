@@ -7,6 +7,7 @@ use crate::output::say;
 use crate::roles;
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     let was_running = supervisor_status(context).await.is_some();
     let log_start = std::fs::metadata(agent_log_path(context)).map_or(0, |log| log.len());
     if !was_running {
-        start(context, &up.listen)?;
+        start(context, &up.listen).await?;
     }
     let status = wait_ready(context, log_start).await?;
     if was_running {
@@ -147,9 +148,12 @@ fn refused(error: &std::io::Error) -> u8 {
     }
 }
 
-fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
+async fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
     let logs = context.layout.logs();
-    std::fs::create_dir_all(&logs).map_err(|error| {
+    // What a node keeps is its owner's alone.
+    let mut private = std::fs::DirBuilder::new();
+    private.recursive(true).mode(0o700);
+    private.create(&logs).map_err(|error| {
         Failure::new(
             refused(&error),
             format!(
@@ -184,16 +188,17 @@ fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
         .current_dir("/")
         .process_group(0);
     let mut child = command.spawn()?;
-    // It stays; this only notices an early end, such as a port in use.
+    // It stays; this notices an early end, such as a port in use. A killed
+    // one's socket is still there, so only an answer tells that it is in place.
     let deadline = Instant::now() + START_MAX;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             return Err(early_end(context, status));
         }
-        if context.layout.supervisor_socket().exists() && context.layout.admin_socket().exists() {
+        if supervisor_status(context).await.is_some() {
             return Ok(());
         }
-        std::thread::sleep(LOOK);
+        tokio::time::sleep(LOOK).await;
     }
     Ok(())
 }

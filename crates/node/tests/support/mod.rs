@@ -1,0 +1,50 @@
+//! The one service that the node's tests wish for.
+
+use kernel::{Bytes, Name, Revision, UnixMillis};
+use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
+use node::desired::{Applied, Desired};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub fn name() -> Name {
+    Name::new("search").expect("a name")
+}
+
+pub fn desired(generation: u64, replicas: u32) -> Desired {
+    let service = Service {
+        run: Run::Process(vec!["./search".into()]),
+        replicas,
+        routes: vec![Route {
+            host: HostPattern("*".into()),
+            path: PathPrefix("/".into()),
+        }],
+        goals: Goals::default(),
+        probes: Probes::default(),
+        limits: Limits {
+            memory: Some(Bytes::mebibytes(64)),
+            ..Limits::default()
+        },
+        environment: BTreeMap::new(),
+        bindings: BTreeMap::new(),
+        deadline: Duration::from_secs(5),
+        stop_grace: Duration::from_secs(5),
+    };
+    let project = Name::new("news").expect("a name");
+    let applied = Applied {
+        number: generation,
+        at_unix: UnixMillis(0),
+        manifest: Manifest {
+            project: project.clone(),
+            sites: BTreeMap::new(),
+            services: BTreeMap::from([(name(), service)]),
+        },
+        directory: "/news".into(),
+        trees: BTreeMap::new(),
+        programs: BTreeMap::new(),
+        generations: BTreeMap::from([(name(), Revision(generation))]),
+    };
+    Desired {
+        revision: Revision(generation),
+        projects: BTreeMap::from([(project, applied)]),
+    }
+}
