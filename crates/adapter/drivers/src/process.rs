@@ -234,8 +234,14 @@ impl ProcessDriver {
         }
         links.remove(&replica);
         drop(links);
-        // Killed processes leave their group when they are collected.
         let begun = tokio::time::Instant::now();
+        // It closes its socket a moment before it ends.
+        let shim = record::read_state(&directory).and_then(|recorded| recorded.shim);
+        while shim.as_ref().is_some_and(record::ProcessMark::alive) && begun.elapsed() < LEAVE_WAIT
+        {
+            tokio::time::sleep(POLL).await;
+        }
+        // Killed processes leave their group when they are collected.
         while !group::remove(&spec.control_groups) && begun.elapsed() < LEAVE_WAIT {
             tokio::time::sleep(POLL).await;
         }

@@ -4,13 +4,14 @@
 //! time (starting, stopping, probing) runs beside it and comes back as events.
 
 use crate::shared::{Message, Settlement, Shared};
-use kernel::{Time, UnixMillis};
+use kernel::{ReplicaId, Time, UnixMillis};
 use node::driver::{Driver, ProbeOutcome, ReplicaSpec};
 use node::{Node, NodeEffect, NodeEvent};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use wire::decision::JournalEntry;
 use wire::edge::{CertificateView, EdgeSnapshot};
 
@@ -31,6 +32,7 @@ pub fn unix_now() -> UnixMillis {
 
 /// Runs until the node is told to go down and all replicas have stopped.
 pub async fn run(mut node: Node, shared: Arc<Shared>, mut messages: mpsc::Receiver<Message>) {
+    let mut removals = JoinSet::new();
     loop {
         let event = tokio::select! {
             message = messages.recv() => match message {
@@ -46,12 +48,20 @@ pub async fn run(mut node: Node, shared: Arc<Shared>, mut messages: mpsc::Receiv
         };
         let effects = node.handle(event, now());
         shared.status.send_replace(Arc::new(node.status()));
-        let mut stopped = false;
+        while removals.try_join_next().is_some() {}
         for effect in effects {
-            stopped |= carry_out(&shared, effect);
-        }
-        if stopped {
-            return;
+            match effect {
+                NodeEffect::Remove { replica } => {
+                    removals.spawn(remove(Arc::clone(&shared), replica));
+                }
+                NodeEffect::AllStopped => {
+                    // What is not removed now is left behind: the agent ends next.
+                    while removals.join_next().await.is_some() {}
+                    let _ = shared.settlements.send(Settlement::AllStopped);
+                    return;
+                }
+                other => carry_out(&shared, other),
+            }
         }
     }
 }
@@ -63,8 +73,13 @@ async fn wake(at: Option<Time>) {
     }
 }
 
-/// Whether this was the last effect of a node that goes down.
-fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) -> bool {
+async fn remove(shared: Arc<Shared>, replica: ReplicaId) {
+    if let Err(error) = shared.driver.remove(&replica).await {
+        tracing::warn!(%replica, %error, "not removed");
+    }
+}
+
+fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
     match effect {
         NodeEffect::Start { spec } => {
             tokio::spawn(start(Arc::clone(shared), spec));
@@ -74,14 +89,6 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) -> bool {
             tokio::spawn(async move {
                 if let Err(error) = shared.driver.stop(&replica, grace).await {
                     tracing::warn!(%replica, %error, "stop failed");
-                }
-            });
-        }
-        NodeEffect::Remove { replica } => {
-            let shared = Arc::clone(shared);
-            tokio::spawn(async move {
-                if let Err(error) = shared.driver.remove(&replica).await {
-                    tracing::debug!(%replica, %error, "not removed");
                 }
             });
         }
@@ -109,14 +116,14 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) -> bool {
         NodeEffect::Record(entry) => record(shared, entry),
         NodeEffect::ServiceSettled { .. }
         | NodeEffect::RolloutFailed { .. }
-        | NodeEffect::RestartDone { .. }
-        | NodeEffect::AllStopped => return settle(shared, effect),
+        | NodeEffect::RestartDone { .. } => settle(shared, effect),
+        // The loop's own.
+        NodeEffect::Remove { .. } | NodeEffect::AllStopped => {}
     }
-    false
 }
 
-/// Tells who waits for it how something ended; whether that was the node.
-fn settle(shared: &Shared, effect: NodeEffect) -> bool {
+/// Tells who waits for it how something ended.
+fn settle(shared: &Shared, effect: NodeEffect) {
     let settlement = match effect {
         NodeEffect::ServiceSettled {
             service,
@@ -135,12 +142,9 @@ fn settle(shared: &Shared, effect: NodeEffect) -> bool {
             why,
         },
         NodeEffect::RestartDone { service, failed } => Settlement::Restarted { service, failed },
-        NodeEffect::AllStopped => Settlement::AllStopped,
-        _ => return false,
+        _ => return,
     };
-    let last = matches!(settlement, Settlement::AllStopped);
     let _ = shared.settlements.send(settlement);
-    last
 }
 
 async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
