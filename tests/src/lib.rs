@@ -77,13 +77,18 @@ impl TestNode {
 
     /// Runs a command of the program to its end.
     pub fn run(&self, words: &[&str]) -> Output {
-        Command::new(program("homeostat"))
+        self.command(words).output().expect("the program runs")
+    }
+
+    /// A command of the program, for this node.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(program("homeostat"));
+        command
             .args(words)
             .env("HOMEOSTAT_DATA_DIR", &self.layout.root)
             .env("HOMEOSTAT_HTTP", self.http.to_string())
-            .env("HOMEOSTAT_HTTPS", self.https.to_string())
-            .output()
-            .expect("the program runs")
+            .env("HOMEOSTAT_HTTPS", self.https.to_string());
+        command
     }
 
     /// Runs a command that must succeed; returns its standard output.

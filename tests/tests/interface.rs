@@ -2,8 +2,10 @@
 
 use black_box::{TestNode, project, says, until};
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// A directory of web content without a manifest.
 fn content(node: &TestNode, name: &str) -> PathBuf {
@@ -136,4 +138,27 @@ fn what_a_node_keeps_is_its_owners_alone() {
         let found = std::fs::metadata(directory).expect("is there");
         assert_eq!(found.permissions().mode() & 0o777, 0o700, "{directory:?}");
     }
+}
+
+#[test]
+fn whoever_stops_waiting_for_a_change_is_told_that_it_goes_on() {
+    let node = TestNode::new();
+    let directory = project(&node, "one", 1, "environment = { FAIL_START = \"1\" }");
+    node.ok(&["up"]);
+    let mut waiting = node
+        .command(&["apply", text(&directory)])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program runs");
+    let mut said = BufReader::new(waiting.stderr.take().expect("piped"));
+    let mut line = String::new();
+    said.read_line(&mut line).expect("a first step");
+    let pid = waiting.id().to_string();
+    let told = Command::new("kill").args(["-INT", &pid]).status();
+    assert!(told.expect("kill runs").success());
+    said.read_to_string(&mut line).expect("the rest");
+    let code = waiting.wait().expect("ends").code();
+    assert_eq!(code, Some(130), "{line}");
+    assert!(line.contains("goes on with the change"), "{line}");
+    assert!(node.ok(&["get", "revisions"]).contains("test-1"));
 }

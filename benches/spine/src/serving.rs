@@ -5,7 +5,7 @@
 //! others; runs are interleaved; before the first and after the last run each
 //! server's files are compared byte for byte.
 
-use crate::closed;
+use crate::closed::{self, Came};
 use crate::figure::{Figure, median};
 use crate::machine::{cpu_seconds, pin_thread};
 use crate::node::Node;
@@ -39,6 +39,20 @@ impl Server {
         }
     }
 
+    fn closed_run(&self, spine: &Spine, script: &Path, seconds: u64) -> Result<Came, Failure> {
+        let is_peer = matches!(self, Self::Peer(..));
+        let (address, site) = (self.address(), &spine.site);
+        let came = closed::run(address, seconds, &spine.cores, script, site, is_peer)
+            .map_err(|why| format!("{}: {why}", self.name()))?;
+        if came.errors.read > 0 {
+            let (name, read) = (self.name(), came.errors.read);
+            data(&format!(
+                "condition closed loop, {name}: closed {read} kept connections under a request"
+            ))?;
+        }
+        Ok(came)
+    }
+
     fn processes(&self) -> BTreeSet<u32> {
         let pids = match self {
             Self::Ours(node) => node.processes(),
@@ -61,8 +75,7 @@ pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Fai
     let mut all = start(spine)?;
     for runs in &all {
         spine.site.verify(runs.server.address())?;
-        closed::run(runs.server.address(), 1, &spine.cores, &script, &spine.site)
-            .map_err(|why| format!("{}: {why}", runs.server.name()))?;
+        runs.server.closed_run(spine, &script, 1)?;
     }
     for _ in 0..spine.lengths.rounds {
         for runs in &mut all {
@@ -124,13 +137,13 @@ fn start(spine: &Spine) -> Result<Vec<Runs>, Failure> {
 }
 
 fn closed_run(spine: &Spine, script: &Path, runs: &mut Runs) -> Result<(), Failure> {
-    let before = (runs.server.processes(), runs.server.address());
-    let used = cpu_seconds(&before.0);
-    let seconds = spine.lengths.seconds;
-    let came = closed::run(before.1, seconds, &spine.cores, script, &spine.site)
-        .map_err(|why| format!("{}: {why}", runs.server.name()))?;
+    let before = runs.server.processes();
+    let used = cpu_seconds(&before);
+    let came = runs
+        .server
+        .closed_run(spine, script, spine.lengths.seconds)?;
     let after = runs.server.processes();
-    if !before.0.is_subset(&after) {
+    if !before.is_subset(&after) {
         return Err(format!("a process of {} ended in a run", runs.server.name()).into());
     }
     let used = cpu_seconds(&after) - used;

@@ -3,11 +3,18 @@
 //! Environment: `VERSION` is in each answer; `FAIL_START` ends it at once.
 //! Paths: `/slow?MS` answers late, `/crash` ends the process, `/log?TEXT`
 //! prints a line, `POST /count` counts in the file `COUNT_FILE`, one line a
-//! request that was carried out.
+//! request that was carried out; `/give?BYTES` answers so many, `/events?COUNT`
+//! sends an event for each request to `/next`, `/socket` changes the protocol
+//! and sends back what comes.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::{Condvar, Mutex};
 use std::time::Duration;
+
+/// How many events were asked for.
+static NEXT: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
+const PIECE: &[u8] = &[b'x'; 64 << 10];
 
 fn main() {
     if std::env::var_os("FAIL_START").is_some() {
@@ -33,7 +40,7 @@ fn serve(stream: TcpStream) -> Option<()> {
         }
         let mut words = line.split(' ');
         let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-        let mut length = 0;
+        let mut length = 0_u64;
         loop {
             let mut header = String::new();
             reader.read_line(&mut header).ok()?;
@@ -45,12 +52,18 @@ fn serve(stream: TcpStream) -> Option<()> {
                 length = value.trim().parse().ok()?;
             }
         }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body).ok()?;
+        let took = std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink()).ok()?;
+        if took < length {
+            return None;
+        }
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        if let Some(done) = streamed(path, query, &mut reader, &mut writer) {
+            done.ok()?;
+            continue;
+        }
         act(&method, path, query);
         let text = format!(
-            "{{\"pid\":{},\"version\":\"{}\"}}\n",
+            "{{\"pid\":{},\"version\":\"{}\",\"took\":{took}}}\n",
             std::process::id(),
             std::env::var("VERSION").unwrap_or_default()
         );
@@ -63,12 +76,76 @@ fn serve(stream: TcpStream) -> Option<()> {
     }
 }
 
+/// Answers that are not one piece.
+fn streamed(
+    path: &str,
+    query: &str,
+    reader: &mut impl BufRead,
+    writer: &mut impl Write,
+) -> Option<std::io::Result<()>> {
+    let number = query.parse().unwrap_or(0);
+    match path.rsplit('/').next().unwrap_or_default() {
+        "give" => Some(give(number, writer)),
+        "events" => Some(events(number, writer)),
+        "socket" => Some(echo(reader, writer)),
+        _ => None,
+    }
+}
+
+fn give(bytes: u64, writer: &mut impl Write) -> std::io::Result<()> {
+    write!(
+        writer,
+        "HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {bytes}\r\n\r\n"
+    )?;
+    let mut left = bytes;
+    while left > 0 {
+        let size = left.min(PIECE.len() as u64);
+        let piece = usize::try_from(size).unwrap_or(PIECE.len());
+        writer.write_all(&PIECE[..piece])?;
+        left -= size;
+    }
+    Ok(())
+}
+
+/// Each event only once somebody asked for the next one.
+fn events(count: u64, writer: &mut impl Write) -> std::io::Result<()> {
+    writer.write_all(
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+    )?;
+    for number in 1..=count {
+        let asked = NEXT.0.lock().expect("a count");
+        drop(NEXT.1.wait_while(asked, |asked| *asked < number));
+        let event = format!("data: {number}\n\n");
+        let chunk = format!("{:x}\r\n{event}\r\n", event.len());
+        writer.write_all(chunk.as_bytes())?;
+    }
+    writer.write_all(b"0\r\n\r\n")
+}
+
+fn echo(reader: &mut impl BufRead, writer: &mut impl Write) -> std::io::Result<()> {
+    writer.write_all(
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n",
+    )?;
+    loop {
+        let came = reader.fill_buf()?.to_vec();
+        if came.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        writer.write_all(&came)?;
+        reader.consume(came.len());
+    }
+}
+
 fn act(method: &str, path: &str, query: &str) {
     match (method, path.rsplit('/').next().unwrap_or_default()) {
         (_, "slow") => std::thread::sleep(Duration::from_millis(query.parse().unwrap_or(0))),
         (_, "crash") => std::process::exit(7),
         (_, "log") => {
             let _ = writeln!(std::io::stdout(), "{query}");
+        }
+        (_, "next") => {
+            *NEXT.0.lock().expect("a count") += 1;
+            NEXT.1.notify_all();
         }
         ("POST", "count") => {
             let path = std::env::var_os("COUNT_FILE").expect("COUNT_FILE");

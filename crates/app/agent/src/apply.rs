@@ -506,20 +506,20 @@ async fn take_back(
     written: Revision,
     mut error: ApiError,
 ) -> ApiError {
+    let before = old.number;
     let restored = Applied {
         number: failed.number + 1,
         at_unix: unix_now(),
         ..old
     };
-    match write_head(shared, &restored, Some(written), Some(failed.number)).await {
-        Ok(_) => error
-            .message
-            .push_str("; taken back, what ran before runs on"),
-        Err(why) => {
-            let text = format!("; taking it back failed: {}", why.message);
-            error.message.push_str(&text);
-        }
-    }
+    let told = match write_head(shared, &restored, Some(written), Some(failed.number)).await {
+        Ok(_) => format!(
+            "; taken back: revision {} says what {before} said",
+            restored.number
+        ),
+        Err(why) => format!("; taking it back failed: {}", why.message),
+    };
+    error.message.push_str(&told);
     error
 }
 

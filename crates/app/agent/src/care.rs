@@ -1,10 +1,11 @@
 //! Keeps the data directory in order: compressed forms of what is served are
-//! made ahead, what nothing names any more is collected, logs stay bounded.
+//! made ahead, what nothing names any more is collected, logs stay bounded, the
+//! certificate of our own is renewed in time.
 //!
 //! Never: touches what a head or a state kept for `rollback` names.
 
 use crate::apply::{read_desired, read_history};
-use crate::shared::Shared;
+use crate::shared::{Message, Shared};
 use kernel::Hash;
 use node::desired::Applied;
 use std::collections::BTreeSet;
@@ -14,14 +15,33 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 const COLLECT_EVERY: Duration = Duration::from_hours(1);
+/// Often against the third of its life in which a leaf is made anew.
+const RENEW_EVERY: Duration = Duration::from_hours(12);
 const LOGS_EVERY: Duration = Duration::from_mins(1);
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
 /// Runs for ever.
 pub async fn run(shared: Arc<Shared>) {
-    tokio::join!(precompress(&shared), collect(&shared), bound_logs(&shared));
+    tokio::join!(
+        precompress(&shared),
+        collect(&shared),
+        bound_logs(&shared),
+        renew(&shared)
+    );
+}
+
+/// A node on which nothing changes would show its first certificate for ever.
+async fn renew(shared: &Shared) {
+    loop {
+        tokio::time::sleep(RENEW_EVERY).await;
+        let (answer, published) = oneshot::channel();
+        let _ = shared.messages.send(Message::Certificates(answer)).await;
+        // A node that goes down has other cares.
+        let _ = published.await;
+    }
 }
 
 /// After each change of desired state; a newer change ends the work on an

@@ -2,7 +2,7 @@
 
 use crate::apply::{api_error, read_desired, read_history};
 use crate::shared::Shared;
-use kernel::Name;
+use kernel::{Name, UnixMillis};
 use node::desired::Desired;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -145,6 +145,15 @@ fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
+/// To the second, UTC (RFC 3339).
+fn date(at: UnixMillis) -> String {
+    let at = i64::try_from(at.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    // Only a damaged record is beyond the calendar.
+    at.map_or_else(|| "at no date".to_owned(), |at| format!("{at:.0}"))
+}
+
 async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, ApiError> {
     let mut found = Vec::new();
     let projects: Vec<(&Name, u64)> = desired
@@ -164,9 +173,10 @@ async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, Ap
                 }
                 .to_owned(),
                 summary: format!(
-                    "{}, {}",
+                    "{}, {}, applied {}",
                     counted(applied.manifest.sites.len(), "site"),
-                    counted(applied.manifest.services.len(), "service")
+                    counted(applied.manifest.services.len(), "service"),
+                    date(applied.at_unix),
                 ),
                 desired: value(&applied),
                 observed: Value::Null,

@@ -203,6 +203,20 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_in_the_last_third_of_its_life_is_made_anew() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let authority = Authority::open(directory.path()).expect("made");
+        let hosts = BTreeSet::new();
+        let first = authority.leaf(&hosts).expect("made");
+        let path = directory.path().join("leaf.json");
+        let mut leaf: Leaf =
+            serde_json::from_slice(&fs::read(&path).expect("kept")).expect("a leaf");
+        leaf.not_after_unix -= LEAF_DAYS * 86_400 * 2 / 3 + 60;
+        fs::write(&path, serde_json::to_vec(&leaf).expect("JSON")).expect("written");
+        assert_ne!(authority.leaf(&hosts).expect("made anew"), first);
+    }
+
+    #[test]
     fn a_damaged_key_is_named() {
         let directory = tempfile::tempdir().expect("a directory");
         Authority::open(directory.path()).expect("made");

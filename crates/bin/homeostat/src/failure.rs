@@ -15,6 +15,8 @@ pub const DENIED: u8 = 4;
 pub const CONFLICT: u8 = 5;
 pub const DEADLINE: u8 = 6;
 pub const PENDING: u8 = 8;
+/// As shells say it of one that was ended by Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
 
 /// The next step of who may not speak to a node.
 pub const AS_OWNER: &str = "ask as the user who ran `homeostat up`";

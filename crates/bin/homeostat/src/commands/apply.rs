@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::arguments::Format;
-use crate::failure::{DENIED, FAILED, Failure, NOT_FOUND, PENDING};
+use crate::failure::{DENIED, FAILED, Failure, INTERRUPTED, NOT_FOUND, PENDING};
 use crate::output::{self, say};
 use client::{Lines, segment};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -170,7 +170,12 @@ pub async fn restart(context: &Context, service: &str) -> Result<ExitCode, Failu
 /// Shows progress to the end.
 pub async fn follow(mut lines: Lines, written: Option<&Written>) -> Result<Done, Failure> {
     let mut bar: Option<ProgressBar> = None;
-    while let Some(progress) = lines.next::<Progress>().await? {
+    loop {
+        let next = tokio::select! {
+            next = lines.next::<Progress>() => next?,
+            _ = tokio::signal::ctrl_c() => return Err(interrupted()),
+        };
+        let Some(progress) = next else { break };
         match progress {
             Progress::Content {
                 site,
@@ -218,6 +223,15 @@ pub async fn follow(mut lines: Lines, written: Option<&Written>) -> Result<Done,
         "the node ended before the change was done",
         Some("homeostat get revisions"),
     ))
+}
+
+/// What was asked for is the node's by now.
+fn interrupted() -> Failure {
+    Failure::new(
+        INTERRUPTED,
+        "nobody waits for it any more, but the node goes on with the change",
+        Some("homeostat get services; homeostat rollback PROJECT takes it back"),
+    )
 }
 
 fn content_bar(files: u64) -> ProgressBar {

@@ -130,16 +130,13 @@ pub async fn why(context: &Context, object: &str, limit: usize) -> Result<ExitCo
     Ok(ExitCode::SUCCESS)
 }
 
-/// Time of day in UTC with milliseconds.
+/// Date and time of day in UTC with milliseconds (RFC 3339).
 fn clock(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1_000;
-    format!(
-        "{:02}:{:02}:{:02}.{:03}",
-        seconds / 3_600 % 24,
-        seconds / 60 % 60,
-        seconds % 60,
-        unix_ms % 1_000
-    )
+    let at = i64::try_from(unix_ms)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    // Only a damaged record is beyond the calendar.
+    at.map_or_else(|| format!("{unix_ms} ms"), |at| format!("{at:.3}"))
 }
 
 pub async fn logs(
