@@ -5,7 +5,7 @@
 
 use crate::steps::{cargo, step};
 use crate::workspace::Workspace;
-use crate::{clippy_files, direction, generated, purity, tidy};
+use crate::{clippy_files, direction, generated, purity, tidy, tools};
 
 /// # Errors
 /// The findings of the first step that failed, one a line.
@@ -22,6 +22,7 @@ pub fn run() -> Result<(), String> {
     step("generated pages", || {
         none(&generated::check(&workspace.root))
     })?;
+    tools::guest_target()?;
     step("lints", || {
         cargo("clippy --workspace --all-targets --keep-going -- -D warnings")
     })

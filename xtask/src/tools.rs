@@ -75,6 +75,29 @@ pub fn find(tool: &Tool) -> Result<PathBuf, String> {
     })
 }
 
+/// What guests are compiled for.
+const GUEST_TARGET: &str = "wasm32-wasip1";
+
+/// Adds the guests' target to the pinned toolchain where it is missing.
+///
+/// # Errors
+/// Says what a person can do instead.
+pub fn guest_target() -> Result<(), String> {
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", GUEST_TARGET])
+        .output()
+        .map_err(|why| format!("rustc: {why}"))?;
+    let libraries = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if libraries.is_dir() {
+        return Ok(());
+    }
+    step(&format!("install the target {GUEST_TARGET}"), || {
+        run(Command::new("rustup").args(["target", "add", GUEST_TARGET])).map_err(|why| {
+            format!("the target {GUEST_TARGET} is missing: {why}\n  help: rustup target add {GUEST_TARGET}")
+        })
+    })
+}
+
 fn tools_directory() -> Result<PathBuf, String> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)

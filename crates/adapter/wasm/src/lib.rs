@@ -1,0 +1,20 @@
+//! Runs `wasi:http` components (wasi 0.2), small and isolated.
+//!
+//! In: a component's bytes, requests. Out: answers, or which limit ended it.
+//! Holds: a guest is denied all but its environment and its output; one that
+//! loops, grows or traps is ended and named, and never stops its host.
+//! Never: knows routes, replicas or desired state.
+
+mod compiled;
+mod engine;
+mod error;
+mod guest;
+mod limits;
+mod service;
+
+pub use compiled::CompiledCache;
+pub use engine::Host;
+pub use error::{GuestError, WasmError};
+pub use guest::{Line, OutputSink};
+pub use limits::Limits;
+pub use service::{Answer, AnswerBody, Service, ServiceSpec};

@@ -1,0 +1,64 @@
+//! Builds each guest for `wasm32-wasip1` and encodes it as a component.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+
+const TARGET: &str = "wasm32-wasip1";
+const GUESTS: [&str; 1] = ["probe"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
+    for guest in GUESTS {
+        let module = std::fs::read(build(guest, &out.join("target"))?)?;
+        let component = wit_component::ComponentEncoder::default()
+            .module(&module)?
+            .adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )?
+            .validate(true)
+            .encode()?;
+        std::fs::write(out.join(format!("{guest}.wasm")), component)?;
+    }
+    Ok(())
+}
+
+fn build(guest: &str, target: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let cargo = std::env::var_os("CARGO").ok_or("no CARGO")?;
+    let mut command = Command::new(cargo);
+    command
+        .args(["build", "--release", "--locked", "--target", TARGET])
+        .arg("--manifest-path")
+        .arg(format!("{guest}/Cargo.toml"))
+        .arg("--target-dir")
+        .arg(target);
+    // What was meant for the host's build: flags, and a lint's compiler.
+    for name in [
+        "CARGO_ENCODED_RUSTFLAGS",
+        "RUSTFLAGS",
+        "RUSTC_WRAPPER",
+        "RUSTC_WORKSPACE_WRAPPER",
+        "CARGO_BUILD_TARGET",
+    ] {
+        command.env_remove(name);
+    }
+    let status = command.status()?;
+    if !status.success() {
+        return Err(format!(
+            "guest `{guest}` was not built; if the target is missing: rustup target add {TARGET}"
+        )
+        .into());
+    }
+    for watched in ["Cargo.toml", "Cargo.lock", "src"] {
+        let line = format!("cargo::rerun-if-changed={guest}/{watched}\n");
+        std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
+    }
+    Ok(target
+        .join(TARGET)
+        .join("release")
+        .join(format!("{guest}.wasm")))
+}

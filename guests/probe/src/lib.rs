@@ -1,0 +1,127 @@
+//! A guest for tests, well-behaved or not as a request's path says.
+//!
+//! `/hello`, `/echo` (the body), `/environment?NAME`, `/print?TEXT`,
+//! `/count` (how often this instance was asked), `/sleep?MS`, `/files?PATH`,
+//! `/call` (a request of its own), `/loop`, `/grow`, `/trap`, `/recurse`,
+//! `/silent` (no answer), `/endless` (a body without an end).
+
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    Fields, IncomingRequest, OutgoingBody, OutgoingRequest, OutgoingResponse, ResponseOutparam,
+    Scheme,
+};
+
+wasip2::http::proxy::export!(Probe);
+
+struct Probe;
+
+static ASKED: AtomicU64 = AtomicU64::new(0);
+
+impl wasip2::exports::http::incoming_handler::Guest for Probe {
+    fn handle(request: IncomingRequest, answer: ResponseOutparam) {
+        let target = request.path_with_query().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let text = match path {
+            "/hello" => b"hello".to_vec(),
+            "/echo" => body(&request),
+            "/environment" => std::env::var(query).unwrap_or_default().into_bytes(),
+            "/count" => (ASKED.fetch_add(1, Ordering::Relaxed) + 1)
+                .to_string()
+                .into_bytes(),
+            "/print" => {
+                println!("{query}");
+                eprintln!("{query}");
+                b"printed".to_vec()
+            }
+            "/sleep" => {
+                std::thread::sleep(Duration::from_millis(query.parse().unwrap_or(0)));
+                b"slept".to_vec()
+            }
+            "/files" => match std::fs::read_dir(query).map(Iterator::count) {
+                Ok(count) => format!("{count} files").into_bytes(),
+                Err(error) => format!("refused: {error}").into_bytes(),
+            },
+            "/call" => call(query).into_bytes(),
+            "/loop" => spin(),
+            "/grow" => grow(),
+            "/recurse" => recurse(1).to_string().into_bytes(),
+            "/trap" => panic!("told to"),
+            "/silent" => return,
+            "/endless" => return endless(answer),
+            _ => b"no such thing".to_vec(),
+        };
+        let body = begin(answer);
+        if let Ok(mut out) = body.write() {
+            let _ = out.write_all(&text).and_then(|()| Write::flush(&mut out));
+        }
+        let _ = OutgoingBody::finish(body, None);
+    }
+}
+
+fn begin(answer: ResponseOutparam) -> OutgoingBody {
+    let response = OutgoingResponse::new(Fields::new());
+    let body = response.body().expect("asked once");
+    ResponseOutparam::set(answer, Ok(response));
+    body
+}
+
+fn body(request: &IncomingRequest) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Ok(body) = request.consume()
+        && let Ok(mut stream) = body.stream()
+    {
+        let _ = stream.read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+fn call(authority: &str) -> String {
+    let request = OutgoingRequest::new(Fields::new());
+    let _ = request.set_scheme(Some(&Scheme::Http));
+    let _ = request.set_authority(Some(authority));
+    let _ = request.set_path_with_query(Some("/"));
+    match outgoing_handler::handle(request, None) {
+        Err(code) => format!("refused: {code:?}"),
+        Ok(future) => {
+            future.subscribe().block();
+            match future.get() {
+                Some(Ok(Err(code))) => format!("refused: {code:?}"),
+                _ => "went out".to_owned(),
+            }
+        }
+    }
+}
+
+fn spin() -> ! {
+    let mut turns = 0_u64;
+    loop {
+        turns = std::hint::black_box(turns.wrapping_add(1));
+    }
+}
+
+fn grow() -> ! {
+    let mut kept = Vec::new();
+    loop {
+        kept.push(std::hint::black_box(vec![1_u8; 1 << 20]));
+    }
+}
+
+#[expect(unconditional_recursion, reason = "that is what it is for")]
+fn recurse(depth: u64) -> u64 {
+    let here = std::hint::black_box([depth; 64]);
+    recurse(here[0] + 1) + std::hint::black_box(here)[1]
+}
+
+fn endless(answer: ResponseOutparam) {
+    let body = begin(answer);
+    if let Ok(mut out) = body.write() {
+        while out
+            .write_all(&[b'x'; 4096])
+            .and_then(|()| Write::flush(&mut out))
+            .is_ok()
+        {}
+    }
+}
