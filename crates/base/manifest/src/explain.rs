@@ -13,8 +13,16 @@ pub struct Explanation {
     pub kind: String,
     pub default: Option<String>,
     pub description: String,
-    /// What can be written below it: name and kind.
-    pub fields: Vec<(String, String)>,
+    /// What can be written below it.
+    pub fields: Vec<FieldExplanation>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FieldExplanation {
+    pub name: String,
+    pub kind: String,
+    /// The first sentence of what [`explain`] says of it.
+    pub summary: String,
 }
 
 /// Explains a field: `service`, `service.replicas`; also with the name of an
@@ -33,7 +41,11 @@ pub fn explain(path: &str) -> Option<Explanation> {
     let fields = properties
         .into_iter()
         .flatten()
-        .map(|(name, field)| (name.clone(), kind(field)))
+        .map(|(name, field)| FieldExplanation {
+            name: name.clone(),
+            kind: kind(field),
+            summary: first_sentence(&text(field, "description").unwrap_or_default()),
+        })
         .collect();
     Some(Explanation {
         path: path.to_owned(),
@@ -43,6 +55,12 @@ pub fn explain(path: &str) -> Option<Explanation> {
         description: description.unwrap_or_default().replace('\n', " "),
         fields,
     })
+}
+
+fn first_sentence(text: &str) -> String {
+    let line = text.replace('\n', " ");
+    let end = line.find(". ").map_or(line.trim_end().len(), |at| at + 1);
+    line[..end].to_owned()
 }
 
 /// The valid paths nearest to one that [`explain`] does not know, best first.

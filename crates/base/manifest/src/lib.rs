@@ -16,7 +16,7 @@ mod shape;
 mod text;
 
 pub use diff::{Action, Change, diff};
-pub use explain::{Explanation, explain, suggest};
+pub use explain::{Explanation, FieldExplanation, explain, suggest};
 pub use mistake::{Mistake, Position, position};
 pub use model::{
     Binding, BindingTarget, CachePolicy, Check, Goals, HostPattern, Limits, Manifest, PathPrefix,

@@ -54,8 +54,12 @@ fn every_field_of_the_schema_is_explained() {
     fn walk(path: &str, seen: &mut usize) {
         let explanation = explain(path).unwrap_or_else(|| panic!("`{path}` is known"));
         assert!(!explanation.description.is_empty(), "`{path}` has words");
-        for (name, kind) in &explanation.fields {
-            assert!(!kind.is_empty());
+        for field in &explanation.fields {
+            let name = &field.name;
+            assert!(
+                !field.kind.is_empty() && !field.summary.is_empty(),
+                "{path}.{name}"
+            );
             *seen += 1;
             walk(format!("{path}.{name}").trim_start_matches('.'), seen);
         }

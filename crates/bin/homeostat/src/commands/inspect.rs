@@ -78,8 +78,12 @@ fn show(explanation: &manifest::Explanation) -> Result<(), Failure> {
     if !explanation.description.is_empty() {
         data(&format!("\n{}", explanation.description))?;
     }
-    for (name, kind) in &explanation.fields {
-        data(&format!("  {name:14} {kind}"))?;
+    let kinds = explanation.fields.iter();
+    let width = kinds.map(|field| field.kind.chars().count()).max();
+    let width = width.unwrap_or(0);
+    for field in &explanation.fields {
+        let (name, kind, summary) = (&field.name, &field.kind, &field.summary);
+        data(format!("  {name:14} {kind:width$}  {summary}").trim_end())?;
     }
     Ok(())
 }
