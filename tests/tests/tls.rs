@@ -148,4 +148,9 @@ fn an_expired_certificate_is_shown_with_a_warning() {
         said.contains("warning") && said.contains("2021-01-01"),
         "{said}"
     );
+    let found = node.ok(&["doctor"]);
+    assert!(
+        found.contains("shop.example") && found.contains("2021-01-01"),
+        "{found}"
+    );
 }

@@ -156,6 +156,7 @@ async fn status(State(shared): Agent) -> Json<Status> {
         https: listeners.1.map(|address| address.to_string()),
         edge_connected: *shared.edge_connected.borrow(),
         store_fault: shared.store.fault(),
+        certificate_warnings: shared.given.warnings(),
     })
 }
 

@@ -57,6 +57,10 @@ impl GivenError {
     }
 }
 
+/// Issuers renew a month before the end, or sooner; two weeks before it
+/// somebody should look.
+const NOTICE_SECONDS: i64 = 14 * 86_400;
+
 /// A chain and a key that belong together.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Pair {
@@ -116,7 +120,11 @@ impl Pair {
     pub fn warning(&self) -> Option<String> {
         let left = self.expires_unix - Timestamp::now().as_second();
         let at = Timestamp::from_second(self.expires_unix).ok()?;
-        (left <= 0).then(|| format!("it expired at {at}: clients will refuse it"))
+        match left {
+            ..=0 => Some(format!("it expired at {at}: clients will refuse it")),
+            1..NOTICE_SECONDS => Some(format!("it expires at {at}")),
+            _ => None,
+        }
     }
 
     fn covers(&self, host: &str) -> bool {
@@ -190,6 +198,15 @@ impl Given {
 
     pub fn covers(&self, host: &str) -> bool {
         self.lock().iter().any(|pair| pair.covers(host))
+    }
+
+    /// What should be renewed, by its hosts.
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |pair: &Pair| {
+            let hosts: Vec<&str> = pair.hosts.iter().map(String::as_str).collect();
+            Some(format!("for {}: {}", hosts.join(", "), pair.warning()?))
+        };
+        self.lock().iter().filter_map(warning).collect()
     }
 
     pub fn views(&self) -> Vec<CertificateView> {
@@ -284,5 +301,11 @@ mod tests {
         let pair = check(&chain, &key.serialize_pem()).expect("fits");
         let warning = pair.warning().expect("warns");
         assert!(warning.contains("2021-01-01"), "{warning}");
+
+        let mut soon = pair;
+        soon.expires_unix = Timestamp::now().as_second() + NOTICE_SECONDS - 60;
+        assert!(soon.warning().expect("warns").contains("expires at"));
+        soon.expires_unix += 3_600;
+        assert_eq!(soon.warning(), None);
     }
 }

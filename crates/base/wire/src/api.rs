@@ -94,6 +94,9 @@ pub struct Status {
     pub edge_connected: bool,
     /// Set while the store has stopped for an error.
     pub store_fault: Option<String>,
+    /// Given certificates that clients refuse, or will soon.
+    #[serde(default)]
+    pub certificate_warnings: Vec<String>,
 }
 
 /// Body of `POST /v1/certificates`: a chain, the host's own certificate first,

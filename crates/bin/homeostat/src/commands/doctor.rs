@@ -144,12 +144,27 @@ async fn node(context: &Context) -> Vec<Finding> {
         });
     }
     match context.client.get::<Status>("/v1/status").await {
-        Ok(status) => findings.push(finding(
-            "store",
-            status.store_fault.is_some(),
-            status.store_fault.unwrap_or_else(|| "answers".to_owned()),
-            "free or replace the disk, then: homeostat down && homeostat up",
-        )),
+        Ok(status) => {
+            findings.push(finding(
+                "store",
+                status.store_fault.is_some(),
+                status.store_fault.unwrap_or_else(|| "answers".to_owned()),
+                "free or replace the disk, then: homeostat down && homeostat up",
+            ));
+            findings.extend(
+                status
+                    .certificate_warnings
+                    .into_iter()
+                    .map(|warning| Finding {
+                        check: "certificate",
+                        verdict: "note",
+                        found: warning,
+                        mend: Some(
+                            "renew it, then: homeostat up --certificate FILE --key FILE".to_owned(),
+                        ),
+                    }),
+            );
+        }
         Err(error) => findings.push(finding(
             "admin API",
             true,

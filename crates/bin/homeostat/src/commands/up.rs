@@ -265,6 +265,10 @@ async fn wait_ready(context: &Context, agent_log_start: u64) -> Result<Status, F
         }
         let (ends, mut failure) = last_error(&agent_log(context, agent_log_start));
         if ends >= AGENT_ENDS_MAX {
+            // Whichever write failed first, the disk is what to mend.
+            if let Some(full) = full_disk(context) {
+                return Err(full);
+            }
             failure.message = format!("the agent does not start: {}", failure.message);
             failure.help.get_or_insert_with(|| {
                 "the node keeps trying; mend the cause, or stop it with: homeostat down".to_owned()
