@@ -58,26 +58,27 @@ impl CompiledCache {
         })
     }
 
-    fn paths(&self, component: &[u8]) -> (PathBuf, PathBuf) {
-        let name = blake3::hash(component).to_hex();
+    fn paths(&self, component: &blake3::Hash) -> (PathBuf, PathBuf) {
+        let name = component.to_hex();
         let code = self.directory.join(format!("{name}.code"));
         let mark = self.directory.join(format!("{name}.mark"));
         (code, mark)
     }
 
-    fn mark(&self, component: &[u8], code: &[u8]) -> blake3::Hash {
+    fn mark(&self, component: &blake3::Hash, code: &[u8]) -> blake3::Hash {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(blake3::hash(component).as_bytes());
+        hasher.update(component.as_bytes());
         hasher.update(code);
         hasher.finalize()
     }
 
     fn find(&self, host: &Host, component: &[u8]) -> Option<Component> {
-        let (code_path, mark_path) = self.paths(component);
+        let hash = blake3::hash(component);
+        let (code_path, mark_path) = self.paths(&hash);
         let code = fs::read(&code_path).ok()?;
         let kept = blake3::Hash::from_slice(&fs::read(mark_path).ok()?).ok()?;
         // Compared in constant time.
-        if kept != self.mark(component, &code) {
+        if kept != self.mark(&hash, &code) {
             tracing::warn!(path = %code_path.display(), "not what was compiled here: made anew");
             return None;
         }
@@ -94,8 +95,9 @@ impl CompiledCache {
 
     fn make(&self, host: &Host, component: &[u8]) -> Result<(), WasmError> {
         let code = host.compile(component)?;
-        let mark = self.mark(component, &code);
-        let (code_path, mark_path) = self.paths(component);
+        let hash = blake3::hash(component);
+        let mark = self.mark(&hash, &code);
+        let (code_path, mark_path) = self.paths(&hash);
         for (path, bytes) in [(code_path, &code[..]), (mark_path, mark.as_bytes())] {
             replace(&path, bytes).map_err(|source| WasmError::Cache { path, source })?;
         }

@@ -8,7 +8,7 @@ use crate::error::WasmError;
 use crate::guest::Guest;
 use crate::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -99,7 +99,6 @@ fn config() -> Config {
 /// an idle host wakes nobody.
 pub(crate) struct Clock {
     running: AtomicUsize,
-    stop: AtomicBool,
     thread: std::sync::OnceLock<std::thread::Thread>,
 }
 
@@ -107,15 +106,11 @@ impl Clock {
     fn start(engine: Engine) -> Arc<Self> {
         let clock = Arc::new(Self {
             running: AtomicUsize::new(0),
-            stop: AtomicBool::new(false),
             thread: std::sync::OnceLock::new(),
         });
         let held = Arc::downgrade(&clock);
         let handle = std::thread::spawn(move || {
             while let Some(clock) = held.upgrade() {
-                if clock.stop.load(Ordering::Acquire) {
-                    return;
-                }
                 let idle = clock.running.load(Ordering::Acquire) == 0;
                 drop(clock);
                 if idle {
@@ -147,7 +142,7 @@ impl Clock {
 
 impl Drop for Clock {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Release);
+        // The thread finds nothing to hold any more, and ends.
         self.wake();
     }
 }

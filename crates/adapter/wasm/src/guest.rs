@@ -94,6 +94,17 @@ impl Guest {
     }
 }
 
+impl Guest {
+    /// Keeps which limit refused it: the guest's own end does not tell.
+    fn allow(&mut self, desired: usize, limit: usize, exceeded: Exceeded) -> bool {
+        let within = desired <= limit;
+        if !within {
+            self.exceeded = Some(exceeded);
+        }
+        within
+    }
+}
+
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
@@ -120,11 +131,7 @@ impl wasmtime::ResourceLimiter for Guest {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let within = desired <= self.limits.memory_bytes;
-        if !within {
-            self.exceeded = Some(Exceeded::Memory);
-        }
-        Ok(within)
+        Ok(self.allow(desired, self.limits.memory_bytes, Exceeded::Memory))
     }
 
     fn table_growing(
@@ -133,11 +140,7 @@ impl wasmtime::ResourceLimiter for Guest {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let within = desired <= self.limits.table_elements;
-        if !within {
-            self.exceeded = Some(Exceeded::Table);
-        }
-        Ok(within)
+        Ok(self.allow(desired, self.limits.table_elements, Exceeded::Table))
     }
 }
 
