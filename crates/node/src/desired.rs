@@ -1,6 +1,6 @@
 //! Desired state as it lies in the store: which key holds what.
 
-use kernel::{Hash, Name, Revision, UnixMillis};
+use kernel::{Bytes, Hash, Name, Revision, UnixMillis};
 use manifest::{Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,6 +15,41 @@ pub fn head_key(project: &Name) -> String {
 /// Earlier ones, for `rollback`: `/history/news/00000000000000000012`.
 pub fn history_key(project: &Name, number: u64) -> String {
     format!("/history/{project}/{number:020}")
+}
+
+/// All projects' policies are under this prefix.
+pub const POLICY_PREFIX: &str = "/policy/";
+/// The project's [`ProjectPolicy`], if one was set.
+pub fn policy_key(project: &Name) -> String {
+    format!("{POLICY_PREFIX}{project}")
+}
+
+/// What a project may do on this node. Unset means no limit of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProjectPolicy {
+    /// An untrusted project's wasm runs in workers, never in the edge, and it
+    /// may run no processes: they have the rights of the node's user.
+    pub trusted: bool,
+    pub services: Option<u32>,
+    /// Of all its services together.
+    pub replicas: Option<u32>,
+    /// Sum over all replicas of their services' memory limits.
+    pub memory: Option<Bytes>,
+    /// Sum of its buckets' quotas.
+    pub bucket_bytes: Option<Bytes>,
+}
+
+impl Default for ProjectPolicy {
+    fn default() -> Self {
+        Self {
+            trusted: true,
+            services: None,
+            replicas: None,
+            memory: None,
+            bucket_bytes: None,
+        }
+    }
 }
 
 /// One applied manifest with all it needs resolved: written in one transaction.
@@ -41,9 +76,16 @@ pub struct Applied {
 pub struct Desired {
     pub revision: Revision,
     pub projects: BTreeMap<Name, Applied>,
+    /// Of the projects that have one, applied or not.
+    #[serde(default)]
+    pub policies: BTreeMap<Name, ProjectPolicy>,
 }
 
 impl Desired {
+    pub fn policy(&self, project: &Name) -> ProjectPolicy {
+        self.policies.get(project).cloned().unwrap_or_default()
+    }
+
     pub fn sites(&self) -> impl Iterator<Item = (&Name, &Site, Hash)> {
         self.projects.values().flat_map(|applied| {
             applied.manifest.sites.iter().filter_map(|(name, site)| {

@@ -59,6 +59,7 @@ pub async fn read_desired(store: &dyn Store) -> Result<Desired, StoreError> {
     Ok(Desired {
         revision: range.revision,
         projects,
+        policies: crate::projects::read_policies(store).await?,
     })
 }
 

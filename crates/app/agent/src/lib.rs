@@ -13,6 +13,7 @@ pub mod given;
 mod logs;
 mod machine;
 mod objects;
+mod projects;
 mod seal;
 mod shared;
 mod tls;

@@ -46,5 +46,6 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
     Desired {
         revision: Revision(generation),
         projects: BTreeMap::from([(project, applied)]),
+        ..Desired::default()
     }
 }

@@ -1,0 +1,132 @@
+//! Secrets at rest: sealed under a key of the node's, opened by name.
+//!
+//! In: values and the names they are kept under. Out: sealed text, values.
+//! Holds: what was sealed under one name opens under no other, nor once a bit
+//! of it has changed; no two seals share a nonce but by chance (96 random bits);
+//! the key file is whole or absent, mode 0600.
+//! Never: shows a value or a key in an error or in `Debug`; makes a new key
+//! where one was damaged.
+
+mod error;
+mod key;
+
+pub use error::VaultError;
+pub use zeroize::Zeroizing;
+
+use data_encoding::BASE64URL_NOPAD;
+use key::Key;
+use ring::aead::{Aad, NONCE_LEN, Nonce};
+use std::path::{Path, PathBuf};
+
+/// What a value may have; the environment of a process holds little more.
+pub const VALUE_BYTES_MAX: usize = 64 << 10;
+/// Before the text of everything sealed in this format.
+const FORMAT: &str = "v1";
+
+/// A value in the clear; its memory is wiped when it is dropped.
+pub type Value = Zeroizing<Vec<u8>>;
+
+pub struct Vault {
+    path: PathBuf,
+    key: Key,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Reads the key in `directory`, or makes one where there is none.
+    ///
+    /// # Errors
+    /// A damaged key is refused and left as it is: what it sealed would be lost.
+    pub fn open(directory: &Path) -> Result<Self, VaultError> {
+        let path = key_path(directory);
+        if !path.exists() {
+            key::make(&path)?;
+        }
+        Self::read(directory)
+    }
+
+    /// Reads the key in `directory`, which must be there.
+    pub fn read(directory: &Path) -> Result<Self, VaultError> {
+        let path = key_path(directory);
+        let key = key::read(&path)?;
+        Ok(Self { path, key })
+    }
+
+    /// `v1.KEY.NONCE-AND-TEXT` in the letters of URLs. `name` is not kept, and
+    /// must be given again to open it.
+    pub fn seal(&self, name: &str, value: &[u8]) -> Result<String, VaultError> {
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(VaultError::TooLarge {
+                name: name.to_owned(),
+                bytes: value.len(),
+            });
+        }
+        let nonce: [u8; NONCE_LEN] = key::random()?;
+        let mut sealed = nonce.to_vec();
+        let mut text = value.to_vec();
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key
+            .seal_in_place_append_tag(nonce, Aad::from(name), &mut text)
+            .map_err(|_| VaultError::TooLarge {
+                name: name.to_owned(),
+                bytes: value.len(),
+            })?;
+        sealed.extend_from_slice(&text);
+        let sealed = BASE64URL_NOPAD.encode(&sealed);
+        Ok(format!("{FORMAT}.{}.{sealed}", self.key.id()))
+    }
+
+    /// Opens what [`Vault::seal`] made under the same name.
+    pub fn open_value(&self, name: &str, sealed: &str) -> Result<Value, VaultError> {
+        let damaged = || VaultError::Damaged {
+            name: name.to_owned(),
+        };
+        let mut fields = sealed.splitn(3, '.');
+        let (Some(format), Some(id), Some(text)) = (fields.next(), fields.next(), fields.next())
+        else {
+            return Err(damaged());
+        };
+        if format != FORMAT {
+            return Err(VaultError::Format {
+                name: name.to_owned(),
+                // A damaged value may hold anything: no more of it than a format.
+                found: format.chars().take(8).collect(),
+            });
+        }
+        if id != self.key.id() {
+            return Err(VaultError::OtherKey {
+                name: name.to_owned(),
+                path: self.path.clone(),
+            });
+        }
+        let bytes = BASE64URL_NOPAD
+            .decode(text.as_bytes())
+            .map_err(|_| damaged())?;
+        let (nonce, text) = bytes.split_at_checked(NONCE_LEN).ok_or_else(damaged)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let length = self
+            .key
+            .open_in_place(nonce, Aad::from(name), &mut text)
+            .map_err(|_| damaged())?
+            .len();
+        text.truncate(length);
+        Ok(text)
+    }
+}
+
+fn key_path(directory: &Path) -> PathBuf {
+    directory.join("secrets.key")
+}
+
+/// Random bytes of the operating system, for keys and tokens.
+pub fn random() -> Result<[u8; 32], VaultError> {
+    key::random()
+}
