@@ -14,8 +14,10 @@ pub fn replica_spec(
     desired: &Desired,
     settings: &Settings,
 ) -> ReplicaSpec {
-    let Run::Process(command) = &service.run;
-    let mut command = command.clone();
+    let mut command = match &service.run {
+        Run::Process(command) => command.clone(),
+        Run::Wasm(_) | Run::Actor(_) => Vec::new(),
+    };
     if let Some(program) = command.first_mut() {
         let copied = applied.programs.get(&id.service);
         let path = match copied {
@@ -32,10 +34,9 @@ pub fn replica_spec(
         let value = match &binding.target {
             BindingTarget::Service(_) => Some(settings.base_url.clone()),
             BindingTarget::Site(site) => site_directory(site, applied, desired, settings),
+            BindingTarget::Bucket(_) => None,
         };
-        if let Some(value) = value {
-            environment.insert(binding.environment.clone(), value);
-        }
+        environment.extend(binding.environment.clone().zip(value));
     }
     ReplicaSpec {
         id,

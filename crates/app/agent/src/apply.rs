@@ -7,7 +7,7 @@
 use crate::machine::unix_now;
 use crate::shared::{Settlement, Shared};
 use kernel::{Hash, Name, Revision, error_chain};
-use manifest::{BindingTarget, Manifest, Run};
+use manifest::{BindingTarget, Manifest};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
@@ -257,11 +257,10 @@ async fn ingest_programs(
 ) -> Result<BTreeMap<Name, Hash>, ApiError> {
     let mut programs = BTreeMap::new();
     for (name, service) in &manifest.services {
-        let Run::Process(command) = &service.run;
-        let Some(program) = command.first().filter(|program| program.contains('/')) else {
+        let Some(file) = service.run.file() else {
             continue;
         };
-        let path = directory.join(program);
+        let path = directory.join(file);
         let content = shared.content.clone();
         let hash = tokio::task::spawn_blocking(move || content.ingest_file(&path, true))
             .await
@@ -282,6 +281,7 @@ fn generations(old: Option<&Applied>, new: &Applied) -> BTreeMap<Name, Revision>
         let starts_alike = before.run == service.run
             && before.environment == service.environment
             && before.limits == service.limits
+            && before.secrets == service.secrets
             && before.bindings == service.bindings
             && before.probes == service.probes
             && old.directory == new.directory
@@ -291,7 +291,7 @@ fn generations(old: Option<&Applied>, new: &Applied) -> BTreeMap<Name, Revision>
             .values()
             .all(|binding| match &binding.target {
                 BindingTarget::Site(site) => old.trees.get(site) == new.trees.get(site),
-                BindingTarget::Service(_) => true,
+                BindingTarget::Service(_) | BindingTarget::Bucket(_) => true,
             });
         (starts_alike && bound_alike)
             .then(|| old.generations.get(name).copied())

@@ -1,7 +1,7 @@
 //! What would change between two checked manifests.
 //!
 //! Holds: equal manifests differ in nothing; changes come in the order site,
-//! service, and by name. Never: shows a value of the environment; it may be a
+//! service, bucket, and by name. Never: shows a value of the environment; it may be a
 //! secret, and plans are kept and shown.
 
 use crate::model::Manifest;
@@ -54,6 +54,12 @@ pub fn diff(old: Option<&Manifest>, new: &Manifest) -> Vec<Change> {
         "service",
         old.map(|old| &old.services),
         &new.services,
+        &mut changes,
+    );
+    objects(
+        "bucket",
+        old.map(|old| &old.buckets),
+        &new.buckets,
         &mut changes,
     );
     changes
@@ -137,7 +143,7 @@ fn flatten(path: &str, value: &Value, all: &mut BTreeMap<String, String>) {
             None => value.to_string(),
         },
         Value::String(text) => text.clone(),
-        Value::Number(number) if path == "limits.memory" => number
+        Value::Number(number) if path == "limits.memory" || path == "quota" => number
             .as_u64()
             .map_or_else(|| number.to_string(), |bytes| Bytes(bytes).to_string()),
         other => other.to_string(),

@@ -19,8 +19,8 @@ pub use diff::{Action, Change, diff};
 pub use explain::{Explanation, FieldExplanation, explain, suggest};
 pub use mistake::{Mistake, Position, position};
 pub use model::{
-    Binding, BindingTarget, CachePolicy, Check, Goals, HostPattern, Limits, Manifest, PathPrefix,
-    Probe, ProbeKind, Probes, Route, Run, Service, Site,
+    Binding, BindingTarget, Bucket, CachePolicy, Check, Goals, HostPattern, Limits, Manifest,
+    PathPrefix, Probe, ProbeKind, Probes, Route, Run, Service, Site,
 };
 pub use parse::{TEXT_BYTES_MAX, parse};
 pub use raw::schema;

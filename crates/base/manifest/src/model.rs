@@ -16,6 +16,17 @@ pub struct Manifest {
     pub project: Name,
     pub sites: BTreeMap<Name, Site>,
     pub services: BTreeMap<Name, Service>,
+    #[serde(default)]
+    pub buckets: BTreeMap<Name, Bucket>,
+}
+
+/// Keys and values that services share, linearizable and durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bucket {
+    /// Of all its keys and values.
+    pub quota: Bytes,
+    /// Calls per second.
+    pub rate: u32,
 }
 
 /// A tree of web content served under hosts and a path.
@@ -52,6 +63,9 @@ pub struct Service {
     pub probes: Probes,
     pub limits: Limits,
     pub environment: BTreeMap<String, String>,
+    /// By the variable in which a replica finds it, the secret's name.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Name>,
     pub bindings: BTreeMap<Name, Binding>,
     /// How long a request may take in all, holding and retries included.
     #[serde(with = "duration_text")]
@@ -68,6 +82,23 @@ pub enum Run {
     /// manifest; one without is looked up in the path. The replica finds its
     /// address in `HOST` and `PORT`.
     Process(Vec<String>),
+    /// The file of a `wasi:http` component, relative to the manifest.
+    Wasm(String),
+    /// The file of a core module with the actor interface, relative to the manifest.
+    Actor(String),
+}
+
+impl Run {
+    /// The file beside the manifest that runs, if it is one.
+    pub fn file(&self) -> Option<&str> {
+        match self {
+            Self::Process(command) => command
+                .first()
+                .map(String::as_str)
+                .filter(|program| program.contains('/')),
+            Self::Wasm(file) | Self::Actor(file) => Some(file),
+        }
+    }
 }
 
 /// Where requests come in: a host (with an optional leading `*.`, or `*` for
@@ -150,6 +181,35 @@ pub struct Limits {
     pub cpu: Option<f64>,
     pub processes: Option<u32>,
     pub open_files: Option<u64>,
+    /// Of one request to a component or an actor.
+    #[serde(default, with = "optional_duration_text")]
+    pub time: Option<Duration>,
+    /// Requests at once in a component, or waiting for an actor.
+    #[serde(default)]
+    pub concurrency: Option<u32>,
+}
+
+/// As [`duration_text`], where there may be none.
+mod optional_duration_text {
+    use super::{Duration, duration_text};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Text(#[serde(with = "duration_text")] Duration);
+
+    #[expect(clippy::ref_option, reason = "serde calls it so")]
+    pub fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        duration.map(Text).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<Text>::deserialize(deserializer)?.map(|text| text.0))
+    }
 }
 
 /// A directed need of a service.
@@ -157,8 +217,9 @@ pub struct Limits {
 pub struct Binding {
     pub target: BindingTarget,
     /// The variable in which the replica finds the target: the URL of a
-    /// service at the local edge, the directory of a site's current tree.
-    pub environment: String,
+    /// service at the local edge, the directory of a site's current tree. None
+    /// for a bucket, which is opened by the binding's name.
+    pub environment: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -166,6 +227,7 @@ pub struct Binding {
 pub enum BindingTarget {
     Service(Name),
     Site(Name),
+    Bucket(Name),
 }
 
 impl fmt::Display for BindingTarget {
@@ -173,6 +235,7 @@ impl fmt::Display for BindingTarget {
         match self {
             Self::Service(name) => write!(f, "service/{name}"),
             Self::Site(name) => write!(f, "site/{name}"),
+            Self::Bucket(name) => write!(f, "bucket/{name}"),
         }
     }
 }

@@ -13,6 +13,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub const BUCKET_QUOTA_DEFAULT: &str = "64 MiB";
+pub const BUCKET_RATE_DEFAULT: u32 = 10_000;
 pub const CACHE_MAX_AGE_DEFAULT: &str = "5m";
 pub const DEADLINE_DEFAULT: &str = "30s";
 pub const FAILURES_DEFAULT: u32 = 3;
@@ -131,6 +133,10 @@ pub struct RawManifest {
     /// Programs that run, by name: `[service.search]`.
     #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
     pub service: Option<Entries<RawService>>,
+    /// Keys and values that services share, by name: `[bucket.comments]`. Each change
+    /// is on disk before it is acknowledged, and seen by whoever reads after it.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub bucket: Option<Entries<RawBucket>>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -208,6 +214,10 @@ pub struct RawService {
     /// Environment variables of each copy. `HOST` and `PORT` are set by the node.
     #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
     pub environment: Option<Entries<String>>,
+    /// Secrets that each copy finds in its environment: the variable, and the secret's
+    /// name as `homeostat secret set` gave it.
+    #[schemars(extend("maxProperties" = LIST_ITEMS_MAX))]
+    pub secrets: Option<Entries<String>>,
     /// Other objects that the service needs, each by a name of its own.
     #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
     pub bindings: Option<Entries<RawBinding>>,
@@ -226,6 +236,23 @@ pub struct RawRun {
     /// manifest, one without is looked up in the path. It listens on `HOST` and `PORT`.
     #[schemars(extend("minItems" = 1, "maxItems" = MAP_ENTRIES_MAX))]
     pub process: Field<Vec<At<String>>>,
+    /// A `wasi:http` component: its file, relative to the manifest. Requests go to
+    /// instances of it, which have nothing but their bindings.
+    pub wasm: Field<String>,
+    /// A core module with the actor interface: its file, relative to the manifest. There is
+    /// one of it, and its memory lives on between requests.
+    pub actor: Field<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBucket {
+    /// What all its keys and values together may take; deleting is always possible.
+    #[schemars(extend("default" = BUCKET_QUOTA_DEFAULT))]
+    pub quota: Field<SizeText>,
+    /// Calls a second, of all services together.
+    #[schemars(extend("default" = BUCKET_RATE_DEFAULT, "minimum" = 1, "maximum" = 10_000_000))]
+    pub rate: Field<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -284,15 +311,21 @@ pub struct RawLimits {
     /// Open files of each process of a copy.
     #[schemars(extend("minimum" = 16, "maximum" = 1_048_576))]
     pub open_files: Field<u64>,
+    /// How long one request may keep a component or an actor busy; `deadline`, unless set.
+    pub time: Field<DurationText>,
+    /// Requests at once in one copy of a component, or waiting for an actor.
+    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
+    pub concurrency: Field<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBinding {
-    /// What is needed: `site/NAME` or `service/NAME`. Must be given.
+    /// What is needed: `site/NAME`, `service/NAME` or `bucket/NAME`. Must be given.
     pub to: Field<String>,
     /// The variable in which the copy finds it: a service's URL at the local
-    /// edge, the directory of a site's current tree. Must be given.
+    /// edge, the directory of a site's current tree. Must be given, but not for
+    /// a bucket: that is opened by the binding's name.
     pub environment: Field<String>,
 }
 

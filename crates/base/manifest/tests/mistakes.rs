@@ -165,9 +165,9 @@ const PLANTED: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "run = { process = [",
-        "run = { wasm = [",
+        "run = { wsm = [",
         "unknown-key",
-        "process",
+        "wasm",
     ),
     (
         "[\"bin/news-search\", \"--site\", \"site\"]",
@@ -343,4 +343,78 @@ fn hostile_sizes_are_refused_in_bounded_time() {
             &text[..20]
         );
     }
+}
+
+#[test]
+fn what_a_kind_of_service_has_no_use_for_is_told() {
+    let text = r#"
+[service.a]
+run = { wasm = "a.wasm", actor = "a.wasm" }
+
+[service.b]
+run = { wasm = "/b.wasm" }
+probes.liveness = { tcp = true }
+limits = { cpu = 1, processes = 2, open_files = 16 }
+environment = { KEY = "x" }
+secrets = { KEY = "key", OTHER = "Not a name" }
+bindings.site = { to = "site/s", environment = "SITE" }
+bindings.bucket = { to = "bucket/c", environment = "BUCKET" }
+
+[service.c]
+run = { process = ["c"] }
+limits = { time = "1s", concurrency = 3 }
+secrets = { TOKEN = "token" }
+bindings.bucket = { to = "bucket/b" }
+bindings.b = { to = "service/b", environment = "TOKEN" }
+
+[service.d]
+run = { actor = "d.wasm" }
+replicas = 2
+bindings.b = { to = "service/b", environment = "B" }
+
+[site.s]
+root = "s"
+
+[bucket.b]
+quota = "1 KiB"
+rate = 0
+"#;
+    insta::assert_snapshot!(told(text), @r#"
+    3:7 [conflict] a service is one of `process`, `wasm` and `actor`
+         help: leave the others out
+    6:16 [path] the path is absolute
+         help: write it relative to the manifest's directory
+    7:1 [conflict] a component has no probes
+         help: leave them out: the edge says when it can take requests
+    8:18 [conflict] `cpu` is not for a component
+         help: a component has `memory`, `time` and `concurrency`
+    8:33 [conflict] `processes` is not for a component
+         help: a component has `memory`, `time` and `concurrency`
+    8:49 [conflict] `open_files` is not for a component
+         help: a component has `memory`, `time` and `concurrency`
+    10:13 [environment] `KEY` is already set in `environment`
+         help: choose another name
+    10:34 [name] `Not a name` is not a name: `N` cannot stand in a name: only a-z, 0-9 and `-`
+         help: 1 to 63 of a-z, 0-9 and `-`, with no `-` at either end
+    11:24 [conflict] wasm has no files to find a site in
+         help: run it as a `process`, or ask for the documents at the edge
+    12:26 [unknown-target] nothing is called `bucket/c`
+         help: did you mean `service/c`?
+    16:19 [conflict] `time` is not for a process
+         help: set `deadline`; a process bounds its own requests
+    16:39 [conflict] `concurrency` is not for a process
+         help: set `deadline`; a process bounds its own requests
+    18:26 [conflict] a process cannot be bound to a bucket
+         help: run it as `wasm` or `actor`
+    19:48 [environment] `TOKEN` is already set in `secrets`
+         help: choose another name
+    23:12 [conflict] there is one of an actor
+         help: leave `replicas` out: its memory is in one place
+    24:21 [conflict] an actor makes no requests of its own
+         help: run it as `wasm` or `process`
+    30:9 [range] `1 KiB` is out of range
+         help: write a size from `1 MiB` to `16 TiB`
+    31:8 [range] `rate` is out of range
+         help: write a number from 1 to 10000000
+    "#);
 }

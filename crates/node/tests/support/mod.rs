@@ -25,6 +25,7 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
             ..Limits::default()
         },
         environment: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         bindings: BTreeMap::new(),
         deadline: Duration::from_secs(5),
         stop_grace: Duration::from_secs(5),
@@ -37,6 +38,7 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
             project: project.clone(),
             sites: BTreeMap::new(),
             services: BTreeMap::from([(name(), service)]),
+            buckets: BTreeMap::new(),
         },
         directory: "/news".into(),
         trees: BTreeMap::new(),

@@ -17,7 +17,7 @@ fn the_manifest_is_accepted_and_binds_search_to_the_site() {
     assert_eq!(search.routes.len(), 3);
     assert!(search.probes.startup.is_some() && search.probes.liveness.is_some());
     let binding = search.bindings.values().next().expect("a binding");
-    assert_eq!(binding.environment, "NEWS_SITE");
+    assert_eq!(binding.environment.as_deref(), Some("NEWS_SITE"));
     assert_eq!(binding.target.to_string(), "site/news");
     let site = news.sites.values().next().expect("the manifest has a site");
     assert_eq!(site.not_found.as_deref(), Some("404.html"));
