@@ -3,6 +3,7 @@
 //!
 //! Never: reads a clock, does I/O, knows a runtime.
 
+pub mod buckets;
 pub mod desired;
 pub mod driver;
 mod event;

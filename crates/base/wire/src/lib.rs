@@ -6,6 +6,7 @@
 //! Never: does I/O.
 
 pub mod api;
+pub mod bucket;
 pub mod content;
 pub mod decision;
 pub mod edge;
