@@ -3,11 +3,12 @@
 //! Holds: nothing is pinned here; each start is in a fresh directory; kills of
 //! one process are far enough apart that no backoff is measured.
 
-use crate::figure::{Figure, median, quantile};
-use crate::http::answers;
-use crate::machine::{boot_time, is_alive, pss};
-use crate::node::{Node, kill, recorded, until};
-use crate::{Failure, Spine, goals, say};
+use crate::{Spine, goals};
+use bench_common::figure::{Figure, median, quantile};
+use bench_common::http::answers;
+use bench_common::machine::{boot_time, is_alive, pss};
+use bench_common::node::{Node, kill, recorded, until};
+use bench_common::{Failure, note, say};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,21 +20,13 @@ const REPLICAS_KILLED: u32 = 20;
 const LIVED: Duration = Duration::from_millis(1_500);
 
 pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Failure> {
-    report(figure(goals::UP, up(spine)?));
+    report(Figure::alone(goals::UP, up(spine)?));
     let (back, serving, idle) = killed(spine)?;
-    report(figure(goals::AGENT_PSS, idle));
-    report(figure(goals::AGENT_BACK, back));
-    report(figure(goals::EDGE_BACK, serving));
-    report(figure(goals::RESTART, restarts(spine)?));
+    report(Figure::alone(goals::AGENT_PSS, idle));
+    report(Figure::alone(goals::AGENT_BACK, back));
+    report(Figure::alone(goals::EDGE_BACK, serving));
+    report(Figure::alone(goals::RESTART, restarts(spine)?));
     Ok(())
-}
-
-fn figure(goal: crate::figure::Goal, ours: f64) -> Figure {
-    Figure {
-        goal,
-        ours,
-        peer: None,
-    }
 }
 
 /// Seconds from the command's start to the first good answer; the median.
@@ -41,7 +34,7 @@ fn up(spine: &Spine) -> Result<f64, Failure> {
     let mut spans = Vec::new();
     for round in 0..spine.lengths.rounds {
         let home = spine.directory(&format!("u{round}"))?;
-        let node = Node::new(&spine.programs, &home, &spine.site.directory, 2, None)?;
+        let node = spine.node(&home, 2, None)?;
         let begun = Instant::now();
         let command = node.begin_up()?;
         until("the first answer", || answers(node.http, "/").then_some(()))?;
@@ -52,7 +45,7 @@ fn up(spine: &Spine) -> Result<f64, Failure> {
         }
         spine.site.verify(node.http)?;
     }
-    spine.note("up, s", &spans);
+    note("up, s", &spans);
     Ok(median(&spans))
 }
 
@@ -60,7 +53,7 @@ fn up(spine: &Spine) -> Result<f64, Failure> {
 /// and the idle agent's memory before (MB).
 fn killed(spine: &Spine) -> Result<(f64, f64, f64), Failure> {
     let home = spine.directory("k")?;
-    let node = Node::new(&spine.programs, &home, &spine.site.directory, 2, None)?;
+    let node = spine.node(&home, 2, None)?;
     node.up()?;
     std::thread::sleep(spine.lengths.idle);
     #[expect(clippy::cast_precision_loss, reason = "bytes of one process")]
@@ -72,8 +65,8 @@ fn killed(spine: &Spine) -> Result<(f64, f64, f64), Failure> {
         std::thread::sleep(LIVED);
         serving_ms.push(edge_serving(&node)? * 1e3);
     }
-    spine.note("agent killed to back, s", &back_s);
-    spine.note("edge killed to serving, ms", &serving_ms);
+    note("agent killed to back, s", &back_s);
+    note("edge killed to serving, ms", &serving_ms);
     Ok((most(&back_s), most(&serving_ms), idle_mb))
 }
 
@@ -113,8 +106,7 @@ fn edge_serving(node: &Node) -> Result<f64, Failure> {
 /// as its shim records it.
 fn restarts(spine: &Spine) -> Result<f64, Failure> {
     let home = spine.directory("r")?;
-    let site = &spine.site.directory;
-    let node = Node::new(&spine.programs, &home, site, REPLICAS_KILLED, None)?;
+    let node = spine.node(&home, REPLICAS_KILLED, None)?;
     node.up()?;
     until("ready replicas", || node.ready())?;
     let mut spans_ms = Vec::new();

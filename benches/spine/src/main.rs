@@ -5,32 +5,24 @@
 //! Holds: a figure that is short is said and is no failure; an error, such as
 //! one wrong answer, ends all without its figures.
 
-mod closed;
 mod conditions;
-mod figure;
 mod goals;
-mod http;
 mod lives;
-mod machine;
-mod node;
-mod paced;
 mod peers;
 mod serving;
 mod site;
 mod writes;
 
-use figure::Figure;
-use machine::Cores;
-use node::Programs;
+use bench_common::figure::Figure;
+use bench_common::machine::Cores;
+use bench_common::node::Node;
+use bench_common::{Failure, beside, data, say};
 use site::Site;
 use std::fs::{self, Permissions};
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-
-pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 const PARTS: [&str; 3] = ["lives", "serving", "writes"];
 const USAGE: &str = "usage: bench-spine [--quick] [lives] [serving] [writes]";
@@ -70,6 +62,13 @@ const QUICK: Lengths = Lengths {
     idle: Duration::from_secs(10),
 };
 
+/// What was built and is measured.
+pub struct Programs {
+    pub homeostat: PathBuf,
+    pub service: PathBuf,
+    pub writes: PathBuf,
+}
+
 /// What all parts share.
 pub struct Spine {
     pub lengths: Lengths,
@@ -87,19 +86,46 @@ impl Spine {
         Ok(path)
     }
 
-    /// Tells people of single runs, on standard error.
-    pub fn note(&self, what: &str, values: &[f64]) {
-        let words: Vec<String> = values.iter().map(|value| format!("{value:.3}")).collect();
-        say(&format!("    {what}: {}", words.join(" ")));
+    /// A node with the site and so many replicas of a service; not started.
+    pub fn node(
+        &self,
+        home: &Path,
+        replicas: u32,
+        cores: Option<&[usize]>,
+    ) -> Result<Node, Failure> {
+        let site = &self.site.directory;
+        let text = manifest(site, &self.programs.service, replicas)?;
+        let written = site.with_file_name(home.file_name().ok_or("no home")?);
+        let written = written.with_extension("toml");
+        fs::write(&written, text)?;
+        Node::new(&self.programs.homeostat, home, written, cores)
     }
 }
 
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
+fn manifest(site: &Path, service: &Path, replicas: u32) -> Result<String, Failure> {
+    let site = site.file_name().ok_or("the site has no name")?;
+    Ok(format!(
+        r#"[project]
+name = "spine"
 
-pub fn data(line: &str) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{line}")
+[site.web]
+root = "{site}"
+hosts = ["localhost"]
+
+[service.echo]
+run = {{ process = ["{service}"] }}
+replicas = {replicas}
+routes = [{{ host = "localhost", path = "/echo" }}]
+deadline = "10s"
+stop_grace = "1s"
+
+[service.echo.probes]
+startup = {{ http = "/", every = "50ms", timeout = "1s", failures = 100 }}
+readiness = {{ http = "/", every = "1s", timeout = "1s", failures = 2 }}
+"#,
+        site = site.display(),
+        service = service.display(),
+    ))
 }
 
 fn main() -> ExitCode {
@@ -127,13 +153,17 @@ fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
     fs::set_permissions(scratch.path(), Permissions::from_mode(0o755))?;
     let spine = Spine {
         lengths,
-        programs: Programs::find()?,
+        programs: Programs {
+            homeostat: beside("homeostat")?,
+            service: beside("black-box-service")?,
+            writes: beside("examples/writes")?,
+        },
         cores: Cores::split()?,
         site: Site::make(&scratch.path().join("site"))?,
         scratch: scratch.path().to_owned(),
     };
     refuse_memory(&spine.scratch)?;
-    conditions::tell(&spine)?;
+    bench_common::conditions::tell(conditions::all(&spine)?)?;
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|word| *word == part);
     let mut told = Ok(());
     let mut report = |figure: Figure| {
@@ -151,7 +181,7 @@ fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
         writes::measure(&spine, &mut report)?;
     }
     told?;
-    conditions::tell_end()
+    bench_common::conditions::tell_end()
 }
 
 /// Durable writes to memory would measure nothing.

@@ -5,23 +5,21 @@
 //! others; runs are interleaved; before the first and after the last run each
 //! server's files are compared byte for byte.
 
-use crate::closed::{self, Came};
-use crate::figure::{Figure, median};
-use crate::machine::{cpu_seconds, pin_thread};
-use crate::node::Node;
-use crate::paced::{self, Latencies};
-use crate::peers::{Kind, Peer};
-use crate::{Failure, Spine, data, goals, say};
+use crate::peers::{self, Kind};
+use crate::{Spine, goals};
+use bench_common::child::Child;
+use bench_common::closed::{self, Came};
+use bench_common::figure::{Figure, median};
+use bench_common::machine::cpu_seconds;
+use bench_common::node::Node;
+use bench_common::paced::{self, Latencies};
+use bench_common::{Failure, data, note, say};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
-
-/// Of a 99th percentile, what the generator's own lag may be.
-const LAG_SHARE_MAX: f64 = 0.1;
 
 enum Server {
     Ours(Box<Node>),
-    Peer(Kind, Peer),
+    Peer(Kind, Child),
 }
 
 impl Server {
@@ -39,11 +37,18 @@ impl Server {
         }
     }
 
-    fn closed_run(&self, spine: &Spine, script: &Path, seconds: u64) -> Result<Came, Failure> {
+    fn closed_run(&self, spine: &Spine, seconds: u64) -> Result<Came, Failure> {
         let is_peer = matches!(self, Self::Peer(..));
-        let (address, site) = (self.address(), &spine.site);
-        let came = closed::run(address, seconds, &spine.cores, script, site, is_peer)
-            .map_err(|why| format!("{}: {why}", self.name()))?;
+        let (address, asks) = (self.address(), &spine.site.asks());
+        let came = closed::run(
+            address,
+            seconds,
+            &spine.cores,
+            asks,
+            &spine.scratch,
+            is_peer,
+        )
+        .map_err(|why| format!("{}: {why}", self.name()))?;
         if came.errors.read > 0 {
             let (name, read) = (self.name(), came.errors.read);
             data(&format!(
@@ -70,22 +75,20 @@ struct Runs {
 }
 
 pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Failure> {
-    let script = spine.scratch.join("paths.lua");
-    std::fs::write(&script, include_str!("../paths.lua"))?;
     let mut all = start(spine)?;
     for runs in &all {
         spine.site.verify(runs.server.address())?;
-        runs.server.closed_run(spine, &script, 1)?;
+        runs.server.closed_run(spine, 1)?;
     }
     for _ in 0..spine.lengths.rounds {
         for runs in &mut all {
-            closed_run(spine, &script, runs)?;
+            closed_run(spine, runs)?;
         }
     }
     for runs in &all {
         let name = runs.server.name();
-        spine.note(&format!("{name}, CPU s per 1e6 requests"), &runs.cpu);
-        spine.note(&format!("{name}, requests/s at most"), &runs.rate);
+        note(&format!("{name}, CPU s per 1e6 requests"), &runs.cpu);
+        note(&format!("{name}, requests/s at most"), &runs.rate);
     }
     let of = |wanted: &str| all.iter().find(|runs| runs.server.name() == wanted);
     let ours = median(&of("homeostat").ok_or("our node is missing")?.cpu);
@@ -110,13 +113,7 @@ pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Fai
 
 fn start(spine: &Spine) -> Result<Vec<Runs>, Failure> {
     let home = spine.directory("s")?;
-    let node = Node::new(
-        &spine.programs,
-        &home,
-        &spine.site.directory,
-        1,
-        Some(&spine.cores),
-    )?;
+    let node = spine.node(&home, 1, Some(&spine.cores.server))?;
     node.up()?;
     let mut servers = vec![Server::Ours(Box::new(node))];
     for kind in [Kind::Nginx, Kind::Httpd] {
@@ -125,7 +122,7 @@ fn start(spine: &Spine) -> Result<Vec<Runs>, Failure> {
         };
         let home = spine.directory(kind.name())?;
         let cores = Some(&*spine.cores.server);
-        let peer = Peer::start(kind, &program, &home, &spine.site.directory, cores)?;
+        let peer = peers::start(kind, &program, &home, &spine.site.directory, cores)?;
         servers.push(Server::Peer(kind, peer));
     }
     let runs = servers.into_iter().map(|server| Runs {
@@ -136,12 +133,10 @@ fn start(spine: &Spine) -> Result<Vec<Runs>, Failure> {
     Ok(runs.collect())
 }
 
-fn closed_run(spine: &Spine, script: &Path, runs: &mut Runs) -> Result<(), Failure> {
+fn closed_run(spine: &Spine, runs: &mut Runs) -> Result<(), Failure> {
     let before = runs.server.processes();
     let used = cpu_seconds(&before);
-    let came = runs
-        .server
-        .closed_run(spine, script, spine.lengths.seconds)?;
+    let came = runs.server.closed_run(spine, spine.lengths.seconds)?;
     let after = runs.server.processes();
     if !before.is_subset(&after) {
         return Err(format!("a process of {} ended in a run", runs.server.name()).into());
@@ -177,35 +172,18 @@ fn paced(spine: &Spine, all: &[Runs]) -> Result<(f64, Option<f64>), Failure> {
         let lag: Vec<f64> = found.iter().map(|one| one.lag_p99_ms).collect();
         let name = runs.server.name();
         say(&format!("    {name}, paced: {answers} answers, all right"));
-        spine.note(&format!("{name}, paced p50 ms"), &p50);
-        spine.note(&format!("{name}, paced p99 ms"), &p99);
-        spine.note(&format!("{name}, generator's lag p99 ms"), &lag);
-        doubt(name, median(&lag), median(&p99))?;
+        note(&format!("{name}, paced p50 ms"), &p50);
+        note(&format!("{name}, paced p99 ms"), &p99);
+        note(&format!("{name}, generator's lag p99 ms"), &lag);
+        paced::doubt(name, median(&lag), median(&p99))?;
         *median_ms = Some(median(&p99));
     }
     let peer = peer.and(medians[1]);
     Ok((medians[0].ok_or("nothing was paced")?, peer))
 }
 
-/// A generator that was late itself measured itself in part: said beside the
-/// figure, so that nobody trusts its verdict.
-fn doubt(name: &str, lag_ms: f64, p99_ms: f64) -> Result<(), Failure> {
-    if lag_ms > p99_ms * LAG_SHARE_MAX {
-        data(&format!(
-            "condition fixed rate, {name}: not trustworthy, the generator's own lag was {lag_ms:.2} ms (p99) of {p99_ms:.2} ms"
-        ))?;
-    }
-    Ok(())
-}
-
 fn paced_run(spine: &Spine, runs: &Runs, rate: f64) -> Result<Latencies, Failure> {
     let (address, span) = (runs.server.address(), spine.lengths.paced);
-    std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            pin_thread(&spine.cores.load)?;
-            paced::run(address, rate, span, &spine.site)
-        });
-        let ended = sender.join().map_err(|_| "the load generator panicked")?;
-        ended.map_err(|why| format!("{}: {why}", runs.server.name()).into())
-    })
+    paced::run_on(&spine.cores.load, address, rate, span, &spine.site.asks())
+        .map_err(|why| format!("{}: {why}", runs.server.name()).into())
 }

@@ -3,8 +3,9 @@
 //! Holds: a seed makes the files; bytes that no encoding makes smaller, so that
 //! each server sends the same ones.
 
-use crate::Failure;
-use crate::http::Connection;
+use bench_common::Failure;
+use bench_common::ask::Ask;
+use bench_common::http::Connection;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -57,11 +58,12 @@ impl Site {
         Ok(())
     }
 
-    pub fn mean_bytes(&self) -> f64 {
-        let total: usize = self.bodies.iter().map(Vec::len).sum();
-        #[expect(clippy::cast_precision_loss, reason = "the site is small")]
-        let mean = total as f64 / FILES as f64;
-        mean
+    /// Each file once.
+    pub fn asks(&self) -> Vec<Ask> {
+        let sized = self.bodies.iter().enumerate();
+        sized
+            .map(|(index, body)| Ask::new(&path(index), body.len()))
+            .collect()
     }
 }
 

@@ -4,9 +4,10 @@
 //! when it is synced; ours is called in its process, as the agent calls it, and
 //! etcd over kept gRPC connections.
 
-use crate::figure::{Figure, median};
-use crate::peers::{Kind, Peer};
-use crate::{Failure, Spine, goals};
+use crate::peers::{self, Kind};
+use crate::{Spine, goals};
+use bench_common::figure::{Figure, median};
+use bench_common::{Failure, note};
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +17,7 @@ pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Fai
         None => None,
         Some(program) => {
             let home = spine.directory("etcd")?;
-            Some(Peer::start(Kind::Etcd, &program, &home, &home, None)?)
+            Some(peers::start(Kind::Etcd, &program, &home, &home, None)?)
         }
     };
     let address = peer.as_ref().map(|peer| format!("http://{}", peer.address));
@@ -28,9 +29,9 @@ pub fn measure(spine: &Spine, report: &mut impl FnMut(Figure)) -> Result<(), Fai
                 theirs.push(run(spine, address.as_ref(), clients)?);
             }
         }
-        spine.note(&format!("homeostat, writes/s by {clients}"), &ours);
+        note(&format!("homeostat, writes/s by {clients}"), &ours);
         if address.is_some() {
-            spine.note(&format!("etcd, writes/s by {clients}"), &theirs);
+            note(&format!("etcd, writes/s by {clients}"), &theirs);
         }
         report(Figure {
             goal,

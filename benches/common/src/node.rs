@@ -1,12 +1,12 @@
 //! Our side: the real program, started by `homeostat up` in a scratch
 //! directory, ended by `homeostat down`.
 //!
-//! In: the built programs, a site. Out: addresses, process ids, the admin API.
+//! In: the built program, a manifest. Out: addresses, process ids, the admin API.
 //! Holds: what still runs in its directory after `down` is killed by its id.
 
 use crate::Failure;
-use crate::machine::{Cores, boot_time, mentioning, pinned, with_descendants};
-use crate::peers::free_address;
+use crate::child::free_address;
+use crate::machine::{boot_time, mentioning, pinned, with_descendants};
 use client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
@@ -22,37 +22,6 @@ use wire::shim::ShimState;
 pub const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(1);
 
-/// What was built and is measured.
-#[derive(Clone, Debug)]
-pub struct Programs {
-    pub homeostat: PathBuf,
-    pub service: PathBuf,
-    pub writes: PathBuf,
-}
-
-impl Programs {
-    /// Beside this program, where cargo puts them.
-    pub fn find() -> Result<Self, Failure> {
-        let own = std::env::current_exe()?;
-        let place = own.parent().ok_or("this program has no directory")?;
-        let found = Self {
-            homeostat: place.join("homeostat"),
-            service: place.join("black-box-service"),
-            writes: place.join("examples/writes"),
-        };
-        for program in [&found.homeostat, &found.service, &found.writes] {
-            if !program.is_file() {
-                return Err(format!(
-                    "{} is not built; start this by: cargo xtask bench spine",
-                    program.display()
-                )
-                .into());
-            }
-        }
-        Ok(found)
-    }
-}
-
 pub struct Node {
     pub layout: Layout,
     pub http: SocketAddr,
@@ -66,33 +35,29 @@ pub struct Node {
 }
 
 impl Node {
-    /// A directory, ports and a manifest beside the site; nothing runs yet.
+    /// Of a directory and free ports; nothing runs yet. On these cores only, or
+    /// on all.
     pub fn new(
-        programs: &Programs,
+        program: &Path,
         home: &Path,
-        site: &Path,
-        replicas: u32,
-        cores: Option<&Cores>,
+        manifest: PathBuf,
+        cores: Option<&[usize]>,
     ) -> Result<Self, Failure> {
         let layout = Layout::new(home.join("d"));
         if !Layout::sockets_fit(&layout.root) {
             return Err(format!("{} is too long for sockets", layout.root.display()).into());
         }
-        let text = manifest(site, &programs.service, replicas)?;
-        let written = site.with_file_name(home.file_name().ok_or("no home")?);
-        let written = written.with_extension("toml");
-        fs::write(&written, text)?;
         Ok(Self {
             client: Client::new(layout.admin_socket()),
             layout,
             http: free_address()?,
             https: free_address()?,
-            program: programs.homeostat.clone(),
-            manifest: written,
+            program: program.to_owned(),
+            manifest,
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
-            cores: cores.map(|cores| cores.server.clone()).unwrap_or_default(),
+            cores: cores.map(<[usize]>::to_vec).unwrap_or_default(),
         })
     }
 
@@ -233,30 +198,4 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> Result<T, F
         }
         std::thread::sleep(LOOK);
     }
-}
-
-fn manifest(site: &Path, service: &Path, replicas: u32) -> Result<String, Failure> {
-    let site = site.file_name().ok_or("the site has no name")?;
-    Ok(format!(
-        r#"[project]
-name = "spine"
-
-[site.web]
-root = "{site}"
-hosts = ["localhost"]
-
-[service.echo]
-run = {{ process = ["{service}"] }}
-replicas = {replicas}
-routes = [{{ host = "localhost", path = "/echo" }}]
-deadline = "10s"
-stop_grace = "1s"
-
-[service.echo.probes]
-startup = {{ http = "/", every = "50ms", timeout = "1s", failures = 100 }}
-readiness = {{ http = "/", every = "1s", timeout = "1s", failures = 2 }}
-"#,
-        site = site.display(),
-        service = service.display(),
-    ))
 }

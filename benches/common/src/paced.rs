@@ -1,7 +1,7 @@
 //! Open-loop load: requests leave at their moments, whatever became of the
 //! earlier ones.
 //!
-//! In: an address, a rate, for how long. Out: latencies from the moment a
+//! In: an address, what to ask, a rate, for how long. Out: latencies from the moment a
 //! request was due to its answer's last byte.
 //! Holds: a stall shows in all that it delayed; a request that finds every
 //! connection busy waits, and its wait counts; each answer is checked for
@@ -9,10 +9,11 @@
 //! One thread and epoll, since a task per request would top out a core below
 //! half of nginx's peak.
 
-use crate::Failure;
+use crate::ask::Ask;
 use crate::closed::CONNECTIONS;
 use crate::http::Head;
-use crate::site::{FILES, Site, path};
+use crate::machine::pin_thread;
+use crate::{Failure, data};
 use hdrhistogram::Histogram;
 use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
@@ -23,6 +24,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+/// Of a 99th percentile, what the generator's own lag may be.
+const LAG_SHARE_MAX: f64 = 0.1;
 /// A run that is behind by more than this measures only its own queue.
 const BEHIND_MAX: Duration = Duration::from_secs(5);
 
@@ -43,7 +46,7 @@ struct Client {
 }
 
 struct Run<'a> {
-    site: &'a Site,
+    asks: &'a [Ask],
     requests: Vec<Vec<u8>>,
     clients: Vec<Client>,
     idle: Vec<usize>,
@@ -53,15 +56,43 @@ struct Run<'a> {
     buffer: Box<[u8]>,
 }
 
+/// Sends from a thread of its own, on these cores.
+pub fn run_on(
+    cores: &[usize],
+    address: SocketAddr,
+    per_second: f64,
+    span: Duration,
+    asks: &[Ask],
+) -> Result<Latencies, Failure> {
+    std::thread::scope(|scope| {
+        let sender = scope.spawn(|| {
+            pin_thread(cores)?;
+            run(address, per_second, span, asks)
+        });
+        sender.join().map_err(|_| "the load generator panicked")?
+    })
+}
+
+/// A generator that was late itself measured itself in part: said beside the
+/// figure, so that nobody trusts its verdict.
+pub fn doubt(name: &str, lag_ms: f64, p99_ms: f64) -> Result<(), Failure> {
+    if lag_ms > p99_ms * LAG_SHARE_MAX {
+        data(&format!(
+            "condition fixed rate, {name}: not trustworthy, the generator's own lag was {lag_ms:.2} ms (p99) of {p99_ms:.2} ms"
+        ))?;
+    }
+    Ok(())
+}
+
 /// Sends on the calling thread.
 pub fn run(
     address: SocketAddr,
     per_second: f64,
     span: Duration,
-    site: &Site,
+    asks: &[Ask],
 ) -> Result<Latencies, Failure> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let mut run = Run::open(address, site, &poll)?;
+    let mut run = Run::open(address, asks, &poll)?;
     let gap = Duration::from_secs_f64(1.0 / per_second);
     let begun = Instant::now();
     let mut next = (0_usize, begun);
@@ -69,7 +100,7 @@ pub fn run(
     loop {
         let now = Instant::now();
         while next.1 <= now && next.1 - begun < span {
-            run.due.push_back((next.0 % FILES, next.1));
+            run.due.push_back((next.0 % asks.len(), next.1));
             run.lag.saturating_record(nanos(now - next.1));
             next = (next.0 + 1, next.1 + gap);
         }
@@ -101,7 +132,7 @@ pub fn run(
 }
 
 impl<'a> Run<'a> {
-    fn open(address: SocketAddr, site: &'a Site, poll: &OwnedFd) -> Result<Self, Failure> {
+    fn open(address: SocketAddr, asks: &'a [Ask], poll: &OwnedFd) -> Result<Self, Failure> {
         let mut clients = Vec::new();
         for number in 0..CONNECTIONS as u64 {
             let stream = TcpStream::connect(address)?;
@@ -115,13 +146,10 @@ impl<'a> Run<'a> {
                 came: Vec::with_capacity(32 << 10),
             });
         }
-        let request = |index| format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path(index));
         let histogram = || Histogram::new_with_bounds(1, 60_000_000_000, 3);
         Ok(Self {
-            site,
-            requests: (0..FILES)
-                .map(|index| request(index).into_bytes())
-                .collect(),
+            asks,
+            requests: asks.iter().map(Ask::request).collect(),
             idle: (0..clients.len()).collect(),
             clients,
             due: VecDeque::new(),
@@ -133,16 +161,16 @@ impl<'a> Run<'a> {
 
     /// Lets what is due leave, as far as connections are idle.
     fn send(&mut self) -> Result<(), Failure> {
-        while let Some((file, due)) = self.due.front().copied() {
+        while let Some((which, due)) = self.due.front().copied() {
             let Some(index) = self.idle.pop() else {
                 return Ok(());
             };
             self.due.pop_front();
             let client = &mut self.clients[index];
-            client.asked = Some((file, due));
+            client.asked = Some((which, due));
             client.came.clear();
             // A request fits the socket's empty buffer.
-            let request = &self.requests[file];
+            let request = &self.requests[which];
             if client.stream.write(request)? != request.len() {
                 return Err("a request was not written at once".into());
             }
@@ -159,16 +187,16 @@ impl<'a> Run<'a> {
             Err(why) if why.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(why) => return Err(why.into()),
         }
-        let Some((file, due)) = client.asked else {
+        let Some((which, due)) = client.asked else {
             return Err("the server answered what was not asked".into());
         };
         let Some(head) = Head::parse(&client.came) else {
             return Ok(());
         };
-        let wanted = self.site.bodies[file].len();
+        let wanted = self.asks[which].bytes;
         if head.status != 200 || head.length != wanted {
             let (status, length) = (head.status, head.length);
-            let path = path(file);
+            let path = &self.asks[which].path;
             return Err(format!("{path}: {status} with {length} bytes, not {wanted}").into());
         }
         if client.came.len() >= head.end + head.length {
@@ -202,16 +230,15 @@ mod tests {
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
-    /// Serves the site; stops for `stall` before the answer of that number.
-    fn server(site: &Site, stall: Option<(usize, Duration)>) -> SocketAddr {
-        let bodies = site.bodies.clone();
+    /// Answers `/N` with N bytes; stops for `stall` before the answer of that number.
+    fn server(stall: Option<(usize, Duration)>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
         std::thread::spawn(move || {
             let served = std::sync::Arc::new(std::sync::Mutex::new(0));
             for stream in listener.incoming().flatten() {
-                let (bodies, served) = (bodies.clone(), served.clone());
-                std::thread::spawn(move || serve(stream, &bodies, &served, stall));
+                let served = served.clone();
+                std::thread::spawn(move || serve(stream, &served, stall));
             }
         });
         address
@@ -219,14 +246,13 @@ mod tests {
 
     fn serve(
         stream: TcpStream,
-        bodies: &[Vec<u8>],
         served: &std::sync::Mutex<usize>,
         stall: Option<(usize, Duration)>,
     ) -> Option<()> {
         let mut lines = BufReader::new(stream.try_clone().ok()?).lines();
         let mut writer = stream;
         while let Some(Ok(line)) = lines.next() {
-            let Some(rest) = line.strip_prefix("GET /f") else {
+            let Some(rest) = line.strip_prefix("GET /") else {
                 continue;
             };
             let mut served = served.lock().ok()?;
@@ -236,34 +262,32 @@ mod tests {
             {
                 std::thread::sleep(span);
             }
-            let body = &bodies[rest.get(..3)?.parse::<usize>().ok()?];
+            let body = vec![b'x'; rest.split(' ').next()?.parse().ok()?];
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
             writer.write_all(head.as_bytes()).ok()?;
-            writer.write_all(body).ok()?;
+            writer.write_all(&body).ok()?;
         }
         Some(())
     }
 
-    fn site() -> (tempfile::TempDir, Site) {
-        let home = tempfile::tempdir().expect("a directory");
-        let site = Site::make(home.path()).expect("a site");
-        (home, site)
+    fn asks() -> Vec<Ask> {
+        [5, 3000, 17_000]
+            .map(|bytes| Ask::new(&format!("/{bytes}"), bytes))
+            .to_vec()
     }
 
     #[test]
     fn every_request_that_was_due_is_answered_and_counted() {
-        let (_home, site) = site();
-        let address = server(&site, None);
-        let found = run(address, 500.0, Duration::from_millis(400), &site).expect("a run");
+        let address = server(None);
+        let found = run(address, 500.0, Duration::from_millis(400), &asks()).expect("a run");
         assert_eq!(found.count, 200);
     }
 
     #[test]
     fn a_stall_shows_in_all_that_it_delayed() {
-        let (_home, site) = site();
         let stall = Duration::from_millis(300);
-        let address = server(&site, Some((20, stall)));
-        let found = run(address, 200.0, Duration::from_millis(500), &site).expect("a run");
+        let address = server(Some((20, stall)));
+        let found = run(address, 200.0, Duration::from_millis(500), &asks()).expect("a run");
         // One answer of a hundred was slow; the sixty due meanwhile waited too.
         assert_eq!(found.count, 100);
         assert!(found.p50_ms > 20.0, "{found:?}");
@@ -271,9 +295,9 @@ mod tests {
 
     #[test]
     fn a_wrong_size_fails_the_run() {
-        let (_home, mut site) = site();
-        let address = server(&site, None);
-        site.bodies[3].push(0);
-        assert!(run(address, 500.0, Duration::from_millis(100), &site).is_err());
+        let address = server(None);
+        let mut asks = asks();
+        asks[1].bytes += 1;
+        assert!(run(address, 500.0, Duration::from_millis(100), &asks).is_err());
     }
 }

@@ -31,6 +31,38 @@ pub struct Goal {
     pub last: f64,
 }
 
+impl Goal {
+    /// Of a number that should be small.
+    pub const fn number(name: &'static str, unit: &'static str, closes: f64, last: f64) -> Self {
+        Self {
+            name,
+            unit,
+            of: Of::Number,
+            better: Better::Less,
+            closes,
+            last,
+        }
+    }
+
+    /// Of ours to the peer's; the unit is that of both.
+    pub const fn ratio(
+        name: &'static str,
+        unit: &'static str,
+        better: Better,
+        closes: f64,
+        last: f64,
+    ) -> Self {
+        Self {
+            name,
+            unit,
+            of: Of::Ratio,
+            better,
+            closes,
+            last,
+        }
+    }
+}
+
 /// A goal with what was measured.
 #[derive(Clone, Debug)]
 pub struct Figure {
@@ -40,6 +72,15 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// Without a peer.
+    pub fn alone(goal: Goal, ours: f64) -> Self {
+        Self {
+            goal,
+            ours,
+            peer: None,
+        }
+    }
+
     pub fn ratio(&self) -> Option<f64> {
         self.peer
             .filter(|peer| *peer > 0.0)

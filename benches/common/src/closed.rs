@@ -1,13 +1,14 @@
 //! Closed-loop load: `wrk`, with the same connections for every server.
 //!
-//! In: an address. Out: how many good answers came in what time.
+//! In: an address, what to ask. Out: how many good answers came in what time.
 //! Holds: one bad status, one socket error or too few bytes fail the run; only a
 //! peer may close a kept connection now and then, which is counted and said.
 
 use crate::Failure;
+use crate::ask::Ask;
 use crate::machine::{Cores, pinned};
-use crate::site::{FILES, Site};
 use serde::Deserialize;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -42,14 +43,18 @@ impl Came {
     }
 }
 
+/// * `asks`: asked for in turn, each as often as any other.
+/// * `scratch`: a directory for what `wrk` reads.
 pub fn run(
     address: SocketAddr,
     seconds: u64,
     cores: &Cores,
-    script: &Path,
-    site: &Site,
+    asks: &[Ask],
+    scratch: &Path,
     is_peer: bool,
 ) -> Result<Came, Failure> {
+    let script = scratch.join("asks.lua");
+    fs::write(&script, include_str!("../asks.lua"))?;
     let output = pinned(&cores.load, Path::new("wrk"))
         .args(["-t", &cores.load.len().to_string()])
         .args(["-c", &CONNECTIONS.to_string()])
@@ -57,7 +62,8 @@ pub fn run(
         .arg("-s")
         .arg(script)
         .arg(format!("http://{address}/"))
-        .args(["--", &FILES.to_string()])
+        .arg("--")
+        .args(asks.iter().flat_map(|ask| [&ask.host, &ask.path]))
         .output()
         .map_err(|why| format!("wrk does not run: {why}"))?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -69,11 +75,18 @@ pub fn run(
             let wrong = String::from_utf8_lossy(&output.stderr).into_owned();
             format!("wrk said nothing to count: {said}{wrong}")
         })?;
-    check(&came, site.mean_bytes(), is_peer).map_err(|why| format!("{address}: {why}"))?;
+    check(&came, mean_bytes(asks), is_peer).map_err(|why| format!("{address}: {why}"))?;
     Ok(came)
 }
 
-/// Each file is asked for as often as any other, so the bytes are known.
+fn mean_bytes(asks: &[Ask]) -> f64 {
+    let total: usize = asks.iter().map(|ask| ask.bytes).sum();
+    #[expect(clippy::cast_precision_loss, reason = "answers are small and few")]
+    let mean = total as f64 / asks.len() as f64;
+    mean
+}
+
+/// Each is asked for as often as any other, so the bytes are known.
 fn check(came: &Came, mean_bytes: f64, is_peer: bool) -> Result<(), String> {
     let mut errors = came.errors;
     let closed = f64::from(u32::try_from(errors.read).unwrap_or(u32::MAX));
@@ -93,7 +106,7 @@ fn check(came: &Came, mean_bytes: f64, is_peer: bool) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!(
-            "an answer had {each:.0} bytes on average, the files have {mean_bytes:.0}"
+            "an answer had {each:.0} bytes on average, its body should have {mean_bytes:.0}"
         ))
     }
 }

@@ -1,11 +1,11 @@
--- Asks for every file in turn over kept connections; tells what came as JSON.
+-- Asks for everything named, in turn, over kept connections; tells what came as
+-- JSON. The arguments are pairs of host and path.
 local requests, count, at = {}, 0, 0
 
 function init(arguments)
-  count = tonumber(arguments[1])
-  for index = 0, count - 1 do
-    local path = string.format("/f%03d.jpg", index)
-    requests[index] = wrk.format("GET", path, { ["Host"] = "localhost" })
+  for index = 1, #arguments, 2 do
+    requests[count] = wrk.format("GET", arguments[index + 1], { ["Host"] = arguments[index] })
+    count = count + 1
   end
 end
 

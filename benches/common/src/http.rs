@@ -3,6 +3,7 @@
 //! Never: is used where throughput is measured.
 
 use crate::Failure;
+use crate::ask::Ask;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -30,8 +31,11 @@ impl Connection {
     }
 
     pub fn get(&mut self, path: &str) -> Result<Answer, Failure> {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
-        self.reader.get_mut().write_all(request.as_bytes())?;
+        self.ask(&Ask::new(path, 0))
+    }
+
+    pub fn ask(&mut self, ask: &Ask) -> Result<Answer, Failure> {
+        self.reader.get_mut().write_all(&ask.request())?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             if self.reader.read_until(b'\n', &mut head)? == 0 {
