@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::shim::Exit;
+use wire::shim::{Exit, Secrets};
 
 /// What a replica is started from: bindings and paths resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +22,10 @@ pub struct ReplicaSpec {
     pub command: Vec<String>,
     pub directory: PathBuf,
     pub environment: BTreeMap<String, String>,
+    /// Variables whose values are looked up at each start: the secret's
+    /// `PROJECT/NAME`.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
     pub limits: Limits,
 }
 
@@ -87,8 +91,13 @@ pub trait Driver: Send + Sync + 'static {
     /// replica is wanted.
     fn prepare(&self, spec: &ReplicaSpec) -> BoxFuture<'_, Result<(), DriverError>>;
 
-    /// Runs a prepared replica, or runs it again after its exit.
-    fn start(&self, replica: &ReplicaId) -> BoxFuture<'_, Result<(), DriverError>>;
+    /// Runs a prepared replica, or runs it again after its exit, with these
+    /// variables besides those of its specification. They are kept nowhere.
+    fn start(
+        &self,
+        replica: &ReplicaId,
+        secrets: Secrets,
+    ) -> BoxFuture<'_, Result<(), DriverError>>;
 
     fn probe(
         &self,

@@ -68,10 +68,6 @@ pub enum NodeEvent {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "effects are few and short-lived; boxes would only burden their reader"
-)]
 pub enum NodeEffect {
     /// Prepare and start it.
     Start {

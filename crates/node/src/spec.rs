@@ -5,6 +5,7 @@ use crate::driver::ReplicaSpec;
 use crate::event::Settings;
 use kernel::{Hash, Name, ReplicaId};
 use manifest::{BindingTarget, Run, Service};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub fn replica_spec(
@@ -43,8 +44,18 @@ pub fn replica_spec(
         command,
         directory: applied.directory.clone(),
         environment,
+        secrets: secrets(service, applied),
         limits: service.limits.clone(),
     }
+}
+
+/// By variable, where each secret lies: names belong to the project.
+fn secrets(service: &Service, applied: &Applied) -> BTreeMap<String, String> {
+    let project = &applied.manifest.project;
+    let named = service.secrets.iter();
+    named
+        .map(|(variable, name)| (variable.clone(), format!("{project}/{name}")))
+        .collect()
 }
 
 fn chunk_path(content: &Path, hash: &Hash) -> PathBuf {

@@ -111,7 +111,7 @@ impl Task {
                 command = queue.recv() => {
                     // The driver is gone; shim and replica live on.
                     let Some(command) = command else { return };
-                    if command == ToShim::Start {
+                    if command.is_start() {
                         self.starts_open += 1;
                     }
                     let Ok(frame) = encode(&command) else { break };
@@ -123,7 +123,7 @@ impl Task {
         }
         queue.close();
         while let Ok(command) = queue.try_recv() {
-            self.starts_open += u32::from(command == ToShim::Start);
+            self.starts_open += u32::from(command.is_start());
         }
         self.on_lost();
     }

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::sync::Mutex;
-use wire::shim::{ShimSpec, ShimState, ToShim};
+use wire::shim::{Secrets, ShimSpec, ShimState, ToShim};
 
 const LOG_BYTES_MAX: u64 = 8 << 20;
 const LOG_FILES_MAX: u32 = 5;
@@ -316,12 +316,21 @@ impl Driver for ProcessDriver {
         Box::pin(self.prepare_replica(spec))
     }
 
-    fn start(&self, replica: &ReplicaId) -> BoxFuture<'_, Result<(), DriverError>> {
+    fn start(
+        &self,
+        replica: &ReplicaId,
+        secrets: Secrets,
+    ) -> BoxFuture<'_, Result<(), DriverError>> {
         let replica = replica.clone();
         Box::pin(async move {
             let sender = self.ensure_link(&replica).await?;
             let lost = |_| failed(format!("the shim of `{replica}` ended"), None);
-            sender.send(ToShim::Start).await.map_err(lost)
+            let start = if secrets.0.is_empty() {
+                ToShim::Start
+            } else {
+                ToShim::StartWith { secrets }
+            };
+            sender.send(start).await.map_err(lost)
         })
     }
 

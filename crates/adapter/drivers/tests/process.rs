@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use wire::shim::{Exit, ShimState};
+use wire::shim::{Exit, Secrets, ShimState};
 
 const WAIT: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(10);
@@ -55,6 +55,7 @@ impl Bench {
             command: ["sh", "-c", script].map(str::to_owned).to_vec(),
             directory: self.home.path().to_owned(),
             environment: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
+            secrets: BTreeMap::new(),
             limits,
         };
         self.driver.prepare(&spec).await.expect("prepares");
@@ -66,7 +67,10 @@ impl Bench {
     }
 
     async fn started(&mut self) -> u32 {
-        self.driver.start(&id()).await.expect("starts");
+        self.driver
+            .start(&id(), Secrets::default())
+            .await
+            .expect("starts");
         match self.event().await {
             DriverEvent::Started { pid, .. } => pid,
             other => panic!("not started: {other:?}"),
@@ -162,6 +166,42 @@ async fn exit_codes_and_signals_are_told() {
     bench.clear().await;
 }
 
+/// Whether any file below holds the text.
+fn holds(directory: &Path, text: &str) -> bool {
+    let entries = std::fs::read_dir(directory).expect("lists");
+    entries.map(|entry| entry.expect("an entry")).any(|entry| {
+        match entry.file_type().expect("a type") {
+            kind if kind.is_dir() => holds(&entry.path(), text),
+            kind if kind.is_file() => {
+                let bytes = std::fs::read(entry.path()).expect("reads");
+                String::from_utf8_lossy(&bytes).contains(text)
+            }
+            _ => false,
+        }
+    })
+}
+
+#[tokio::test]
+async fn secrets_are_in_the_replicas_environment_for_one_start_and_in_no_file() {
+    let mut bench = Bench::new();
+    // Whether it is there, and the limits of what a crash would leave.
+    let script =
+        "[ \"$TOKEN\" = very'-hidden' ] && echo told $(ulimit -Sc) $(ulimit -Hc) || echo bare";
+    bench.prepare(script, Limits::default()).await;
+    let secrets = Secrets([("TOKEN".to_owned(), "very-hidden".to_owned())].into());
+    bench.driver.start(&id(), secrets).await.expect("starts");
+    let DriverEvent::Started { .. } = bench.event().await else {
+        panic!("not started");
+    };
+    assert_eq!(bench.exited().await, Exit::Code(0));
+    bench.started().await;
+    bench.exited().await;
+    assert_eq!(bench.texts(), ["told 0 0", "bare"]);
+    assert!(holds(bench.home.path(), "told 0 0"), "it looks into files");
+    assert!(!holds(bench.home.path(), "very-hidden"));
+    bench.clear().await;
+}
+
 #[tokio::test]
 async fn a_command_that_cannot_run_is_a_failed_start() {
     let mut bench = Bench::new();
@@ -170,10 +210,15 @@ async fn a_command_that_cannot_run_is_a_failed_start() {
         command: vec!["/nonexistent/program".to_owned()],
         directory: bench.home.path().to_owned(),
         environment: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         limits: Limits::default(),
     };
     bench.driver.prepare(&spec).await.expect("prepares");
-    bench.driver.start(&id()).await.expect("asks");
+    bench
+        .driver
+        .start(&id(), Secrets::default())
+        .await
+        .expect("asks");
     let DriverEvent::StartFailed { why, .. } = bench.event().await else {
         panic!("it started");
     };
@@ -242,7 +287,11 @@ async fn restarts_are_quick_and_reuse_the_shim() {
             panic!("round {round}: not exited");
         };
         assert_eq!(exit, Exit::Signal(9));
-        bench.driver.start(&id()).await.expect("starts");
+        bench
+            .driver
+            .start(&id(), Secrets::default())
+            .await
+            .expect("starts");
         let DriverEvent::Started { at: again, .. } = bench.event().await else {
             panic!("round {round}: not started");
         };

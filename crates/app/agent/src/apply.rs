@@ -34,7 +34,7 @@ pub fn api_error(code: &str, message: impl Into<String>, help: Option<&str>) -> 
     }
 }
 
-fn storage(error: &StoreError) -> ApiError {
+pub fn storage(error: &StoreError) -> ApiError {
     let help = match error {
         StoreError::Full { .. } => "free space on that disk, then try again",
         _ => "homeostat doctor",
@@ -64,7 +64,7 @@ pub async fn read_desired(store: &dyn Store) -> Result<Desired, StoreError> {
 }
 
 /// A project's head and the revision at which it was written.
-async fn read_head(
+pub async fn read_head(
     store: &dyn Store,
     project: &Name,
 ) -> Result<Option<(Applied, Revision)>, ApiError> {
@@ -154,6 +154,7 @@ async fn prepare(
         .await
         .map_err(|error| storage(&error))?;
     collisions(&desired, &manifest)?;
+    crate::secrets::require(&shared.store, &manifest).await?;
     let head = read_head(&shared.store, &manifest.project).await?;
     let trees = ingest_sites(shared, &manifest, &request.directory, report).await?;
     let programs = ingest_programs(shared, &manifest, &request.directory).await?;
@@ -412,6 +413,7 @@ async fn prepare_rollback(
             Some("homeostat get revisions"),
         ));
     };
+    crate::secrets::require(&shared.store, &wanted.manifest).await?;
     let mut applied = Applied {
         number: current.number + 1,
         at_unix: unix_now(),
@@ -610,6 +612,17 @@ async fn write_head(
     expected: Option<Revision>,
     failed: Option<u64>,
 ) -> Result<Revision, ApiError> {
+    write_head_with(shared, applied, expected, failed, Vec::new()).await
+}
+
+/// The same, with `also` in the same transaction.
+pub async fn write_head_with(
+    shared: &Arc<Shared>,
+    applied: &Applied,
+    expected: Option<Revision>,
+    failed: Option<u64>,
+    also: Vec<Operation>,
+) -> Result<Revision, ApiError> {
     let project = &applied.manifest.project;
     let value = serde_json::to_vec(applied)
         .map_err(|error| api_error("internal", error.to_string(), None))?;
@@ -622,6 +635,7 @@ async fn write_head(
         Operation::Put(key, value.clone()),
         Operation::Put(history_key(project, applied.number), value),
     ];
+    then.extend(also);
     let forgotten = [applied.number.checked_sub(HISTORY_MAX), failed];
     for number in forgotten.into_iter().flatten() {
         then.push(Operation::Delete(history_key(project, number)));

@@ -14,7 +14,9 @@ mod logs;
 mod machine;
 mod objects;
 mod projects;
+mod roll;
 mod seal;
+pub mod secrets;
 mod shared;
 mod tls;
 

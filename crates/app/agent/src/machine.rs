@@ -150,7 +150,8 @@ fn settle(shared: &Shared, effect: NodeEffect) {
 async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
     let started = async {
         shared.driver.prepare(&spec).await?;
-        shared.driver.start(&spec.id).await
+        let secrets = crate::secrets::of_replica(&shared, &spec).await?;
+        shared.driver.start(&spec.id, secrets).await
     };
     if let Err(error) = started.await {
         let why = match std::error::Error::source(&error) {

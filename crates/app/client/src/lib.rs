@@ -79,6 +79,10 @@ impl Client {
         read_all(self.send(Method::POST, path, bytes.into()).await?).await
     }
 
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        read_all(self.send(Method::DELETE, path, Bytes::new()).await?).await
+    }
+
     /// Posts, and reads the answer as JSON lines while they come.
     pub async fn post_lines<B: Serialize>(
         &self,

@@ -113,6 +113,34 @@ impl std::fmt::Debug for CertificateRequest {
     }
 }
 
+/// Body of `POST /v1/secrets/{project}/{name}`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretRequest {
+    pub value: String,
+}
+
+impl std::fmt::Debug for SecretRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SecretRequest").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretReply {
+    /// What names it, `service/api`: its replicas are replaced one by one.
+    pub services: Vec<String>,
+}
+
+/// What is told of a secret: everything but its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SecretView {
+    pub project: String,
+    pub name: String,
+    pub set_unix_ms: u64,
+    /// What names it, `service/api`.
+    pub services: Vec<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateReply {
     /// For which it is shown from now on; `*.` stands for one label.

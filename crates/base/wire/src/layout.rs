@@ -64,6 +64,13 @@ impl Layout {
     pub fn authority(&self) -> PathBuf {
         self.at("tls/authority.pem")
     }
+    /// Keys that no other machine has.
+    pub fn keys(&self) -> PathBuf {
+        self.at("keys")
+    }
+    pub fn audit(&self) -> PathBuf {
+        self.at("audit")
+    }
     pub fn logs(&self) -> PathBuf {
         self.at("logs")
     }

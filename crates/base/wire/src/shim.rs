@@ -26,11 +26,26 @@ pub struct ShimSpec {
     pub log_files_max: u32,
 }
 
+/// Variables and values for one replica's environment.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToShim {
     /// Run the replica (again); refused while it runs.
     Start,
+    /// The same, with secrets in its environment. They are kept nowhere: each
+    /// start needs them anew. A message of its own, so that a shim of an
+    /// earlier release, which never has such a replica, knows the other one.
+    StartWith { secrets: Secrets },
     /// SIGTERM, then SIGKILL to the whole group after the grace.
     Stop { grace_ms: u64 },
     /// End the shim; the replica must have ended.
@@ -82,6 +97,12 @@ pub enum Exit {
     Unknown,
 }
 
+impl ToShim {
+    pub fn is_start(&self) -> bool {
+        matches!(self, Self::Start | Self::StartWith { .. })
+    }
+}
+
 impl std::fmt::Display for Exit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -90,5 +111,22 @@ impl std::fmt::Display for Exit {
             Self::OutOfMemory => f.write_str("killed at its memory limit"),
             Self::Unknown => f.write_str("ended unseen"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_of_secrets_is_their_variables() {
+        let secrets = Secrets([("TOKEN".to_owned(), "hidden".to_owned())].into());
+        let start = ToShim::StartWith { secrets };
+        assert!(start.is_start());
+        let shown = format!("{start:?} {start:#?}");
+        assert!(
+            shown.contains("TOKEN") && !shown.contains("hidden"),
+            "{shown}"
+        );
     }
 }

@@ -114,6 +114,9 @@ pub enum Command {
     /// Replace a service's replicas one by one
     #[command(after_help = "Example:\n  homeostat restart search")]
     Restart { service: String },
+    /// Values that only the replicas which name them get
+    #[command(subcommand)]
+    Secret(Secret),
     /// Check this machine and its node, each finding with its mend
     ///
     /// Exit code 1 when one of them is bad.
@@ -150,6 +153,39 @@ pub enum Command {
     Agent,
     #[command(hide = true)]
     Edge,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Secret {
+    /// Keep a value, read from standard input or asked for; never an argument
+    ///
+    /// A newline at its end is left out. Services that name it in their
+    /// `secrets` are replaced one by one.
+    #[command(
+        after_help = "Examples:\n  homeostat secret set db-password --project news < FILE\n  homeostat secret set db-password"
+    )]
+    Set {
+        name: String,
+        #[command(flatten)]
+        project: Project,
+    },
+    /// List secrets, without their values
+    #[command(after_help = "Example:\n  homeostat secret ls")]
+    Ls,
+    /// Forget a secret that no service names
+    #[command(after_help = "Example:\n  homeostat secret rm db-password --project news")]
+    Rm {
+        name: String,
+        #[command(flatten)]
+        project: Project,
+    },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Project {
+    /// Whose it is [default: of the manifest here, or the node's only one]
+    #[arg(long, value_name = "NAME", env = "HOMEOSTAT_PROJECT")]
+    pub project: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -44,7 +44,7 @@ pub fn objects(objects: &[Object], format: Format) -> Result<(), Failure> {
     }
 }
 
-fn table<const N: usize>(head: [&str; N], rows: &[[&str; N]]) -> Result<(), Failure> {
+pub fn table<const N: usize>(head: [&str; N], rows: &[[&str; N]]) -> Result<(), Failure> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].len()]).max().unwrap_or(0)

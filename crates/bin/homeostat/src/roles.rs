@@ -16,6 +16,7 @@ pub fn shim(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     let (Some(directory), Some(socket)) = (words.next(), words.next()) else {
         return ExitCode::from(2);
     };
+    keep_memory_private();
     drivers::run_shim(Path::new(&directory), Path::new(&socket))
 }
 
@@ -35,6 +36,22 @@ fn start_log() {
         .init();
 }
 
+/// Secrets pass through: no core file, no pipe to a program that keeps one, no
+/// other process of the same user that reads along. The hard limit stays: a
+/// replica may raise its own, unless it has secrets.
+fn keep_memory_private() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit};
+    let limits = Rlimit {
+        current: Some(0),
+        ..rustix::process::getrlimit(Resource::Core)
+    };
+    let limited = rustix::process::setrlimit(Resource::Core, limits);
+    let hidden = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if let Err(error) = limited.and(hidden) {
+        tracing::warn!(%error, "a crash may leave secrets in a core dump");
+    }
+}
+
 fn runtime(mut builder: Builder) -> Result<Runtime, Failure> {
     Ok(builder.enable_all().build()?)
 }
@@ -44,6 +61,7 @@ pub fn program() -> Result<PathBuf, Failure> {
 }
 
 pub fn agent(layout: &Layout) -> Result<ExitCode, Failure> {
+    keep_memory_private();
     start_log();
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(16);
@@ -52,6 +70,7 @@ pub fn agent(layout: &Layout) -> Result<ExitCode, Failure> {
 }
 
 pub fn edge(layout: &Layout) -> ExitCode {
+    keep_memory_private();
     start_log();
     edge::run(&layout.root)
 }

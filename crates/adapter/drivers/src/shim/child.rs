@@ -3,7 +3,7 @@
 //! Holds: whatever the replica leaves behind in its process group or its
 //! control groups is killed before its exit is told.
 
-use super::enter::before_exec;
+use super::enter::{Limits, before_exec};
 use crate::group;
 use crate::log::Stream;
 use crate::record::ProcessMark;
@@ -17,7 +17,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use wire::shim::{Exit, ShimSpec};
+use wire::shim::{Exit, Secrets, ShimSpec};
 
 /// What a replica takes over from the agent's environment; the rest may hold
 /// secrets that are not its own.
@@ -37,7 +37,7 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn start(spec: &ShimSpec) -> io::Result<Self> {
+    pub fn start(spec: &ShimSpec, secrets: &Secrets) -> io::Result<Self> {
         let (program, arguments) = spec
             .command
             .split_first()
@@ -54,6 +54,7 @@ impl Run {
             .env_clear()
             .envs(inherited)
             .envs(&spec.environment)
+            .envs(&secrets.0)
             .env("HOST", address.ip().to_string())
             .env("PORT", address.port().to_string())
             .stdin(Stdio::null())
@@ -66,7 +67,12 @@ impl Run {
             .iter()
             .map(open)
             .collect::<Result<_, _>>()?;
-        before_exec(&mut command, entrances, spec.open_files);
+        let limits = Limits {
+            open_files: spec.open_files,
+            // A dump would leave the secrets on a disk.
+            no_core: !secrets.0.is_empty(),
+        };
+        before_exec(&mut command, entrances, limits);
         let memory_kills_before = group::out_of_memory_kills(&spec.control_groups);
         let mut child = command.spawn()?;
         let handle = match rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())

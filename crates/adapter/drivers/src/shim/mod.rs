@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use wire::frame::{Decoder, encode};
-use wire::shim::{FromShim, ShimState, ToShim};
+use wire::shim::{FromShim, Secrets, ShimState, ToShim};
 
 /// How often a shim looks whether its replica is still wanted on disk.
 const LOOK: Duration = Duration::from_secs(10);
@@ -189,14 +189,15 @@ impl Shim {
         };
         for message in peer.receive() {
             match message {
-                ToShim::Start => self.start(),
+                ToShim::Start => self.start(&Secrets::default()),
+                ToShim::StartWith { secrets } => self.start(&secrets),
                 ToShim::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms)),
                 ToShim::Leave => self.leaving = self.run.is_none(),
             }
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, secrets: &Secrets) {
         let at = clock::now();
         let refused = |why: String| FromShim::StartFailed { why, at };
         if self.run.is_some() {
@@ -209,7 +210,7 @@ impl Shim {
                 let program = spec.command.first().map_or("", String::as_str);
                 io::Error::other(format!("cannot run `{program}`: {error}"))
             };
-            Run::start(&spec).map_err(described)
+            Run::start(&spec, secrets).map_err(described)
         });
         match started {
             Err(error) => self.tell(&refused(error.to_string())),

@@ -239,3 +239,21 @@ fn content_bar(files: u64) -> ProgressBar {
         .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(files).with_style(style)
 }
+
+/// The project that a manifest is.
+pub fn project(written: &Written) -> Result<String, Failure> {
+    let directory = written.request.directory.file_name();
+    let fallback = directory
+        .and_then(|name| name.to_str())
+        .and_then(|name| kernel::Name::new(name.to_lowercase()).ok());
+    let fallback = fallback.map_or_else(|| kernel::Name::new("project"), Ok);
+    let fallback = fallback.map_err(|error| Failure::new(FAILED, error.to_string(), None))?;
+    manifest::parse(&written.request.manifest, &fallback)
+        .map(|manifest| manifest.project.to_string())
+        .map_err(|mistakes| {
+            let count = mistakes.len();
+            let message = format!("{} has {count} mistakes", written.name);
+            let plan = format!("homeostat plan {}", written.name);
+            Failure::new(FAILED, message, Some(&plan))
+        })
+}

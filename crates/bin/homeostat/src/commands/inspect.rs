@@ -135,7 +135,7 @@ pub async fn why(context: &Context, object: &str, limit: usize) -> Result<ExitCo
 }
 
 /// Date and time of day in UTC with milliseconds (RFC 3339).
-fn clock(unix_ms: u64) -> String {
+pub fn clock(unix_ms: u64) -> String {
     let at = i64::try_from(unix_ms)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

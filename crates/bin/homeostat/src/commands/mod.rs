@@ -5,6 +5,7 @@ mod doctor;
 mod init;
 mod inspect;
 mod replay;
+mod secret;
 mod up;
 
 use crate::arguments::{Arguments, Command, Global};
@@ -68,6 +69,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         } => inspect::logs(context, &service, follow, tail).await,
         Command::Openapi => inspect::openapi(context).await,
         Command::Init { directory } => init::run(context, &directory).await,
+        Command::Secret(what) => secret::run(context, &what).await,
         Command::Doctor => doctor::run(context).await,
         Command::Replay(asked) => replay::run(context, asked).await,
         Command::Trust { to } => doctor::trust(context, to.as_deref()).await,

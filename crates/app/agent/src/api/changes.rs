@@ -1,0 +1,177 @@
+//! What changes the node: certificates, plan, apply, rollback, restart, down.
+
+use super::{Agent, Refused, name, progress};
+use crate::apply::{self, api_error};
+use crate::given;
+use crate::objects;
+use crate::shared::{Message, Settlement};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use kernel::Name;
+use node::NodeEvent;
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use wire::api::{
+    ApiError, ApplyRequest, CertificateReply, CertificateRequest, PlanReply, Progress,
+};
+
+/// Answers once the edge shows it, where there is one.
+#[utoipa::path(post, path = "/v1/certificates", request_body = CertificateRequest,
+    responses((status = 200, body = CertificateReply), (status = 422, body = ApiError)))]
+pub async fn certificates(
+    State(shared): Agent,
+    Json(request): Json<CertificateRequest>,
+) -> Result<Json<CertificateReply>, Refused> {
+    let pair = given::check(&request.chain_pem, &request.key_pem).map_err(|error| {
+        let help = error.hint();
+        Refused(api_error("invalid_certificate", error.to_string(), help))
+    })?;
+    let reply = CertificateReply {
+        hosts: pair.hosts.iter().cloned().collect(),
+        expires_unix: pair.expires_unix,
+        warning: pair.warning(),
+    };
+    let keeper = Arc::clone(&shared);
+    tokio::task::spawn_blocking(move || keeper.given.keep(pair))
+        .await
+        .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?
+        .map_err(|error| {
+            let message = kernel::error_chain(&error);
+            Refused(api_error("storage", message, Some("homeostat doctor")))
+        })?;
+    let (answer, version) = oneshot::channel();
+    let _ = shared.messages.send(Message::Certificates(answer)).await;
+    if let Ok(Some(version)) = version.await {
+        let mut applied = shared.edge_applied.subscribe();
+        let in_force = applied.wait_for(|in_force| *in_force >= version);
+        let _ = tokio::time::timeout(apply::EDGE_MAX, in_force).await;
+    }
+    Ok(Json(reply))
+}
+
+#[utoipa::path(post, path = "/v1/plan", request_body = ApplyRequest,
+    responses((status = 200, body = PlanReply), (status = 422, body = ApiError)))]
+pub async fn plan(
+    State(shared): Agent,
+    Json(request): Json<ApplyRequest>,
+) -> Result<Json<PlanReply>, Refused> {
+    apply::plan(&shared, &request)
+        .await
+        .map(Json)
+        .map_err(Refused)
+}
+
+#[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest,
+    responses((status = 200, body = Progress, content_type = "application/jsonl")))]
+pub async fn apply(State(shared): Agent, Json(request): Json<ApplyRequest>) -> Response {
+    progress(|report| {
+        tokio::spawn(apply::apply(shared, request, report));
+    })
+}
+
+#[derive(Deserialize)]
+pub struct RollbackQuery {
+    /// 0 or none: the one before the current one.
+    #[serde(default)]
+    to: u64,
+}
+
+#[utoipa::path(post, path = "/v1/rollback/{project}",
+    params(("project" = String, Path), ("to" = Option<u64>, Query)),
+    responses((status = 200, body = Progress, content_type = "application/jsonl")))]
+pub async fn rollback(
+    State(shared): Agent,
+    Path(project): Path<String>,
+    Query(query): Query<RollbackQuery>,
+) -> Result<Response, Refused> {
+    let project = name(&project)?;
+    Ok(progress(|report| {
+        tokio::spawn(apply::rollback(shared, project, query.to, report));
+    }))
+}
+
+#[utoipa::path(post, path = "/v1/restart/{service}", params(("service" = String, Path)),
+    responses((status = 200, body = Progress, content_type = "application/jsonl"), (status = 404, body = ApiError)))]
+pub async fn restart(
+    State(shared): Agent,
+    Path(service): Path<String>,
+) -> Result<Response, Refused> {
+    objects::one(&shared, "service", &service)
+        .await
+        .map_err(Refused)?;
+    let service = name(&service)?;
+    let settlements = shared.settlements.subscribe();
+    let event = NodeEvent::RestartRequested {
+        service: service.clone(),
+    };
+    let _ = shared.messages.send(Message::Node(event)).await;
+    Ok(progress(|report| {
+        tokio::spawn(wait_restarted(settlements, service, report));
+    }))
+}
+
+async fn wait_restarted(
+    mut settlements: tokio::sync::broadcast::Receiver<Settlement>,
+    wanted: Name,
+    report: mpsc::Sender<Progress>,
+) {
+    let wait = async {
+        loop {
+            match settlements.recv().await {
+                Ok(Settlement::Restarted { service, failed }) if service == wanted => {
+                    return failed.map_or(Ok(()), Err);
+                }
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => {
+                    return Err("the node is going down".to_owned());
+                }
+                _ => {}
+            }
+        }
+    };
+    let last = match tokio::time::timeout(Duration::from_mins(1), wait).await {
+        Ok(Ok(())) => Progress::Done {
+            revision: 0,
+            changes: Vec::new(),
+            addresses: Vec::new(),
+        },
+        Ok(Err(why)) => Progress::Failed {
+            error: api_error(
+                "rollout_failed",
+                format!("service/{wanted} was not restarted: {why}"),
+                Some(&format!("homeostat why service/{wanted}")),
+            ),
+        },
+        Err(_) => Progress::Failed {
+            error: api_error(
+                "deadline",
+                "not every replica is replaced after 60s; it goes on",
+                Some("homeostat get replicas"),
+            ),
+        },
+    };
+    let _ = report.send(last).await;
+}
+
+#[utoipa::path(post, path = "/v1/down",
+    responses((status = 200, body = BTreeMap<String, bool>)))]
+pub async fn down(State(shared): Agent) -> Json<BTreeMap<String, bool>> {
+    let mut settlements = shared.settlements.subscribe();
+    let _ = shared.messages.send(Message::Down).await;
+    let wait = async {
+        loop {
+            match settlements.recv().await {
+                Ok(Settlement::AllStopped)
+                | Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+                _ => {}
+            }
+        }
+    };
+    let stopped = tokio::time::timeout(Duration::from_mins(1), wait)
+        .await
+        .is_ok();
+    Json(BTreeMap::from([("stopped".to_owned(), stopped)]))
+}

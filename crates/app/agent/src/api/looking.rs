@@ -1,0 +1,94 @@
+//! What is asked of the node: objects, why, logs.
+
+use super::{Agent, Refused, json_lines, name};
+use crate::apply::api_error;
+use crate::objects;
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use kernel::ObjectRef;
+use serde::Deserialize;
+use tokio::sync::mpsc;
+// utoipa takes the bare word `Object` for any JSON object.
+use wire::api::Object as NodeObject;
+use wire::api::{ApiError, LogLine, WhyReply};
+
+#[utoipa::path(get, path = "/v1/objects/{kind}", params(("kind" = String, Path)),
+    responses((status = 200, body = Vec<NodeObject>), (status = 404, body = ApiError)))]
+pub async fn list(
+    State(shared): Agent,
+    Path(kind): Path<String>,
+) -> Result<Json<Vec<NodeObject>>, Refused> {
+    objects::list(&shared, &kind)
+        .await
+        .map(Json)
+        .map_err(Refused)
+}
+
+#[utoipa::path(get, path = "/v1/objects/{kind}/{name}",
+    params(("kind" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = NodeObject), (status = 404, body = ApiError)))]
+pub async fn one(
+    State(shared): Agent,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<NodeObject>, Refused> {
+    objects::one(&shared, &kind, &name)
+        .await
+        .map(Json)
+        .map_err(Refused)
+}
+
+#[utoipa::path(get, path = "/v1/why/{kind}/{name}",
+    params(("kind" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = WhyReply), (status = 404, body = ApiError)))]
+pub async fn why(
+    State(shared): Agent,
+    Path((kind, name)): Path<(String, String)>,
+) -> Result<Json<WhyReply>, Refused> {
+    // An object that is gone may still be asked about: no look-up first.
+    let journal = shared.layout.journal();
+    let entries = tokio::task::spawn_blocking(move || telemetry::read_all(&journal))
+        .await
+        .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?
+        .map_err(|error| Refused(api_error("storage", error.to_string(), None)))?;
+    let chain = node::why(&entries, &ObjectRef::new(kind.as_str(), &name));
+    if chain.is_empty() {
+        objects::one(&shared, &kind, &name).await.map_err(Refused)?;
+    }
+    Ok(Json(WhyReply { chain }))
+}
+
+#[derive(Deserialize)]
+pub struct LogsQuery {
+    #[serde(default)]
+    follow: bool,
+    #[serde(default = "tail_lines")]
+    tail: usize,
+}
+
+fn tail_lines() -> usize {
+    100
+}
+
+#[utoipa::path(get, path = "/v1/logs/{service}",
+    params(("service" = String, Path), ("follow" = Option<bool>, Query), ("tail" = Option<usize>, Query)),
+    responses((status = 200, body = LogLine, content_type = "application/jsonl")))]
+pub async fn logs(
+    State(shared): Agent,
+    Path(service): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, Refused> {
+    objects::one(&shared, "service", &service)
+        .await
+        .map_err(Refused)?;
+    let service = name(&service)?;
+    let (lines, receiver) = mpsc::channel(256);
+    tokio::spawn(crate::logs::send(
+        shared,
+        service,
+        query.tail,
+        query.follow,
+        lines,
+    ));
+    Ok(json_lines(receiver))
+}

@@ -1,0 +1,43 @@
+//! Secrets: set, listed without their values, removed.
+
+use super::{Agent, Refused, name};
+use crate::secrets;
+use axum::Json;
+use axum::extract::{Path, State};
+use wire::api::{ApiError, SecretReply, SecretRequest, SecretView};
+
+#[utoipa::path(get, path = "/v1/secrets", responses((status = 200, body = Vec<SecretView>)))]
+pub async fn list(State(shared): Agent) -> Result<Json<Vec<SecretView>>, Refused> {
+    secrets::list(&shared).await.map(Json).map_err(Refused)
+}
+
+/// Durable when it answers; the services that name it are replaced afterwards.
+#[utoipa::path(post, path = "/v1/secrets/{project}/{name}", request_body = SecretRequest,
+    params(("project" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = SecretReply), (status = 422, body = ApiError)))]
+pub async fn set(
+    State(shared): Agent,
+    Path((project, secret)): Path<(String, String)>,
+    Json(request): Json<SecretRequest>,
+) -> Result<Json<SecretReply>, Refused> {
+    let (project, secret) = (name(&project)?, name(&secret)?);
+    secrets::set(&shared, &project, &secret, &request.value)
+        .await
+        .map(Json)
+        .map_err(Refused)
+}
+
+#[utoipa::path(delete, path = "/v1/secrets/{project}/{name}",
+    params(("project" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = SecretReply), (status = 404, body = ApiError),
+        (status = 409, body = ApiError)))]
+pub async fn remove(
+    State(shared): Agent,
+    Path((project, secret)): Path<(String, String)>,
+) -> Result<Json<SecretReply>, Refused> {
+    let (project, secret) = (name(&project)?, name(&secret)?);
+    secrets::remove(&shared, &project, &secret)
+        .await
+        .map_err(Refused)?;
+    Ok(Json(SecretReply::default()))
+}
