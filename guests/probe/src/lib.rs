@@ -3,7 +3,8 @@
 //! `/hello`, `/echo` (the body), `/environment?NAME`, `/print?TEXT`,
 //! `/count` (how often this instance was asked), `/sleep?MS`, `/files?PATH`,
 //! `/call` (a request of its own), `/loop`, `/grow`, `/trap`, `/recurse`,
-//! `/silent` (no answer), `/endless` (a body without an end).
+//! `/silent` (no answer), `/endless` (a body without an end), `/open` (a body
+//! that it never finishes), `/hold?BYTES` (memory that it does not give back).
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -51,6 +52,12 @@ impl wasip2::exports::http::incoming_handler::Guest for Probe {
             "/trap" => panic!("told to"),
             "/silent" => return,
             "/endless" => return endless(answer),
+            "/open" => return std::mem::forget(begin(answer)),
+            "/hold" => {
+                let held = vec![1_u8; query.parse().unwrap_or(0)];
+                std::mem::forget(std::hint::black_box(held));
+                b"held".to_vec()
+            }
             _ => b"no such thing".to_vec(),
         };
         let body = begin(answer);

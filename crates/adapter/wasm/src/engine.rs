@@ -6,22 +6,26 @@
 
 use crate::error::WasmError;
 use crate::guest::Guest;
+use crate::instance::Room;
+use crate::lane::Lane;
 use crate::limits::{MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 /// How long a guest computes before others get their turn.
 const TURN: Duration = Duration::from_millis(1);
+/// Between two looks for instances that were idle for long.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Instances alive at once: address space, not memory, is what they reserve.
 const INSTANCES_MAX: u32 = 1_000;
 /// Of one guest's calls: deep recursion ends in a trap well inside the host's.
 const STACK_BYTES_MAX: usize = 512 << 10;
 const ASYNC_STACK_BYTES: usize = 1 << 20;
 /// Pages an instance used that are kept for the next one instead of given back.
-const KEEP_RESIDENT_BYTES: usize = 64 << 10;
+const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 const PARTS_PER_COMPONENT: u32 = 20;
 
 /// Runs components. Cheap to clone.
@@ -30,6 +34,8 @@ pub struct Host {
     pub(crate) engine: Engine,
     pub(crate) linker: Arc<Linker<Guest>>,
     pub(crate) clock: Arc<Clock>,
+    pub(crate) room: Arc<Room>,
+    pub(crate) lane: Arc<Lane>,
 }
 
 impl Host {
@@ -41,11 +47,13 @@ impl Host {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|error| because(&error))?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)
             .map_err(|error| because(&error))?;
-        let clock = Clock::start(engine.clone());
+        let room = Arc::<Room>::default();
         Ok(Self {
+            clock: Clock::start(engine.clone(), Arc::clone(&room)),
             engine,
             linker: Arc::new(linker),
-            clock,
+            room,
+            lane: Arc::default(),
         })
     }
 
@@ -83,7 +91,10 @@ fn config() -> Config {
         .max_memory_size(MEMORY_BYTES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
         .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_BYTES);
+        .table_keep_resident(KEEP_RESIDENT_BYTES)
+        // Only what an instance wrote to is reset, without giving its pages back
+        // and faulting them in again; where the kernel cannot tell, all of it is.
+        .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
@@ -95,29 +106,38 @@ fn config() -> Config {
     config
 }
 
-/// Advances the engine's epoch while guests compute; still otherwise, so that
-/// an idle host wakes nobody.
+/// Advances the engine's epoch while guests compute, and ends instances that
+/// were idle for long; still otherwise, so that an idle host wakes nobody.
 pub(crate) struct Clock {
     running: AtomicUsize,
     thread: std::sync::OnceLock<std::thread::Thread>,
 }
 
 impl Clock {
-    fn start(engine: Engine) -> Arc<Self> {
+    fn start(engine: Engine, room: Arc<Room>) -> Arc<Self> {
         let clock = Arc::new(Self {
             running: AtomicUsize::new(0),
             thread: std::sync::OnceLock::new(),
         });
         let held = Arc::downgrade(&clock);
         let handle = std::thread::spawn(move || {
+            let mut swept = Instant::now();
             while let Some(clock) = held.upgrade() {
+                // An instance is put by while it counts as running: seen as idle
+                // here, it is in the room already.
                 let idle = clock.running.load(Ordering::Acquire) == 0;
                 drop(clock);
-                if idle {
-                    std::thread::park();
-                } else {
-                    std::thread::sleep(TURN);
-                    engine.increment_epoch();
+                match (idle, room.is_empty()) {
+                    (true, true) => std::thread::park(),
+                    (true, false) => std::thread::park_timeout(SWEEP),
+                    (false, _) => {
+                        std::thread::sleep(TURN);
+                        engine.increment_epoch();
+                    }
+                }
+                if swept.elapsed() >= SWEEP {
+                    room.sweep();
+                    swept = Instant::now();
                 }
             }
         });
@@ -132,11 +152,11 @@ impl Clock {
     }
 
     /// A guest computes for as long as this lives.
-    pub(crate) fn run(self: &Arc<Self>) -> Running {
+    pub(crate) fn run(&self) -> Running<'_> {
         if self.running.fetch_add(1, Ordering::AcqRel) == 0 {
             self.wake();
         }
-        Running(Arc::clone(self))
+        Running(self)
     }
 }
 
@@ -147,9 +167,9 @@ impl Drop for Clock {
     }
 }
 
-pub(crate) struct Running(Arc<Clock>);
+pub(crate) struct Running<'a>(&'a Clock);
 
-impl Drop for Running {
+impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.0.running.fetch_sub(1, Ordering::AcqRel);
     }

@@ -4,17 +4,23 @@
 
 use crate::Limits;
 use crate::error::Exceeded;
+use crate::progress::{Leaving, Progress};
+use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostIncomingBody, HostOutgoingBody};
+use wasmtime_wasi_http::p2::types::{
+    HostFutureIncomingResponse, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest,
+    HostOutgoingResponse, HostResponseOutparam,
+};
 use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    WasiHttpView,
+    Error as HttpError, FieldMap, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
+    WasiHttpHooks, WasiHttpView,
 };
 
 /// Which of its two outputs a guest wrote to.
@@ -28,43 +34,35 @@ pub enum Line {
 /// it must not block.
 pub type OutputSink = Arc<dyn Fn(Line, &[u8]) + Send + Sync>;
 
-/// How a guest's turn ended, for whoever reads its answer: a body that breaks
-/// off ends for its reader as a whole one does.
-#[derive(Clone, Default)]
-pub(crate) struct Ending(Arc<AtomicU8>);
+/// Streams, headers, timers and the like that a guest holds at once.
+const RESOURCES_MAX: usize = 1_000;
+/// What a guest may still hold when it has answered: its output's streams.
+const RESOURCES_KEPT_MAX: usize = 16;
 
-const DONE: u8 = 1;
-const CUT: u8 = 2;
-
-impl Ending {
-    /// The guest returned by itself.
-    pub(crate) fn is_done(&self) {
-        self.0.store(DONE, Ordering::Release);
-    }
-
-    pub(crate) fn was_cut(&self) -> bool {
-        self.0.load(Ordering::Acquire) == CUT
-    }
-}
-
-/// Says so when a guest goes before it is done.
-struct Leaving(Ending);
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let state = &self.0.0;
-        let _ = state.compare_exchange(0, CUT, Ordering::AcqRel, Ordering::Acquire);
-    }
+/// A body's streams are its children: they keep it here.
+fn is_of_a_request(resource: &mut (dyn Any + Send)) -> bool {
+    resource.is::<HostIncomingRequest>()
+        || resource.is::<HostIncomingBody>()
+        || resource.is::<HostOutgoingBody>()
+        || resource.is::<HostOutgoingResponse>()
+        || resource.is::<HostResponseOutparam>()
+        || resource.is::<HostFutureTrailers>()
+        || resource.is::<HostOutgoingRequest>()
+        || resource.is::<HostFutureIncomingResponse>()
+        || resource.is::<HostIncomingResponse>()
+        || resource.is::<FieldMap>()
 }
 
 pub(crate) struct Guest {
     /// First, so that it speaks before the answer's other end goes with `table`.
-    _leaving: Leaving,
+    leaving: Leaving,
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
     hooks: Denied,
     limits: Limits,
+    /// Of all its linear memories.
+    pub(crate) memory_bytes: usize,
     pub(crate) exceeded: Option<Exceeded>,
 }
 
@@ -73,7 +71,7 @@ impl Guest {
         limits: Limits,
         environment: &[(String, String)],
         output: &OutputSink,
-        ending: Ending,
+        progress: Arc<Progress>,
     ) -> Self {
         let mut wasi = WasiCtx::builder();
         wasi.envs(environment)
@@ -82,19 +80,41 @@ impl Guest {
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES_MAX);
         Self {
-            _leaving: Leaving(ending),
+            leaving: Leaving(progress),
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            table: ResourceTable::new(),
+            table,
             hooks: Denied,
             limits,
+            memory_bytes: 0,
             exceeded: None,
         }
     }
 }
 
 impl Guest {
+    /// Another request: how it ends is of no concern to the last one's reader.
+    pub(crate) fn begin(&mut self, progress: Arc<Progress>) {
+        self.leaving = Leaving(progress);
+    }
+
+    pub(crate) fn had_turn(&self) {
+        self.leaving.0.had_turn();
+    }
+
+    /// Whether nothing of its last request is open any more.
+    pub(crate) fn is_clean(&mut self) -> bool {
+        let mut left = 0;
+        let open = self.table.iter_mut().any(|resource| {
+            left += 1;
+            is_of_a_request(resource)
+        });
+        !open && left <= RESOURCES_KEPT_MAX && self.exceeded.is_none()
+    }
+
     /// Keeps which limit refused it: the guest's own end does not tell.
     fn allow(&mut self, desired: usize, limit: usize, exceeded: Exceeded) -> bool {
         let within = desired <= limit;
@@ -127,11 +147,16 @@ impl WasiHttpView for Guest {
 impl wasmtime::ResourceLimiter for Guest {
     fn memory_growing(
         &mut self,
-        _current: usize,
+        current: usize,
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(self.allow(desired, self.limits.memory_bytes, Exceeded::Memory))
+        let wanted = self.memory_bytes + desired.saturating_sub(current);
+        let allowed = self.allow(wanted, self.limits.memory_bytes, Exceeded::Memory);
+        if allowed {
+            self.memory_bytes = wanted;
+        }
+        Ok(allowed)
     }
 
     fn table_growing(

@@ -5,16 +5,23 @@
 //! loops, grows or traps is ended and named, and never stops its host.
 //! Never: knows routes, replicas or desired state.
 
+mod answer;
 mod compiled;
 mod engine;
 mod error;
 mod guest;
+mod import;
+mod instance;
+mod lane;
 mod limits;
+mod progress;
 mod service;
+mod work;
 
+pub use answer::{Answer, AnswerBody};
 pub use compiled::CompiledCache;
 pub use engine::Host;
 pub use error::{GuestError, WasmError};
 pub use guest::{Line, OutputSink};
 pub use limits::Limits;
-pub use service::{Answer, AnswerBody, Service, ServiceSpec};
+pub use service::{Service, ServiceSpec};

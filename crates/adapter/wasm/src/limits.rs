@@ -11,6 +11,9 @@ pub struct Limits {
     pub time: Duration,
     /// Requests that are in the guest at once.
     pub concurrency: usize,
+    /// Requests that one instance answers, one after the other, before another
+    /// takes its place. With 1, nothing of a request is left for the next.
+    pub reuse: u32,
 }
 
 /// The pool reserves so much address space for each instance.
@@ -24,6 +27,7 @@ impl Default for Limits {
             table_elements: 10_000,
             time: Duration::from_secs(30),
             concurrency: 64,
+            reuse: 1,
         }
     }
 }

@@ -1,45 +1,31 @@
 //! One component as a service: requests in, answers out.
 //!
-//! Holds: each request has an instance of its own, ended by the first of its
-//! answer's end, its client's leave, a trap, or its time. Nothing of it is left
-//! for the next one.
+//! Holds: a request has an instance to itself, ended by the first of its
+//! answer's end, its client's leave, a trap, or its time. An instance answers
+//! more than one request only where the service's limits allow it.
 
+use crate::answer::{self, Answer};
 use crate::compiled::CompiledCache;
-use crate::engine::{Host, Running};
+use crate::engine::Host;
 use crate::error::{GuestError, WasmError};
-use crate::guest::{Ending, Guest, OutputSink};
+use crate::guest::{Guest, OutputSink};
+use crate::import::unlinked;
+use crate::instance::{Idle, Instance};
 use crate::limits::{Limits, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use crate::progress::Progress;
+use crate::work::{Outcome, Work};
 use bytes::Bytes;
-use http_body::{Body, Frame};
-use std::pin::Pin;
+use http_body::Body;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::task::JoinHandle;
-use wasmtime::Store;
-use wasmtime::component::Component;
+use tokio::sync::{Semaphore, oneshot};
+use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
-
-/// What of the wasi world is provided, for whoever imports something else.
-const PROVIDED: [&str; 9] = [
-    "wasi:cli/environment",
-    "wasi:cli/stdout",
-    "wasi:clocks/monotonic-clock",
-    "wasi:clocks/wall-clock",
-    "wasi:http/outgoing-handler",
-    "wasi:http/types",
-    "wasi:io/poll",
-    "wasi:io/streams",
-    "wasi:random/random",
-];
-
-/// Of two names, from which on one may be meant by the other.
-const LIKENESS_MIN: f64 = 0.6;
-
-pub type Answer = http::Response<AnswerBody>;
 
 #[derive(Clone)]
 pub struct ServiceSpec {
@@ -61,6 +47,7 @@ struct Inner {
     spec: ServiceSpec,
     proxy: ProxyPre<Guest>,
     places: Arc<Semaphore>,
+    idle: Idle,
 }
 
 impl Service {
@@ -78,115 +65,169 @@ impl Service {
         let linked = linked.map_err(|error| unlinked(host, &component, &error))?;
         let proxy =
             ProxyPre::new(linked).map_err(|error| WasmError::Export(format!("{error:#}")))?;
-        let places = Arc::new(Semaphore::new(spec.limits.concurrency));
         Ok(Self {
             inner: Arc::new(Inner {
                 host: host.clone(),
+                places: Arc::new(Semaphore::new(spec.limits.concurrency)),
+                idle: Idle::new(&host.room, &spec.limits),
                 spec,
                 proxy,
-                places,
             }),
         })
     }
 
-    /// Gives one request to an instance of its own. The answer's body may go on
-    /// after this returns; dropping it ends the guest.
+    /// Gives one request to an instance. The answer's body may go on after this
+    /// returns; dropping it ends the guest.
     pub async fn handle<B>(&self, request: http::Request<B>) -> Result<Answer, GuestError>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<wasmtime_wasi_http::Error>,
     {
-        let inner = &self.inner;
+        let inner = Arc::clone(&self.inner);
         let limits = inner.spec.limits;
         let place = Arc::clone(&inner.places).try_acquire_owned();
         let place = place.map_err(|_| GuestError::Busy(limits.concurrency))?;
-        let ending = Ending::default();
-        let mut store = inner.store(ending.clone());
+        let progress = Arc::<Progress>::default();
         let (give, given) = oneshot::channel();
+        let (host, known) = (inner.host.clone(), Arc::clone(&progress));
+        let work = Box::pin(async move {
+            let _place = place;
+            inner.answer_in_time(request, give, known).await
+        });
+        let mut work = Some(Work::new(work, host, Arc::clone(&progress)));
+        let mut given = Some(given);
+        poll_fn(move |context| begun(&mut work, &mut given, &progress, context)).await
+    }
+}
+
+type Given = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
+
+/// Until the answer begins or the guest ends without one.
+fn begun(
+    work: &mut Option<Work>,
+    given: &mut Option<oneshot::Receiver<Given>>,
+    progress: &Arc<Progress>,
+    context: &mut Context<'_>,
+) -> Poll<Result<Answer, GuestError>> {
+    let ended = match work.as_mut().map(|work| Pin::new(work).poll(context)) {
+        Some(Poll::Ready(outcome)) => {
+            *work = None;
+            Some(outcome)
+        }
+        Some(Poll::Pending) | None => None,
+    };
+    match given.as_mut().map(|given| Pin::new(given).poll(context)) {
+        Some(Poll::Ready(Ok(Ok(answer)))) => {
+            let progress = Arc::clone(progress);
+            return Poll::Ready(Ok(answer::begin(answer, progress, work.take(), context)));
+        }
+        Some(Poll::Ready(Ok(Err(code)))) => {
+            let why = format!("it answered with the error {code:?}");
+            return Poll::Ready(Err(GuestError::Trap(why)));
+        }
+        Some(Poll::Ready(Err(_))) => *given = None,
+        Some(Poll::Pending) | None => {}
+    }
+    match ended {
+        Some(outcome) => Poll::Ready(Err(outcome.err().unwrap_or(GuestError::NoAnswer))),
+        None => Poll::Pending,
+    }
+}
+
+impl Inner {
+    async fn answer_in_time<B>(
+        &self,
+        request: http::Request<B>,
+        give: oneshot::Sender<Given>,
+        progress: Arc<Progress>,
+    ) -> Outcome
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let limits = self.spec.limits;
+        let answered = tokio::time::timeout(limits.time, self.answer(request, give, progress));
+        let mut answered = pin!(answered);
+        let outcome = poll_fn(|context| {
+            // The clock goes only while the guest computes.
+            let _running = self.host.clock.run();
+            answered.as_mut().poll(context)
+        });
+        let outcome = outcome.await.unwrap_or(Err(GuestError::Time(limits.time)));
+        if let Err(error) = &outcome {
+            tracing::warn!(service = self.spec.name, %error, "a guest was ended");
+        }
+        outcome
+    }
+
+    async fn answer<B>(
+        &self,
+        request: http::Request<B>,
+        give: oneshot::Sender<Given>,
+        progress: Arc<Progress>,
+    ) -> Outcome
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<wasmtime_wasi_http::Error>,
+    {
+        let limits = &self.spec.limits;
+        let mut instance = match self.idle.take(limits) {
+            Some(mut instance) => {
+                instance.store.data_mut().begin(Arc::clone(&progress));
+                instance
+            }
+            None => self.start(&progress).await?,
+        };
+        let store = &mut instance.store;
+        store.set_epoch_deadline(1);
         let refused = |error: wasmtime::Error| GuestError::Request(format!("{error:#}"));
         let mut http = store.data_mut().http();
         let request = http
             .new_incoming_request(Scheme::Http, request)
             .map_err(refused)?;
         let answer = http.new_response_outparam(give).map_err(refused)?;
-        let turn = Turn {
-            inner: Arc::clone(inner),
-            ending: ending.clone(),
-            _running: inner.host.clock.run(),
-            _place: place,
-        };
-        let work = async move {
-            let outcome = tokio::time::timeout(limits.time, turn.run(store, request, answer));
-            let outcome = outcome.await.unwrap_or(Err(GuestError::Time(limits.time)));
-            if let Err(error) = &outcome {
-                tracing::warn!(service = turn.inner.spec.name, %error, "a guest was ended");
-            }
-            outcome
-        };
-        let mut work = Work(Some(tokio::spawn(work)));
-        match given.await {
-            Ok(Ok(answer)) => Ok(answer.map(|body| AnswerBody { body, ending, work })),
-            Ok(Err(code)) => Err(GuestError::Trap(code_name(&code))),
-            Err(_) => Err(work.outcome().await),
+        let handler = instance.proxy.wasi_http_incoming_handler();
+        let called = handler.call_handle(&mut *store, request, answer).await;
+        called.map_err(|error| self.why(store, &error))?;
+        progress.is_done();
+        self.idle.put(instance, limits);
+        Ok(())
+    }
+
+    async fn start(&self, progress: &Arc<Progress>) -> Result<Instance, GuestError> {
+        let mut store = self.store(progress);
+        let mut proxy = self.proxy.instantiate_async(&mut store).await;
+        if proxy.as_ref().is_err_and(is_full) && !self.host.room.is_empty() {
+            self.host.room.clear();
+            store = self.store(progress);
+            proxy = self.proxy.instantiate_async(&mut store).await;
         }
-    }
-}
-
-fn code_name(code: &ErrorCode) -> String {
-    format!("it answered with the error {code:?}")
-}
-
-impl Inner {
-    fn store(&self, ending: Ending) -> Store<Guest> {
-        let spec = &self.spec;
-        let guest = Guest::new(spec.limits, &spec.environment, &spec.output, ending);
-        let mut store = Store::new(&self.host.engine, guest);
-        store.limiter(|guest| guest);
-        // At each tick others get their turn; the time limit ends it for good.
-        store.epoch_deadline_async_yield_and_update(1);
-        store.set_epoch_deadline(1);
-        store
-    }
-}
-
-/// One request under way: what it holds is free again when it ends.
-struct Turn {
-    inner: Arc<Inner>,
-    ending: Ending,
-    _running: Running,
-    _place: OwnedSemaphorePermit,
-}
-
-type Given<T> = wasmtime::component::Resource<T>;
-
-impl Turn {
-    async fn run(
-        &self,
-        mut store: Store<Guest>,
-        request: Given<wasmtime_wasi_http::p2::types::HostIncomingRequest>,
-        answer: Given<wasmtime_wasi_http::p2::types::HostResponseOutparam>,
-    ) -> Result<(), GuestError> {
-        let ended = match self.inner.proxy.instantiate_async(&mut store).await {
-            Ok(proxy) => {
-                let handler = proxy.wasi_http_incoming_handler();
-                handler.call_handle(&mut store, request, answer).await
-            }
-            Err(error) => Err(error),
-        };
-        match ended {
-            Ok(()) => {
-                self.ending.is_done();
-                Ok(())
-            }
+        match proxy {
+            Ok(proxy) => Ok(Instance::new(store, proxy)),
             Err(error) => Err(self.why(&store, &error)),
         }
     }
 
+    fn store(&self, progress: &Arc<Progress>) -> Store<Guest> {
+        let spec = &self.spec;
+        let progress = Arc::clone(progress);
+        let guest = Guest::new(spec.limits, &spec.environment, &spec.output, progress);
+        let mut store = Store::new(&self.host.engine, guest);
+        store.limiter(|guest| guest);
+        // At each tick others get their turn; the time limit ends it for good.
+        store.epoch_deadline_callback(|guest| {
+            guest.data().had_turn();
+            Ok(UpdateDeadline::Yield(1))
+        });
+        store.set_epoch_deadline(1);
+        store
+    }
+
     fn why(&self, store: &Store<Guest>, error: &wasmtime::Error) -> GuestError {
         if let Some(exceeded) = store.data().exceeded {
-            return exceeded.error(&self.inner.spec.limits);
+            return exceeded.error(&self.spec.limits);
         }
-        if error.is::<wasmtime::PoolConcurrencyLimitError>() {
+        if is_full(error) {
             return GuestError::Room(error.to_string());
         }
         match error.downcast_ref::<wasmtime::Trap>() {
@@ -196,94 +237,6 @@ impl Turn {
     }
 }
 
-/// Ends the guest when nobody wants its answer any more.
-struct Work(Option<JoinHandle<Result<(), GuestError>>>);
-
-impl Work {
-    async fn outcome(&mut self) -> GuestError {
-        let Some(work) = &mut self.0 else {
-            return GuestError::NoAnswer;
-        };
-        match work.await {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) => GuestError::NoAnswer,
-            Err(error) => GuestError::Trap(error.to_string()),
-        }
-    }
-
-    /// The answer is whole: what the guest does after it is bounded by its time.
-    fn go_on(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        if let Some(work) = &self.0 {
-            work.abort();
-        }
-    }
-}
-
-/// An answer's body, as the guest writes it.
-pub struct AnswerBody {
-    body: HyperOutgoingBody,
-    ending: Ending,
-    work: Work,
-}
-
-impl Body for AnswerBody {
-    type Data = Bytes;
-    type Error = wasmtime_wasi_http::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        if matches!(polled, Poll::Ready(None)) {
-            if self.ending.was_cut() {
-                return Poll::Ready(Some(Err(Self::Error::HttpResponseIncomplete)));
-            }
-            self.work.go_on();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Names the import that nothing here provides.
-fn unlinked(host: &Host, component: &Component, error: &wasmtime::Error) -> WasmError {
-    let text = format!("{error:#}");
-    let kind = component.component_type();
-    let missing = kind
-        .imports(&host.engine)
-        .map(|(import, _)| import)
-        .find(|import| text.contains(&format!("`{import}`")));
-    let Some(import) = missing else {
-        return WasmError::Invalid(text);
-    };
-    let interface = import.split('@').next().unwrap_or(import);
-    let nearest = PROVIDED
-        .iter()
-        .map(|provided| {
-            (
-                strsim::normalized_levenshtein(interface, provided),
-                provided,
-            )
-        })
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
-        .map(|(_, provided)| (*provided).to_owned());
-    WasmError::Import {
-        import: import.to_owned(),
-        nearest,
-    }
+fn is_full(error: &wasmtime::Error) -> bool {
+    error.is::<wasmtime::PoolConcurrencyLimitError>()
 }

@@ -5,7 +5,9 @@ use http_body_util::{BodyExt, Full};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use wasm::{CompiledCache, GuestError, Host, Limits, Line, Service, ServiceSpec, WasmError};
+use wasm::{
+    Answer, CompiledCache, GuestError, Host, Limits, Line, Service, ServiceSpec, WasmError,
+};
 
 type Printed = Arc<Mutex<Vec<(Line, u8)>>>;
 
@@ -111,6 +113,88 @@ async fn nothing_of_one_request_is_left_for_the_next() {
     }
 }
 
+/// One instance at a time, used again.
+fn reused(reuse: u32) -> Limits {
+    Limits {
+        reuse,
+        concurrency: 1,
+        ..Limits::default()
+    }
+}
+
+/// Asks as soon as the last request has left the guest.
+async fn ask_when_free(service: &Service, path: &str) -> Result<String, GuestError> {
+    loop {
+        match ask(service, path).await {
+            Err(GuestError::Busy(_)) => tokio::task::yield_now().await,
+            other => return other,
+        }
+    }
+}
+
+async fn begin_when_free(service: &Service, path: &str) -> Answer {
+    loop {
+        match service.handle(request(path, b"")).await {
+            Err(GuestError::Busy(_)) => tokio::task::yield_now().await,
+            begun => return begun.expect("begins"),
+        }
+    }
+}
+
+async fn count(service: &Service) -> String {
+    ask_when_free(service, "/count").await.expect("answers")
+}
+
+#[tokio::test]
+async fn an_instance_answers_as_many_requests_as_the_limits_allow_then_another_does() {
+    let bench = Bench::new();
+    let service = bench.service(reused(3));
+    let mut said = Vec::new();
+    for _ in 0..7 {
+        said.push(count(&service).await);
+    }
+    assert_eq!(said, ["1", "2", "3", "1", "2", "3", "1"]);
+}
+
+#[tokio::test]
+async fn an_instance_is_not_used_again_after_a_trap_a_limit_or_a_body_left_open() {
+    let bench = Bench::new();
+    let service = bench.service(reused(1_000));
+    for bad in ["/trap", "/recurse", "/grow", "/open"] {
+        assert_eq!(count(&service).await, "1", "before {bad}");
+        assert_eq!(count(&service).await, "2", "before {bad}");
+        let _ = ask_when_free(&service, bad).await;
+    }
+    // A reader that leaves ends the guest under it too.
+    assert_eq!(count(&service).await, "1");
+    drop(begin_when_free(&service, "/endless").await);
+    assert_eq!(count(&service).await, "1");
+}
+
+#[tokio::test]
+async fn an_instance_that_grew_is_not_kept() {
+    let bench = Bench::new();
+    let service = bench.service(reused(1_000));
+    assert_eq!(count(&service).await, "1");
+    let held = ask_when_free(&service, "/hold?33554432").await;
+    assert_eq!(held.expect("answers"), "held");
+    assert_eq!(count(&service).await, "1");
+    let held = ask_when_free(&service, "/hold?1024").await;
+    assert_eq!(held.expect("answers"), "held");
+    assert_eq!(count(&service).await, "2");
+}
+
+#[tokio::test]
+async fn a_body_that_was_written_whole_has_its_length() {
+    use http_body::Body as _;
+    let bench = Bench::new();
+    let service = bench.service(Limits::default());
+    let answer = service.handle(request("/hello", b"")).await.expect("one");
+    assert_eq!(answer.body().size_hint().exact(), Some(5));
+    let body = answer.into_body().collect().await.expect("a whole body");
+    assert_eq!(body.to_bytes(), "hello");
+}
+
 #[tokio::test]
 async fn files_and_calls_are_denied() {
     let bench = Bench::new();
@@ -193,14 +277,10 @@ async fn a_body_without_an_end_is_cut_by_the_time_or_by_its_reader() {
     let whole = answer.into_body().collect().await;
     assert!(whole.is_err(), "it looked whole");
 
-    let answer = service
-        .handle(request("/endless", b""))
-        .await
-        .expect("begins");
+    let answer = begin_when_free(&service, "/endless").await;
     let busy = ask(&service, "/hello").await;
     assert!(matches!(busy, Err(GuestError::Busy(1))), "{busy:?}");
     drop(answer);
-    // Its place is free as soon as the runtime has ended it.
     while matches!(ask(&service, "/hello").await, Err(GuestError::Busy(_))) {
         tokio::task::yield_now().await;
     }
