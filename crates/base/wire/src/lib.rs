@@ -5,8 +5,10 @@
 //! with an error that names both versions; no decoder panics on any bytes.
 //! Never: does I/O.
 
+pub mod actor;
 pub mod api;
 pub mod bucket;
+pub mod checkpoint;
 pub mod content;
 pub mod decision;
 pub mod edge;
