@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use wasmtime::component::Component;
+use wasmtime::{Engine, Module};
 
 const KEY_BYTES: usize = 32;
 
@@ -40,22 +41,33 @@ impl CompiledCache {
 
     /// Compiles the component unless it was, and says whether it had to.
     pub fn prepare(&self, host: &Host, component: &[u8]) -> Result<bool, WasmError> {
-        if self.find(host, component).is_some() {
-            return Ok(false);
-        }
-        self.make(host, component)?;
-        Ok(true)
+        let compile = || host.compile(component);
+        self.load_as::<Component, _>(&host.engine, component, compile)
+            .map(|(_, made)| made)
     }
 
     pub(crate) fn load(&self, host: &Host, component: &[u8]) -> Result<Component, WasmError> {
-        if let Some(found) = self.find(host, component) {
-            return Ok(found);
+        let compile = || host.compile(component);
+        self.load_as(&host.engine, component, compile)
+            .map(|(component, _)| component)
+    }
+
+    /// The machine code of `source`, and whether it had to be compiled.
+    pub(crate) fn load_as<C: Code, E: From<WasmError>>(
+        &self,
+        engine: &Engine,
+        source: &[u8],
+        compile: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<(C, bool), E> {
+        if let Some(found) = self.find(engine, source) {
+            return Ok((found, false));
         }
-        self.make(host, component)?;
-        self.find(host, component).ok_or_else(|| WasmError::Cache {
+        self.keep(source, &compile()?)?;
+        let found = self.find(engine, source).ok_or_else(|| WasmError::Cache {
             path: self.directory.clone(),
             source: io::Error::other("what was just compiled cannot be read back"),
-        })
+        })?;
+        Ok((found, true))
     }
 
     fn paths(&self, component: &blake3::Hash) -> (PathBuf, PathBuf) {
@@ -72,8 +84,8 @@ impl CompiledCache {
         hasher.finalize()
     }
 
-    fn find(&self, host: &Host, component: &[u8]) -> Option<Component> {
-        let hash = blake3::hash(component);
+    fn find<C: Code>(&self, engine: &Engine, source: &[u8]) -> Option<C> {
+        let hash = blake3::hash(source);
         let (code_path, mark_path) = self.paths(&hash);
         let code = fs::read(&code_path).ok()?;
         let kept = blake3::Hash::from_slice(&fs::read(mark_path).ok()?).ok()?;
@@ -87,21 +99,42 @@ impl CompiledCache {
             reason = "machine code of our own making, as the keyed hash has just shown; mapped \
                       from its file so that idle services share the page cache"
         )]
-        let found = unsafe { Component::deserialize_file(&host.engine, &code_path) };
+        let found = unsafe { C::map(engine, &code_path) };
         found
             .map_err(|error| tracing::info!(%error, "compiled by another version: made anew"))
             .ok()
     }
 
-    fn make(&self, host: &Host, component: &[u8]) -> Result<(), WasmError> {
-        let code = host.compile(component)?;
-        let hash = blake3::hash(component);
-        let mark = self.mark(&hash, &code);
+    fn keep(&self, source: &[u8], code: &[u8]) -> Result<(), WasmError> {
+        let hash = blake3::hash(source);
+        let mark = self.mark(&hash, code);
         let (code_path, mark_path) = self.paths(&hash);
-        for (path, bytes) in [(code_path, &code[..]), (mark_path, mark.as_bytes())] {
+        for (path, bytes) in [(code_path, code), (mark_path, mark.as_bytes())] {
             replace(&path, bytes).map_err(|source| WasmError::Cache { path, source })?;
         }
         Ok(())
+    }
+}
+
+/// What is compiled: components, and actors' modules.
+#[expect(unsafe_code, reason = "it is run as it is found")]
+pub(crate) trait Code: Sized {
+    /// # Safety
+    /// The file is one that this engine wrote.
+    unsafe fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Self>;
+}
+
+#[expect(unsafe_code, reason = "as the trait demands it")]
+impl Code for Component {
+    unsafe fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        unsafe { Self::deserialize_file(engine, path) }
+    }
+}
+
+#[expect(unsafe_code, reason = "as the trait demands it")]
+impl Code for Module {
+    unsafe fn map(engine: &Engine, path: &Path) -> wasmtime::Result<Self> {
+        unsafe { Self::deserialize_file(engine, path) }
     }
 }
 

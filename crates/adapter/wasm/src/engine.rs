@@ -22,8 +22,8 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Instances alive at once: address space, not memory, is what they reserve.
 const INSTANCES_MAX: u32 = 1_000;
 /// Of one guest's calls: deep recursion ends in a trap well inside the host's.
-const STACK_BYTES_MAX: usize = 512 << 10;
-const ASYNC_STACK_BYTES: usize = 1 << 20;
+pub(crate) const STACK_BYTES_MAX: usize = 512 << 10;
+pub(crate) const ASYNC_STACK_BYTES: usize = 1 << 20;
 /// Pages an instance used that are kept for the next one instead of given back.
 const KEEP_RESIDENT_BYTES: usize = 1 << 20;
 const PARTS_PER_COMPONENT: u32 = 20;
@@ -114,7 +114,7 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    fn start(engine: Engine, room: Arc<Room>) -> Arc<Self> {
+    pub(crate) fn start(engine: Engine, room: Arc<Room>) -> Arc<Self> {
         let clock = Arc::new(Self {
             running: AtomicUsize::new(0),
             thread: std::sync::OnceLock::new(),

@@ -75,6 +75,13 @@ pub enum Exceeded {
 }
 
 impl Exceeded {
+    pub(crate) fn of_actor(self, limits: &Limits) -> crate::ActorError {
+        match self {
+            Self::Memory => crate::ActorError::Memory(limits.memory_bytes),
+            Self::Table => crate::ActorError::Table(limits.table_elements),
+        }
+    }
+
     pub fn error(self, limits: &Limits) -> GuestError {
         match self {
             Self::Memory => GuestError::Memory(limits.memory_bytes),

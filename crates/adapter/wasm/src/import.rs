@@ -32,19 +32,19 @@ pub(crate) fn unlinked(host: &Host, component: &Component, error: &wasmtime::Err
         return WasmError::Invalid(text);
     };
     let interface = import.split('@').next().unwrap_or(import);
-    let nearest = PROVIDED
-        .iter()
-        .map(|provided| {
-            (
-                strsim::normalized_levenshtein(interface, provided),
-                provided,
-            )
-        })
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
-        .map(|(_, provided)| (*provided).to_owned());
+    let nearest = nearest(interface, PROVIDED);
     WasmError::Import {
         import: import.to_owned(),
         nearest,
     }
+}
+
+/// Which of the `known` names was most likely meant, if any.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    known
+        .into_iter()
+        .map(|known| (strsim::normalized_levenshtein(name, known), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(likeness, _)| *likeness > LIKENESS_MIN)
+        .map(|(_, known)| known.to_owned())
 }

@@ -1,10 +1,12 @@
-//! Runs `wasi:http` components (wasi 0.2), small and isolated.
+//! Runs `wasi:http` components (wasi 0.2) and actors (core modules whose memory
+//! lives on between requests), small and isolated.
 //!
 //! In: a component's bytes, requests. Out: answers, or which limit ended it.
 //! Holds: a guest is denied all but its environment and its output; one that
 //! loops, grows or traps is ended and named, and never stops its host.
 //! Never: knows routes, replicas or desired state.
 
+mod actor;
 mod answer;
 mod compiled;
 mod engine;
@@ -18,6 +20,10 @@ mod progress;
 mod service;
 mod work;
 
+pub use actor::{
+    Actor, ActorBody, ActorError, ActorHost, ActorModuleError, ActorSpec, Events,
+    REQUEST_BYTES_MAX, WakeError,
+};
 pub use answer::{Answer, AnswerBody};
 pub use compiled::CompiledCache;
 pub use engine::Host;

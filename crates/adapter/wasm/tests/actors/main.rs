@@ -1,0 +1,7 @@
+//! Actors from the side of who asks: written by hand where no compiler would.
+
+mod away;
+mod bench;
+mod hostile;
+mod modules;
+mod streams;
