@@ -13,7 +13,7 @@ mod key;
 pub use error::VaultError;
 pub use zeroize::Zeroizing;
 
-use data_encoding::BASE64URL_NOPAD;
+use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use key::Key;
 use ring::aead::{Aad, NONCE_LEN, Nonce};
 use std::path::{Path, PathBuf};
@@ -126,7 +126,21 @@ fn key_path(directory: &Path) -> PathBuf {
     directory.join("secrets.key")
 }
 
-/// Random bytes of the operating system, for keys and tokens.
-pub fn random() -> Result<[u8; 32], VaultError> {
-    key::random()
+/// A new token, `MARK ID _ SECRET`, and its id: 32 bits to find it by, 256 to
+/// know it by.
+pub fn token(mark: &str) -> Result<(String, String), VaultError> {
+    let id = HEXLOWER.encode(&key::random::<[u8; 4]>()?);
+    let secret = BASE64URL_NOPAD.encode(&key::random::<[u8; 32]>()?);
+    let token = format!("{mark}{id}_{secret}");
+    Ok((id, token))
+}
+
+/// What is kept of a token. Two of these are compared in constant time.
+pub fn hash(token: &[u8]) -> blake3::Hash {
+    blake3::hash(token)
+}
+
+/// A hash that was kept.
+pub fn known(hash: [u8; 32]) -> blake3::Hash {
+    hash.into()
 }

@@ -94,7 +94,7 @@ pub async fn read_history(store: &dyn Store, project: &Name) -> Result<Vec<Appli
     Ok(range.entries.iter().filter_map(read).collect())
 }
 
-fn parse(request: &ApplyRequest) -> Result<Manifest, ApiError> {
+pub fn parse(request: &ApplyRequest) -> Result<Manifest, ApiError> {
     let directory_name = request
         .directory
         .file_name()
@@ -147,13 +147,14 @@ type Report = mpsc::Sender<Progress>;
 async fn prepare(
     shared: &Arc<Shared>,
     request: &ApplyRequest,
+    only: Option<&Name>,
     report: Option<&Report>,
 ) -> Result<Prepared, ApiError> {
     let manifest = parse(request)?;
     let desired = read_desired(&shared.store)
         .await
         .map_err(|error| storage(&error))?;
-    collisions(&desired, &manifest)?;
+    collisions(&desired, &manifest, only)?;
     crate::secrets::require(&shared.store, &manifest).await?;
     let head = read_head(&shared.store, &manifest.project).await?;
     let trees = ingest_sites(shared, &manifest, &request.directory, report).await?;
@@ -178,11 +179,16 @@ async fn prepare(
     })
 }
 
-/// Names and routes belong to one project each.
-fn collisions(desired: &Desired, manifest: &Manifest) -> Result<(), ApiError> {
+/// Names and routes belong to one project each. Whoever may know of `only` one
+/// is not told whose it is.
+fn collisions(desired: &Desired, manifest: &Manifest, only: Option<&Name>) -> Result<(), ApiError> {
     let others = desired.projects.values().map(|applied| &applied.manifest);
     for other in others.filter(|other| other.project != manifest.project) {
         let taken = |what: String| {
+            if only.is_some() {
+                let message = format!("{what} is taken on this node");
+                return Err(api_error("conflict", message, Some("choose another")));
+            }
             let message = format!("{what} belongs to project `{}` already", other.project);
             let help =
                 "take it out of one of the two manifests; see: homeostat get revisions -o json";
@@ -355,16 +361,20 @@ fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
     changes
 }
 
-pub async fn plan(shared: &Arc<Shared>, request: &ApplyRequest) -> Result<PlanReply, ApiError> {
-    let prepared = prepare(shared, request, None).await?;
+pub async fn plan(
+    shared: &Arc<Shared>,
+    request: &ApplyRequest,
+    only: Option<&Name>,
+) -> Result<PlanReply, ApiError> {
+    let prepared = prepare(shared, request, only, None).await?;
     Ok(PlanReply {
         changes: prepared.changes,
     })
 }
 
-pub async fn apply(shared: Arc<Shared>, request: ApplyRequest, report: Report) {
+pub async fn apply(shared: Arc<Shared>, request: ApplyRequest, only: Option<Name>, report: Report) {
     let applying = shared.applying.lock().await;
-    let outcome = match prepare(&shared, &request, Some(&report)).await {
+    let outcome = match prepare(&shared, &request, only.as_ref(), Some(&report)).await {
         Ok(prepared) => commit(&shared, prepared, &report).await,
         Err(error) => Err(error),
     };

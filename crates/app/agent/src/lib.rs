@@ -7,6 +7,7 @@
 
 mod api;
 mod apply;
+mod auth;
 mod care;
 mod edge_link;
 pub mod given;
@@ -19,6 +20,7 @@ mod seal;
 pub mod secrets;
 mod shared;
 mod tls;
+mod tokens;
 
 pub use api::Document;
 
@@ -112,7 +114,7 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     tokio::spawn(care::run(Arc::clone(&shared)));
     tokio::spawn(apply::take_back_unattended(Arc::clone(&shared)));
     let listener = bind_admin(&layout.admin_socket()).map_err(file(layout.admin_socket()))?;
-    let router = api::router(Arc::clone(&shared));
+    let router = api::router(Arc::clone(&shared), api::Door::Owner);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the admin API ended");

@@ -1,24 +1,35 @@
 //! Objects as `get` shows them: what is desired beside what is observed.
 
-use crate::apply::{api_error, read_desired, read_history};
+use crate::apply::{api_error, read_desired, read_history, storage};
 use crate::shared::Shared;
-use kernel::{Name, UnixMillis};
+use kernel::{Name, ObjectRef, ReplicaId, UnixMillis};
 use node::desired::Desired;
 use serde::Serialize;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use wire::api::{ApiError, Object};
 
 pub const KINDS: [&str; 5] = ["site", "service", "replica", "node", "revision"];
 
-pub async fn list(shared: &Shared, kind: &str) -> Result<Vec<Object>, ApiError> {
-    let desired = read_desired(&shared.store)
-        .await
-        .map_err(|error| api_error("storage", error.to_string(), Some("homeostat doctor")))?;
+/// `only`: the one project that whoever asks may know of, if it is so.
+pub async fn list(
+    shared: &Shared,
+    kind: &str,
+    only: Option<&Name>,
+) -> Result<Vec<Object>, ApiError> {
+    let desired = desired_of(shared, only).await?;
     match kind {
         "site" => Ok(sites(&desired)),
         "service" => Ok(services(shared, &desired)),
-        "replica" => Ok(replicas(shared)),
-        "node" => Ok(vec![this_node(shared)]),
+        "replica" => {
+            let mut all = replicas(shared);
+            if only.is_some() {
+                let own = names(&desired);
+                all.retain(|object| own.contains(&owner(&ObjectRef::new("replica", &object.name))));
+            }
+            Ok(all)
+        }
+        "node" => Ok(vec![this_node(shared, only.is_none())]),
         "revision" => revisions(shared, &desired).await,
         _ => Err(api_error(
             "not_found",
@@ -31,8 +42,46 @@ pub async fn list(shared: &Shared, kind: &str) -> Result<Vec<Object>, ApiError> 
     }
 }
 
-pub async fn one(shared: &Shared, kind: &str, name: &str) -> Result<Object, ApiError> {
-    let objects = list(shared, kind).await?;
+async fn desired_of(shared: &Shared, only: Option<&Name>) -> Result<Desired, ApiError> {
+    let mut desired = read_desired(&shared.store)
+        .await
+        .map_err(|error| storage(&error))?;
+    if let Some(only) = only {
+        desired.projects.retain(|project, _| project == only);
+    }
+    Ok(desired)
+}
+
+/// The sites and services of a project, as decisions name them.
+pub async fn subjects(shared: &Shared, only: &Name) -> Result<BTreeSet<ObjectRef>, ApiError> {
+    Ok(names(&desired_of(shared, Some(only)).await?))
+}
+
+fn names(desired: &Desired) -> BTreeSet<ObjectRef> {
+    let services = desired.services().map(|(name, ..)| ("service", name));
+    let sites = desired.sites().map(|(name, ..)| ("site", name));
+    services
+        .chain(sites)
+        .map(|(kind, name)| ObjectRef::new(kind, name))
+        .collect()
+}
+
+/// The service of a replica; of others, themselves.
+pub fn owner(subject: &ObjectRef) -> ObjectRef {
+    let replica = (subject.kind == "replica").then(|| subject.name.parse::<ReplicaId>());
+    match replica {
+        Some(Ok(replica)) => ObjectRef::new("service", replica.service),
+        _ => subject.clone(),
+    }
+}
+
+pub async fn one(
+    shared: &Shared,
+    kind: &str,
+    name: &str,
+    only: Option<&Name>,
+) -> Result<Object, ApiError> {
+    let objects = list(shared, kind, only).await?;
     objects
         .into_iter()
         .find(|object| object.name == name)
@@ -124,7 +173,7 @@ fn replicas(shared: &Shared) -> Vec<Object> {
         .collect()
 }
 
-fn this_node(shared: &Shared) -> Object {
+fn this_node(shared: &Shared, whole: bool) -> Object {
     let edge = *shared.edge_connected.borrow();
     Object {
         kind: "node".to_owned(),
@@ -136,7 +185,12 @@ fn this_node(shared: &Shared) -> Object {
             if edge { "connected" } else { "away" }
         ),
         desired: Value::Null,
-        observed: json!({ "edge": shared.readings.borrow().clone() }),
+        // Readings name all projects' services.
+        observed: if whole {
+            json!({ "edge": shared.readings.borrow().clone() })
+        } else {
+            Value::Null
+        },
     }
 }
 
@@ -146,7 +200,7 @@ fn counted(count: usize, what: &str) -> String {
 }
 
 /// To the second, UTC (RFC 3339).
-fn date(at: UnixMillis) -> String {
+pub fn date(at: UnixMillis) -> String {
     let at = i64::try_from(at.0)
         .ok()
         .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

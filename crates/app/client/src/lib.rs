@@ -4,7 +4,7 @@
 //! own error inside. Never: prints, retries what may have been done.
 
 use bytes::{Buf, Bytes};
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -31,6 +31,8 @@ pub enum ClientError {
     Unreadable(#[source] serde_json::Error),
     #[error("the node answered {0} without saying why")]
     Status(StatusCode),
+    #[error("the token is not one: it has letters that no token has")]
+    Token,
     #[error("not a valid request")]
     Request(#[source] http::Error),
 }
@@ -52,13 +54,27 @@ pub fn segment(word: &str) -> String {
 #[derive(Clone, Debug)]
 pub struct Client {
     socket: PathBuf,
+    token: Option<HeaderValue>,
 }
 
 impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
             socket: socket.into(),
+            token: None,
         }
+    }
+
+    /// Asks with a token's rights instead of the socket's owner's.
+    ///
+    /// # Errors
+    /// When no header can hold the token.
+    pub fn with_token(mut self, token: &str) -> Result<Self, ClientError> {
+        let text = format!("Bearer {token}");
+        let mut value = HeaderValue::from_str(&text).map_err(|_| ClientError::Token)?;
+        value.set_sensitive(true);
+        self.token = Some(value);
+        Ok(self)
     }
 
     pub fn socket(&self) -> &Path {
@@ -113,7 +129,11 @@ impl Client {
             .await
             .map_err(ClientError::Broken)?;
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder();
+        if let Some(token) = &self.token {
+            request = request.header(http::header::AUTHORIZATION, token);
+        }
+        let request = request
             .method(method)
             .uri(path)
             .header(http::header::HOST, "node")

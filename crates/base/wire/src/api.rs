@@ -141,6 +141,64 @@ pub struct SecretView {
     pub services: Vec<String>,
 }
 
+/// What somebody may do; each may what those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Look.
+    Viewer,
+    /// Change what runs, and secrets.
+    Operator,
+    /// Everything: tokens, projects, certificates, the node.
+    Admin,
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Viewer => "viewer",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
+        })
+    }
+}
+
+/// Body of `POST /v1/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenRequest {
+    pub role: Role,
+    /// None: all projects, and the node.
+    pub project: Option<String>,
+    /// None: 30 days.
+    pub life_seconds: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenReply {
+    pub id: String,
+    /// Shown this once: only a hash of it is kept.
+    pub token: String,
+    pub expires_unix_ms: u64,
+}
+
+impl std::fmt::Debug for TokenReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenReply")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    pub id: String,
+    pub role: Role,
+    pub project: Option<String>,
+    pub created_unix_ms: u64,
+    pub expires_unix_ms: u64,
+    pub expired: bool,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CertificateReply {
     /// For which it is shown from now on; `*.` stands for one label.

@@ -22,6 +22,10 @@ pub struct Global {
     /// Where the node keeps its state
     #[arg(long, global = true, value_name = "DIR", env = "HOMEOSTAT_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Ask with the rights of the token in this file, or in the variable
+    /// `HOMEOSTAT_TOKEN`, instead of your own
+    #[arg(long, global = true, value_name = "FILE", env = "HOMEOSTAT_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
     /// How data is written to standard output
     #[arg(
         short,
@@ -117,6 +121,9 @@ pub enum Command {
     /// Values that only the replicas which name them get
     #[command(subcommand)]
     Secret(Secret),
+    /// Give others a part of your rights on this node
+    #[command(subcommand)]
+    Token(Token),
     /// Check this machine and its node, each finding with its mend
     ///
     /// Exit code 1 when one of them is bad.
@@ -179,6 +186,38 @@ pub enum Secret {
         #[command(flatten)]
         project: Project,
     },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Token {
+    /// Make a token, shown this once
+    #[command(
+        after_help = "Examples:\n  homeostat token create --role viewer\n  homeostat token create --role operator --project news --ttl 12h"
+    )]
+    Create {
+        /// What it may: look; also change what runs; everything
+        #[arg(long, value_enum)]
+        role: Role,
+        /// Only this project's things, and nothing of others is seen [default: all]
+        #[arg(long, value_name = "NAME")]
+        project: Option<String>,
+        /// How long it is good: `90m`, `12h`, `30d`
+        #[arg(long, value_name = "SPAN", default_value = "30d")]
+        ttl: String,
+    },
+    /// List tokens, without what proves them
+    #[command(after_help = "Example:\n  homeostat token ls")]
+    Ls,
+    /// End a token at once
+    #[command(after_help = "Example:\n  homeostat token revoke 1f0c55aa")]
+    Revoke { id: String },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    Viewer,
+    Operator,
+    Admin,
 }
 
 #[derive(Clone, Debug, Args)]

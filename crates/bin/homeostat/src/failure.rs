@@ -56,7 +56,7 @@ impl Failure {
     pub fn from_api(error: ApiError, manifest: Option<(&str, &str)>) -> Self {
         let exit = match error.code.as_str() {
             "not_found" => NOT_FOUND,
-            "denied" => DENIED,
+            "denied" | "unauthenticated" => DENIED,
             "conflict" => CONFLICT,
             "deadline" => DEADLINE,
             _ => FAILED,
@@ -92,6 +92,10 @@ impl From<ClientError> for Failure {
                 if source.kind() == std::io::ErrorKind::PermissionDenied =>
             {
                 Self::new(DENIED, error_chain(&error), Some(AS_OWNER))
+            }
+            ClientError::Token => {
+                let help = "ask an admin for: homeostat token create";
+                Self::new(DENIED, error.to_string(), Some(help))
             }
             ClientError::NotRunning { .. } => {
                 Self::new(FAILED, error.to_string(), Some("homeostat up"))

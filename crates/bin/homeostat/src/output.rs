@@ -44,7 +44,20 @@ pub fn objects(objects: &[Object], format: Format) -> Result<(), Failure> {
     }
 }
 
-pub fn table<const N: usize>(head: [&str; N], rows: &[[&str; N]]) -> Result<(), Failure> {
+/// A table of rows that were made for it.
+pub fn rows<const N: usize>(
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Result<(), Failure> {
+    let rows: Vec<[String; N]> = rows.collect();
+    let cells: Vec<[&str; N]> = rows
+        .iter()
+        .map(|row| row.each_ref().map(String::as_str))
+        .collect();
+    table(head, &cells)
+}
+
+fn table<const N: usize>(head: [&str; N], rows: &[[&str; N]]) -> Result<(), Failure> {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].len()]).max().unwrap_or(0)

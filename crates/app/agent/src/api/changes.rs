@@ -1,5 +1,6 @@
 //! What changes the node: certificates, plan, apply, rollback, restart, down.
 
+use super::guard::Caller;
 use super::{Agent, Refused, name, progress};
 use crate::apply::{self, api_error};
 use crate::given;
@@ -57,9 +58,11 @@ pub async fn certificates(
     responses((status = 200, body = PlanReply), (status = 422, body = ApiError)))]
 pub async fn plan(
     State(shared): Agent,
+    caller: Caller,
     Json(request): Json<ApplyRequest>,
 ) -> Result<Json<PlanReply>, Refused> {
-    apply::plan(&shared, &request)
+    may_apply(&caller, &request)?;
+    apply::plan(&shared, &request, caller.who.project())
         .await
         .map(Json)
         .map_err(Refused)
@@ -67,10 +70,24 @@ pub async fn plan(
 
 #[utoipa::path(post, path = "/v1/apply", request_body = ApplyRequest,
     responses((status = 200, body = Progress, content_type = "application/jsonl")))]
-pub async fn apply(State(shared): Agent, Json(request): Json<ApplyRequest>) -> Response {
-    progress(|report| {
-        tokio::spawn(apply::apply(shared, request, report));
-    })
+pub async fn apply(
+    State(shared): Agent,
+    caller: Caller,
+    Json(request): Json<ApplyRequest>,
+) -> Result<Response, Refused> {
+    may_apply(&caller, &request)?;
+    let only = caller.who.project().cloned();
+    Ok(progress(|report| {
+        tokio::spawn(apply::apply(shared, request, only, report));
+    }))
+}
+
+fn may_apply(caller: &Caller, request: &ApplyRequest) -> Result<(), Refused> {
+    match apply::parse(request) {
+        Ok(manifest) => caller.may(&manifest.project),
+        // What cannot be read changes nothing, and says so.
+        Err(_) => Ok(()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -85,10 +102,12 @@ pub struct RollbackQuery {
     responses((status = 200, body = Progress, content_type = "application/jsonl")))]
 pub async fn rollback(
     State(shared): Agent,
+    caller: Caller,
     Path(project): Path<String>,
     Query(query): Query<RollbackQuery>,
 ) -> Result<Response, Refused> {
     let project = name(&project)?;
+    caller.may(&project)?;
     Ok(progress(|report| {
         tokio::spawn(apply::rollback(shared, project, query.to, report));
     }))
@@ -98,9 +117,10 @@ pub async fn rollback(
     responses((status = 200, body = Progress, content_type = "application/jsonl"), (status = 404, body = ApiError)))]
 pub async fn restart(
     State(shared): Agent,
+    caller: Caller,
     Path(service): Path<String>,
 ) -> Result<Response, Refused> {
-    objects::one(&shared, "service", &service)
+    objects::one(&shared, "service", &service, caller.who.project())
         .await
         .map_err(Refused)?;
     let service = name(&service)?;

@@ -1,5 +1,6 @@
 //! What is asked of the node: objects, why, logs.
 
+use super::guard::Caller;
 use super::{Agent, Refused, json_lines, name};
 use crate::apply::api_error;
 use crate::objects;
@@ -17,9 +18,10 @@ use wire::api::{ApiError, LogLine, WhyReply};
     responses((status = 200, body = Vec<NodeObject>), (status = 404, body = ApiError)))]
 pub async fn list(
     State(shared): Agent,
+    caller: Caller,
     Path(kind): Path<String>,
 ) -> Result<Json<Vec<NodeObject>>, Refused> {
-    objects::list(&shared, &kind)
+    objects::list(&shared, &kind, caller.who.project())
         .await
         .map(Json)
         .map_err(Refused)
@@ -30,9 +32,10 @@ pub async fn list(
     responses((status = 200, body = NodeObject), (status = 404, body = ApiError)))]
 pub async fn one(
     State(shared): Agent,
+    caller: Caller,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<NodeObject>, Refused> {
-    objects::one(&shared, &kind, &name)
+    objects::one(&shared, &kind, &name, caller.who.project())
         .await
         .map(Json)
         .map_err(Refused)
@@ -43,6 +46,7 @@ pub async fn one(
     responses((status = 200, body = WhyReply), (status = 404, body = ApiError)))]
 pub async fn why(
     State(shared): Agent,
+    caller: Caller,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<WhyReply>, Refused> {
     // An object that is gone may still be asked about: no look-up first.
@@ -51,9 +55,15 @@ pub async fn why(
         .await
         .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?
         .map_err(|error| Refused(api_error("storage", error.to_string(), None)))?;
-    let chain = node::why(&entries, &ObjectRef::new(kind.as_str(), &name));
+    let mut chain = node::why(&entries, &ObjectRef::new(kind.as_str(), &name));
+    if let Some(only) = caller.who.project() {
+        let visible = objects::subjects(&shared, only).await.map_err(Refused)?;
+        chain.retain(|step| visible.contains(&objects::owner(&step.decision.subject)));
+    }
     if chain.is_empty() {
-        objects::one(&shared, &kind, &name).await.map_err(Refused)?;
+        objects::one(&shared, &kind, &name, caller.who.project())
+            .await
+            .map_err(Refused)?;
     }
     Ok(Json(WhyReply { chain }))
 }
@@ -75,10 +85,11 @@ fn tail_lines() -> usize {
     responses((status = 200, body = LogLine, content_type = "application/jsonl")))]
 pub async fn logs(
     State(shared): Agent,
+    caller: Caller,
     Path(service): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Refused> {
-    objects::one(&shared, "service", &service)
+    objects::one(&shared, "service", &service, caller.who.project())
         .await
         .map_err(Refused)?;
     let service = name(&service)?;

@@ -1,22 +1,30 @@
 //! The admin API: HTTP with JSON on `run/admin.sock`, mode 0600.
 //!
-//! In: requests of the socket's owner. Out: objects of `wire::api`; long work
+//! In: requests of the socket's owner, or with a token. Out: objects of `wire::api`; long work
 //! answers as JSON lines while it goes on. The `OpenAPI` document is made from
 //! these handlers.
 
 mod changes;
+mod guard;
 mod looking;
 mod secrets;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use guard::Door;
 
 use crate::apply::api_error;
+use crate::auth::{Act, Method, ROUTES};
 use crate::shared::Shared;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Json, Router};
 use futures_util::stream;
+use guard::{Caller, guarded};
 use kernel::Name;
 use node::desired::Applied;
 use std::sync::Arc;
@@ -26,31 +34,48 @@ use utoipa::OpenApi;
 use wire::api::Object as NodeObject;
 use wire::api::{
     ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, LogLine,
-    PlanReply, Progress, SecretReply, SecretRequest, SecretView, Status, WhyReply,
+    PlanReply, Progress, Role, SecretReply, SecretRequest, SecretView, Status, TokenReply,
+    TokenRequest, TokenView, WhyReply,
 };
 
 type Agent = State<Arc<Shared>>;
 
-pub fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/certificates", post(changes::certificates))
-        .route("/v1/plan", post(changes::plan))
-        .route("/v1/apply", post(changes::apply))
-        .route("/v1/rollback/{project}", post(changes::rollback))
-        .route("/v1/objects/{kind}", get(looking::list))
-        .route("/v1/objects/{kind}/{name}", get(looking::one))
-        .route("/v1/why/{kind}/{name}", get(looking::why))
-        .route("/v1/logs/{service}", get(looking::logs))
-        .route("/v1/restart/{service}", post(changes::restart))
-        .route("/v1/down", post(changes::down))
-        .route("/v1/secrets", get(secrets::list))
-        .route(
-            "/v1/secrets/{project}/{name}",
-            post(secrets::set).delete(secrets::remove),
-        )
-        .route("/openapi.json", get(openapi))
-        .with_state(shared)
+/// Made from the table of acts: there is no route beside it.
+pub fn router(shared: Arc<Shared>, door: Door) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        let method = match route.method {
+            Method::Get => MethodFilter::GET,
+            Method::Post => MethodFilter::POST,
+            Method::Delete => MethodFilter::DELETE,
+        };
+        let handler = guarded(&shared, door, route.act, handler(route.act, method));
+        router = router.route(route.path, handler);
+    }
+    router.with_state(shared)
+}
+
+fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
+    match act {
+        Act::Status => on(method, status),
+        Act::OpenApi => on(method, openapi),
+        Act::List => on(method, looking::list),
+        Act::Show => on(method, looking::one),
+        Act::Why => on(method, looking::why),
+        Act::Logs => on(method, looking::logs),
+        Act::Plan => on(method, changes::plan),
+        Act::Apply => on(method, changes::apply),
+        Act::Rollback => on(method, changes::rollback),
+        Act::Restart => on(method, changes::restart),
+        Act::Certificates => on(method, changes::certificates),
+        Act::Down => on(method, changes::down),
+        Act::SecretList => on(method, secrets::list),
+        Act::SecretSet => on(method, secrets::set),
+        Act::SecretRemove => on(method, secrets::remove),
+        Act::TokenList => on(method, tokens::list),
+        Act::TokenCreate => on(method, tokens::create),
+        Act::TokenRevoke => on(method, tokens::revoke),
+    }
 }
 
 #[derive(OpenApi)]
@@ -75,7 +100,11 @@ pub fn router(shared: Arc<Shared>) -> Router {
         changes::down,
         secrets::list,
         secrets::set,
-        secrets::remove
+        secrets::remove,
+        tokens::list,
+        tokens::create,
+        tokens::revoke,
+        openapi
     ),
     components(schemas(
         ApiError,
@@ -91,18 +120,24 @@ pub fn router(shared: Arc<Shared>) -> Router {
         SecretReply,
         SecretRequest,
         SecretView,
+        Role,
         Status,
+        TokenReply,
+        TokenRequest,
+        TokenView,
         WhyReply
     ))
 )]
 pub struct Document;
 
+#[utoipa::path(get, path = "/openapi.json", responses((status = 200, description = "This document")))]
 async fn openapi() -> Response {
     Json(Document::openapi()).into_response()
 }
 
 /// An error with the status its code stands for.
-struct Refused(ApiError);
+#[derive(Debug)]
+pub struct Refused(ApiError);
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
@@ -115,6 +150,7 @@ impl IntoResponse for Refused {
             | "missing_secret"
             | "content" => StatusCode::UNPROCESSABLE_ENTITY,
             "denied" => StatusCode::FORBIDDEN,
+            "unauthenticated" => StatusCode::UNAUTHORIZED,
             "deadline" => StatusCode::GATEWAY_TIMEOUT,
             "storage" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
@@ -155,8 +191,13 @@ pub fn addresses(shared: &Shared, applied: &Applied) -> Vec<String> {
 }
 
 #[utoipa::path(get, path = "/v1/status", responses((status = 200, body = Status)))]
-async fn status(State(shared): Agent) -> Json<Status> {
+async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
     use node::store::Store;
+    let mut certificate_warnings = shared.given.warnings();
+    if caller.who.project().is_some() {
+        // They name hosts, which may be another project's.
+        certificate_warnings.clear();
+    }
     let listeners = *shared.listeners.borrow();
     Json(Status {
         node: shared.node_name.clone(),
@@ -167,7 +208,7 @@ async fn status(State(shared): Agent) -> Json<Status> {
         https: listeners.1.map(|address| address.to_string()),
         edge_connected: *shared.edge_connected.borrow(),
         store_fault: shared.store.fault(),
-        certificate_warnings: shared.given.warnings(),
+        certificate_warnings,
     })
 }
 

@@ -1,5 +1,6 @@
 //! Secrets: set, listed without their values, removed.
 
+use super::guard::Caller;
 use super::{Agent, Refused, name};
 use crate::secrets;
 use axum::Json;
@@ -7,8 +8,12 @@ use axum::extract::{Path, State};
 use wire::api::{ApiError, SecretReply, SecretRequest, SecretView};
 
 #[utoipa::path(get, path = "/v1/secrets", responses((status = 200, body = Vec<SecretView>)))]
-pub async fn list(State(shared): Agent) -> Result<Json<Vec<SecretView>>, Refused> {
-    secrets::list(&shared).await.map(Json).map_err(Refused)
+pub async fn list(State(shared): Agent, caller: Caller) -> Result<Json<Vec<SecretView>>, Refused> {
+    let mut all = secrets::list(&shared).await.map_err(Refused)?;
+    if let Some(only) = caller.who.project() {
+        all.retain(|secret| secret.project == only.as_str());
+    }
+    Ok(Json(all))
 }
 
 /// Durable when it answers; the services that name it are replaced afterwards.
@@ -17,10 +22,12 @@ pub async fn list(State(shared): Agent) -> Result<Json<Vec<SecretView>>, Refused
     responses((status = 200, body = SecretReply), (status = 422, body = ApiError)))]
 pub async fn set(
     State(shared): Agent,
+    caller: Caller,
     Path((project, secret)): Path<(String, String)>,
     Json(request): Json<SecretRequest>,
 ) -> Result<Json<SecretReply>, Refused> {
     let (project, secret) = (name(&project)?, name(&secret)?);
+    caller.may(&project)?;
     secrets::set(&shared, &project, &secret, &request.value)
         .await
         .map(Json)
@@ -33,9 +40,11 @@ pub async fn set(
         (status = 409, body = ApiError)))]
 pub async fn remove(
     State(shared): Agent,
+    caller: Caller,
     Path((project, secret)): Path<(String, String)>,
 ) -> Result<Json<SecretReply>, Refused> {
     let (project, secret) = (name(&project)?, name(&secret)?);
+    caller.may(&project)?;
     secrets::remove(&shared, &project, &secret)
         .await
         .map_err(Refused)?;

@@ -6,6 +6,7 @@ mod init;
 mod inspect;
 mod replay;
 mod secret;
+mod token;
 mod up;
 
 use crate::arguments::{Arguments, Command, Global};
@@ -23,6 +24,9 @@ pub struct Context {
     pub output: crate::arguments::Format,
     pub client: Client,
 }
+
+/// The variable a token is taken from.
+pub const TOKEN: &str = "HOMEOSTAT_TOKEN";
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let context = context(&arguments.global)?;
@@ -70,6 +74,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Openapi => inspect::openapi(context).await,
         Command::Init { directory } => init::run(context, &directory).await,
         Command::Secret(what) => secret::run(context, &what).await,
+        Command::Token(what) => token::run(context, &what).await,
         Command::Doctor => doctor::run(context).await,
         Command::Replay(asked) => replay::run(context, asked).await,
         Command::Trust { to } => doctor::trust(context, to.as_deref()).await,
@@ -99,11 +104,26 @@ fn context(global: &Global) -> Result<Context, Failure> {
         ));
     }
     let layout = Layout::new(root);
+    let mut client = Client::new(layout.admin_socket());
+    if let Some(token) = token(global)? {
+        client = client.with_token(token.trim())?;
+    }
     Ok(Context {
-        client: Client::new(layout.admin_socket()),
+        client,
         layout,
         output: global.output,
     })
+}
+
+/// The file before the variable. Never an argument, which other users see.
+fn token(global: &Global) -> Result<Option<String>, Failure> {
+    match &global.token_file {
+        Some(path) => std::fs::read_to_string(path).map(Some).map_err(|error| {
+            let message = format!("cannot read the token in {}: {error}", path.display());
+            Failure::new(crate::failure::USAGE, message, None)
+        }),
+        None => Ok(std::env::var(TOKEN).ok()),
+    }
 }
 
 fn default_data_directory() -> Result<PathBuf, Failure> {

@@ -132,22 +132,15 @@ async fn list(context: &Context) -> Result<(), Failure> {
             .iter()
             .try_for_each(|secret| data(&format!("{}/{}", secret.project, secret.name))),
         Format::Table => {
-            let rows: Vec<[String; 4]> = secrets
-                .iter()
-                .map(|secret| {
-                    [
-                        secret.name.clone(),
-                        secret.project.clone(),
-                        clock(secret.set_unix_ms),
-                        secret.services.join(", "),
-                    ]
-                })
-                .collect();
-            let rows: Vec<[&str; 4]> = rows
-                .iter()
-                .map(|row| row.each_ref().map(String::as_str))
-                .collect();
-            output::table(["NAME", "PROJECT", "SET", "NAMED BY"], &rows)
+            let rows = secrets.iter().map(|secret| {
+                [
+                    secret.name.clone(),
+                    secret.project.clone(),
+                    clock(secret.set_unix_ms),
+                    secret.services.join(", "),
+                ]
+            });
+            output::rows(["NAME", "PROJECT", "SET", "NAMED BY"], rows)
         }
     }
 }

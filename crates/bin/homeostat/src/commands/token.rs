@@ -1,0 +1,86 @@
+//! Tokens: made, listed, revoked.
+
+use super::Context;
+use super::inspect::clock;
+use crate::arguments::{Format, Role, Token};
+use crate::failure::{Failure, USAGE};
+use crate::output::{self, data, say};
+use client::segment;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use wire::api::{TokenReply, TokenRequest, TokenView};
+
+pub async fn run(context: &Context, what: &Token) -> Result<ExitCode, Failure> {
+    match what {
+        Token::Create { role, project, ttl } => {
+            create(context, *role, project.as_deref(), ttl).await?;
+        }
+        Token::Ls => list(context).await?,
+        Token::Revoke { id } => {
+            let path = format!("/v1/tokens/{}", segment(id));
+            let _: BTreeMap<String, String> = context.client.delete(&path).await?;
+            say(&format!("the token {id} is good for nothing now"));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn create(
+    context: &Context,
+    role: Role,
+    project: Option<&str>,
+    ttl: &str,
+) -> Result<(), Failure> {
+    let life = kernel::parse_duration(ttl).map_err(|error| {
+        let example = "homeostat token create --ttl 30d";
+        Failure::new(USAGE, error.to_string(), Some(example))
+    })?;
+    let request = TokenRequest {
+        role: match role {
+            Role::Viewer => wire::api::Role::Viewer,
+            Role::Operator => wire::api::Role::Operator,
+            Role::Admin => wire::api::Role::Admin,
+        },
+        project: project.map(str::to_owned),
+        life_seconds: Some(life.as_secs()),
+    };
+    let made: TokenReply = context.client.post("/v1/tokens", &request).await?;
+    match context.output {
+        // Without it, what was made would be of no use.
+        Format::Table | Format::Name => data(&made.token)?,
+        format => output::json(&made, format)?,
+    }
+    let whose = project.map_or_else(String::new, |name| format!(" of project `{name}`"));
+    say(&format!(
+        "token {}: {}{whose} until {}; it is not shown again",
+        made.id,
+        request.role,
+        clock(made.expires_unix_ms)
+    ));
+    say("use it: HOMEOSTAT_TOKEN=… homeostat get services, or --token-file FILE");
+    Ok(())
+}
+
+async fn list(context: &Context) -> Result<(), Failure> {
+    let tokens: Vec<TokenView> = context.client.get("/v1/tokens").await?;
+    match context.output {
+        Format::Json => output::json(&tokens, Format::Json),
+        Format::Jsonl => tokens
+            .iter()
+            .try_for_each(|token| output::json(token, Format::Jsonl)),
+        Format::Name => tokens.iter().try_for_each(|token| data(&token.id)),
+        Format::Table => {
+            let rows = tokens.iter().map(|token| {
+                let state = if token.expired { "expired" } else { "good" };
+                [
+                    token.id.clone(),
+                    token.role.to_string(),
+                    token.project.clone().unwrap_or_else(|| "(all)".to_owned()),
+                    state.to_owned(),
+                    clock(token.expires_unix_ms),
+                ]
+            });
+            output::rows(["ID", "ROLE", "PROJECT", "STATE", "EXPIRES"], rows)
+        }
+    }
+}
