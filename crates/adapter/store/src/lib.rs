@@ -6,6 +6,8 @@
 //! under way share the next one; a failed write stops the store for good.
 
 mod alone;
+mod change;
+mod changing;
 mod disk;
 mod file;
 mod health;
@@ -24,8 +26,12 @@ mod watching;
 #[cfg(test)]
 mod tests;
 
+pub use change::{
+    Bound, Change, ChangeError, ChangeRefusal, Changed, Fence, ONCE_PREFIX, Once, Step,
+    once_prefix, weight,
+};
 pub use limits::{LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX};
-pub use serve::EmbeddedStore;
+pub use serve::{EmbeddedStore, View};
 
 use kernel::NodeId;
 use std::io::ErrorKind;

@@ -5,6 +5,7 @@
 //! the store stops.
 
 use crate::alone::Nobody;
+use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
 use crate::health::Health;
@@ -12,19 +13,60 @@ use crate::propose::{Calls, expire, propose};
 use crate::raft::halves;
 use crate::room::Room;
 use crate::shared::Shared;
+use crate::state::{State, entry};
 use crate::types::{Batch, Command, Reply, TypeConfig};
 use crate::watching::Watching;
 use crate::{OpenError, Options, Tuning, limits};
 use kernel::{FencingEpoch, NodeId, Revision};
 use node::BoxFuture;
-use node::store::{Lease, Outcome, RangeReply, Store, StoreError, Transaction, Watch};
+use node::store::{Entry, Key, Lease, Outcome, RangeReply, Store, StoreError, Transaction, Watch};
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub const CALL_SPAN_MAX: Duration = Duration::from_secs(5);
+
+/// The state at one revision.
+pub struct View<'a>(&'a State);
+
+impl View<'_> {
+    pub fn revision(&self) -> Revision {
+        self.0.revision()
+    }
+
+    pub fn get(&self, key: &str) -> Option<Entry> {
+        self.0.value(key).map(|value| entry(key, value))
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.0.value(key).is_some()
+    }
+
+    /// Up to `limit` keys that start with `prefix` and come after `after`.
+    pub fn keys(&self, prefix: &str, after: Option<&str>, limit: usize) -> Vec<Key> {
+        // From whichever comes later.
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let found = self.0.between((start, Bound::Unbounded));
+        let found = found.take_while(|(key, _)| key.starts_with(prefix));
+        found.take(limit).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// What a [`crate::Bound`] on this prefix counts, in bytes.
+    pub fn weight(&self, prefix: &str) -> u64 {
+        self.0.weight(prefix)
+    }
+
+    /// The highest epoch that a change was fenced with.
+    pub fn fenced(&self, holder: &str) -> Option<FencingEpoch> {
+        self.0.fenced(holder)
+    }
+}
 
 pub struct EmbeddedStore {
     raft: Raft<TypeConfig>,
@@ -101,6 +143,21 @@ impl EmbeddedStore {
         if let Some(writer) = writer {
             let _ = tokio::task::spawn_blocking(move || writer.join()).await;
         }
+    }
+
+    /// Durable when it returns `Ok`, like a transaction.
+    pub async fn change(&self, change: Change) -> Result<Changed, ChangeError> {
+        match self.call(Command::Change(change)).await? {
+            Reply::Changed(changed) => Ok(changed?),
+            Reply::Transacted(_) | Reply::Granted(_) | Reply::Done => Err(unexpected().into()),
+        }
+    }
+
+    /// Reads what is needed of the state, without copying the rest;
+    /// linearizable. Others wait for `read`.
+    pub async fn read<T>(&self, read: impl FnOnce(View<'_>) -> T) -> Result<T, StoreError> {
+        self.read_barrier().await?;
+        Ok(self.shared.with(|_, state| read(View(state))))
     }
 
     async fn call(&self, command: Command) -> Result<Reply, StoreError> {
@@ -200,7 +257,7 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             match self.call(Command::Transact(transaction)).await? {
                 Reply::Transacted(outcome) => Ok(outcome),
-                Reply::Granted(_) | Reply::Done => Err(unexpected()),
+                Reply::Granted(_) | Reply::Done | Reply::Changed(_) => Err(unexpected()),
             }
         })
     }
@@ -246,7 +303,7 @@ impl Store for EmbeddedStore {
             };
             match self.call(command).await? {
                 Reply::Granted(lease) => Ok(lease),
-                Reply::Transacted(_) | Reply::Done => Err(unexpected()),
+                Reply::Transacted(_) | Reply::Done | Reply::Changed(_) => Err(unexpected()),
             }
         })
     }

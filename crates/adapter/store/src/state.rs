@@ -17,10 +17,10 @@ use std::time::Duration;
 const HISTORY_BYTES_MAX: usize = 32 << 20;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Value {
-    bytes: Vec<u8>,
-    created: Revision,
-    modified: Revision,
+pub struct Value {
+    pub bytes: Vec<u8>,
+    pub created: Revision,
+    pub modified: Revision,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ pub struct Held {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct State {
     revision: Revision,
-    keys: BTreeMap<Key, Value>,
+    pub(crate) keys: BTreeMap<Key, Value>,
     leases: BTreeMap<String, Held>,
     last_epoch: FencingEpoch,
     /// Not in snapshots: watches that need older history must resync.
@@ -42,6 +42,9 @@ pub struct State {
     history: VecDeque<(Revision, Vec<Event>)>,
     #[serde(skip)]
     history_bytes: usize,
+    /// By prefix, of those that changes are bounded by; made from the keys.
+    #[serde(skip)]
+    pub(crate) weights: BTreeMap<Key, u64>,
 }
 
 impl State {
@@ -82,6 +85,7 @@ impl State {
     pub fn apply(&mut self, command: Command) -> Result<Reply, Refusal> {
         match command {
             Command::Transact(transaction) => Ok(Reply::Transacted(self.transact(transaction))),
+            Command::Change(change) => Ok(Reply::Changed(self.change(change))),
             Command::Grant {
                 name,
                 holder,
@@ -120,10 +124,32 @@ impl State {
         }
     }
 
-    fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Key, &'a Value)> {
-        self.keys
-            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded))
+    pub(crate) fn value(&self, key: &str) -> Option<&Value> {
+        self.keys.get(key)
+    }
+
+    pub(crate) fn between(
+        &self,
+        ends: (Bound<&str>, Bound<&str>),
+    ) -> impl Iterator<Item = (&Key, &Value)> {
+        self.keys.range::<str, _>(ends)
+    }
+
+    pub(crate) fn under<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a Key, &'a Value)> {
+        self.between((Bound::Included(prefix), Bound::Unbounded))
             .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// One revision's events, if there are any.
+    pub(crate) fn record(&mut self, events: Vec<Event>) {
+        if !events.is_empty() {
+            self.revision.0 += 1;
+            self.history_bytes += events_bytes(&events);
+            self.history.push_back((self.revision, events));
+        }
     }
 
     fn transact(&mut self, transaction: Transaction) -> Outcome {
@@ -141,11 +167,7 @@ impl State {
         for operation in operations {
             self.operate(operation, revision, &mut events);
         }
-        if !events.is_empty() {
-            self.revision = revision;
-            self.history_bytes += events_bytes(&events);
-            self.history.push_back((revision, events));
-        }
+        self.record(events);
         Outcome {
             succeeded,
             revision: self.revision,
@@ -162,17 +184,17 @@ impl State {
                     modified: revision,
                 };
                 events.push(Event::Put(entry(&key, &value)));
-                self.keys.insert(key, value);
+                self.replace(key, Some(value));
             }
             Operation::Delete(key) => {
-                if self.keys.remove(&key).is_some() {
+                if self.replace(key.clone(), None).is_some() {
                     events.push(Event::Deleted(key));
                 }
             }
             Operation::DeletePrefix(prefix) => {
                 let keys: Vec<Key> = self.under(&prefix).map(|(key, _)| key.clone()).collect();
                 for key in keys {
-                    self.keys.remove(&key);
+                    self.replace(key.clone(), None);
                     events.push(Event::Deleted(key));
                 }
             }
@@ -237,7 +259,7 @@ impl State {
     }
 }
 
-fn entry(key: &str, value: &Value) -> Entry {
+pub(crate) fn entry(key: &str, value: &Value) -> Entry {
     Entry {
         key: key.to_owned(),
         value: value.bytes.clone(),

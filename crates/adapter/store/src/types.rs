@@ -1,5 +1,6 @@
 //! What goes through the Raft log, and what comes back for it.
 
+use crate::change::{Change, ChangeRefusal, Changed};
 use kernel::FencingEpoch;
 use node::store::{Lease, Outcome, StoreError, Transaction};
 use serde::{Deserialize, Serialize};
@@ -28,13 +29,14 @@ pub enum Command {
         epoch: FencingEpoch,
         renewals: u64,
     },
+    Change(Change),
 }
 
 impl Command {
     /// The lease whose deadline it may move.
     pub fn lease(&self) -> Option<&str> {
         match self {
-            Self::Transact(_) => None,
+            Self::Transact(_) | Self::Change(_) => None,
             Self::Grant { name, .. }
             | Self::Renew { name, .. }
             | Self::Release { name, .. }
@@ -52,6 +54,7 @@ pub enum Reply {
     Transacted(Outcome),
     Granted(Lease),
     Done,
+    Changed(Result<Changed, ChangeRefusal>),
 }
 
 /// Nothing was changed.

@@ -1,6 +1,7 @@
 //! The store against openraft's own suite, ours, and a cruel disk.
 
 mod calls;
+mod changes;
 mod cruel;
 mod cuts;
 mod damage;
