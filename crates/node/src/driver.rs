@@ -2,10 +2,12 @@
 //!
 //! Holds: replicas outlive the agent; what a driver started it finds again
 //! with [`Driver::adopt`]; each start ends in one `Started` or `StartFailed`,
-//! each `Started` in one `Exited`.
+//! each `Started` in one `Exited`. A component runs in the edge: it is
+//! `Prepared` (compiled) first, and the edge's word on it is its `Started`, or
+//! at any later time its `StartFailed`.
 
 use crate::BoxFuture;
-use kernel::{Bytes, ReplicaId, Time};
+use kernel::{Bytes, Hash, Name, ReplicaId, Time};
 use manifest::{Check, Limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,28 +15,54 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::edge::AllowedCall;
 use wire::shim::{Exit, Secrets};
 
 /// What a replica is started from: bindings and paths resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaSpec {
     pub id: ReplicaId,
-    pub command: Vec<String>,
-    pub directory: PathBuf,
+    pub project: Name,
+    pub work: Work,
     pub environment: BTreeMap<String, String>,
     /// Variables whose values are looked up at each start: the secret's
     /// `PROJECT/NAME`.
-    #[serde(default)]
     pub secrets: BTreeMap<String, String>,
+    /// By binding, the bucket's name in the project.
+    pub buckets: BTreeMap<Name, Name>,
+    /// Only one may run: a later one's epoch fences it off.
+    pub singleton: bool,
     pub limits: Limits,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Work {
+    Process {
+        command: Vec<String>,
+        directory: PathBuf,
+    },
+    /// A `wasi:http` component in the edge.
+    Component(Component),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Component {
+    pub module: Hash,
+    /// Of one request.
+    pub time: Duration,
+    /// What its own requests may reach.
+    pub calls: Vec<AllowedCall>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum DriverEvent {
+    /// A component is compiled: the edge may load it.
+    Prepared { replica: ReplicaId, at: Time },
     Started {
         replica: ReplicaId,
         pid: u32,
-        address: SocketAddr,
+        /// None for a component.
+        address: Option<SocketAddr>,
         at: Time,
     },
     StartFailed {
@@ -56,7 +84,22 @@ pub type DriverEvents = Arc<dyn Fn(DriverEvent) + Send + Sync>;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Adopted {
     pub replica: ReplicaId,
-    pub state: wire::shim::ShimState,
+    pub state: Found,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Found {
+    Running(Running),
+    /// None: it never ran.
+    Ended(Option<Exit>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Running {
+    pub pid: u32,
+    /// None for a component.
+    pub address: Option<SocketAddr>,
+    pub since: Time,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -11,14 +11,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 use wire::decision::JournalEntry;
 use wire::edge::EdgeSnapshot;
+use wire::layout::Layout;
 
 /// What a node is built with.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Holds `chunks/`.
-    pub content_directory: PathBuf,
-    /// Trees are laid out below it as `SITE/HASH`.
-    pub sites_directory: PathBuf,
+    pub layout: Layout,
+    /// This program, which is also a worker.
+    pub program: PathBuf,
     /// The local edge, for bindings to services: `http://127.0.0.1:8080`.
     pub base_url: String,
     /// Between leaving the routes and being asked to end.
@@ -32,8 +32,8 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            content_directory: PathBuf::new(),
-            sites_directory: PathBuf::new(),
+            layout: Layout::new(PathBuf::new()),
+            program: PathBuf::from("homeostat"),
             base_url: "http://127.0.0.1".to_owned(),
             drain: Duration::from_secs(2),
             rollout: control::rollout::Parameters::default(),

@@ -6,7 +6,7 @@
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
 use crate::desired::Desired;
-use crate::driver::{Adopted, DriverEvent};
+use crate::driver::{Adopted, DriverEvent, Found};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Settings};
 use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
@@ -199,7 +199,8 @@ impl Node {
         let endpoints = services
             .map(|(name, one)| (name.clone(), one.endpoints()))
             .collect();
-        let made = snapshot(desired, &endpoints);
+        let components = self.services.values().flat_map(Tended::components);
+        let made = snapshot(desired, &endpoints, components.collect());
         if self.published.as_ref() == Some(&made) {
             return;
         }
@@ -245,6 +246,12 @@ fn on_driver(
     turn: &mut Turn<'_>,
 ) {
     let (id, how) = match event {
+        DriverEvent::Prepared { replica, .. } => {
+            if let Some(one) = find(services, &replica) {
+                one.prepared(turn.now);
+            }
+            return;
+        }
         DriverEvent::Started {
             replica,
             pid,
@@ -272,7 +279,7 @@ fn on_driver(
 fn abandon(found: Vec<Adopted>, turn: &mut Turn<'_>) {
     for one in found {
         let replica = one.replica;
-        if matches!(one.state, wire::shim::ShimState::Running { .. }) {
+        if matches!(one.state, Found::Running(_)) {
             let grace = Duration::from_secs(10);
             turn.effects.push(NodeEffect::Stop { replica, grace });
         } else {

@@ -4,7 +4,7 @@
 //! Holds: a replica that leaves is never started again, and is forgotten only
 //! when it has ended (or has not answered for long after it was told to).
 
-use crate::driver::ReplicaSpec;
+use crate::driver::{ReplicaSpec, Running, Work};
 use crate::event::{NodeEffect, ReplicaStatus, Settings};
 use control::readiness::{self, Kind, Readiness, Thresholds};
 use control::restart::{self, Restart};
@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 use wire::decision::Cause;
+use wire::edge::ComponentView;
 
 /// Beyond the grace, when a told end has not come.
 const END_SLACK: Duration = Duration::from_secs(10);
@@ -26,9 +27,11 @@ const EAGER: Duration = Duration::from_millis(50);
 pub(crate) enum Phase {
     /// The driver was told to start it.
     Starting,
+    /// A component that the edge is to load.
+    Loading,
     Running {
         pid: u32,
-        address: SocketAddr,
+        address: Option<SocketAddr>,
         since: Time,
     },
     /// Ended, or never started.
@@ -61,6 +64,8 @@ pub(crate) struct Replica {
     restarts: u32,
     last_exit: Option<String>,
     since: Time,
+    /// When a component was given to the edge.
+    loaded: Time,
     /// No spec of its generation is at hand: not started again.
     orphan: bool,
 }
@@ -99,7 +104,7 @@ impl Turn<'_> {
 
 impl Replica {
     pub fn new(spec: ReplicaSpec, service: &Service, settings: &Settings, seed: u64) -> Self {
-        let probes = effective(&service.probes);
+        let probes = effective(&spec.work, &service.probes);
         let subject = ObjectRef::new("replica", &spec.id);
         let limits = |probe: &Option<Probe>| {
             probe.as_ref().map(|probe| Thresholds {
@@ -131,6 +136,7 @@ impl Replica {
             restarts: 0,
             last_exit: None,
             since: Time(0),
+            loaded: Time(0),
             orphan: false,
         }
     }
@@ -144,13 +150,15 @@ impl Replica {
     }
 
     pub fn is_ready(&self) -> bool {
-        self.readiness.state().ready && !self.is_leaving() && self.address().is_some()
+        self.readiness.state().ready
+            && !self.is_leaving()
+            && matches!(self.phase, Phase::Running { .. })
     }
 
     pub fn address(&self) -> Option<SocketAddr> {
         match self.phase {
-            Phase::Running { address, .. } => Some(address),
-            Phase::Starting | Phase::Idle => None,
+            Phase::Running { address, .. } => address,
+            Phase::Starting | Phase::Loading | Phase::Idle => None,
         }
     }
 
@@ -162,20 +170,19 @@ impl Replica {
 
     /// Found running by a restarted agent. Only what was in the routes is
     /// believed ready before its next probe.
-    pub fn adopt(
-        &mut self,
-        pid: u32,
-        address: SocketAddr,
-        since: Time,
-        routed: bool,
-        turn: &mut Turn<'_>,
-    ) {
+    pub fn adopt(&mut self, found: Running, routed: bool, turn: &mut Turn<'_>) {
+        let Running {
+            pid,
+            address,
+            since,
+        } = found;
         self.phase = Phase::Running {
             pid,
             address,
             since,
         };
         self.since = since;
+        self.loaded = since;
         self.start_clocks(turn.now);
         let reading = if routed {
             readiness::Reading::Adopted
@@ -191,9 +198,40 @@ impl Replica {
         self.orphan = true;
     }
 
-    pub fn started(&mut self, pid: u32, address: SocketAddr, turn: &mut Turn<'_>) {
-        if !matches!(self.phase, Phase::Starting) {
-            return;
+    pub fn prepared(&mut self, now: Time) {
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Loading;
+            self.loaded = now;
+        }
+    }
+
+    /// As the edge is to run it, once it is prepared.
+    pub fn component(&self) -> Option<ComponentView> {
+        let Work::Component(component) = &self.spec.work else {
+            return None;
+        };
+        matches!(self.phase, Phase::Loading | Phase::Running { .. }).then(|| ComponentView {
+            module: component.module,
+            since: self.loaded,
+            memory: self.spec.limits.memory,
+            time: component.time,
+            concurrency: self.spec.limits.concurrency,
+            environment: self.spec.environment.clone(),
+            secrets: BTreeMap::new(),
+            calls: component.calls.clone(),
+            capability: None,
+        })
+    }
+
+    pub fn started(&mut self, pid: u32, address: Option<SocketAddr>, turn: &mut Turn<'_>) {
+        match &mut self.phase {
+            Phase::Starting | Phase::Loading => {}
+            // Another edge says the same of a component.
+            Phase::Running { pid: before, .. } => {
+                *before = pid;
+                return;
+            }
+            Phase::Idle => return,
         }
         self.phase = Phase::Running {
             pid,
@@ -216,7 +254,7 @@ impl Replica {
     pub fn ended(&mut self, how: &str, turn: &mut Turn<'_>) -> bool {
         let ran = match self.phase {
             Phase::Idle => return false,
-            Phase::Starting => Duration::ZERO,
+            Phase::Starting | Phase::Loading => Duration::ZERO,
             Phase::Running { since, .. } => turn.now.since(since),
         };
         self.phase = Phase::Idle;
@@ -308,7 +346,8 @@ impl Replica {
         turn.record(self.readiness.expire(turn.now));
         if let Some(leaving) = &mut self.leaving {
             let gone = match self.phase {
-                Phase::Idle => true,
+                // The edge lets go of what the snapshot has no more.
+                Phase::Idle | Phase::Loading => true,
                 // Its start ends in an event; then it is told to end.
                 Phase::Starting => false,
                 Phase::Running { .. } if leaving.stop_at > turn.now => false,
@@ -376,7 +415,7 @@ impl Replica {
     pub fn status(&self) -> ReplicaStatus {
         let pid = match self.phase {
             Phase::Running { pid, .. } => Some(pid),
-            Phase::Starting | Phase::Idle => None,
+            Phase::Starting | Phase::Loading | Phase::Idle => None,
         };
         ReplicaStatus {
             replica: self.spec.id.clone(),
@@ -396,7 +435,7 @@ impl Replica {
             Phase::Idle => "backing-off",
             Phase::Running { .. } if self.is_ready() => "ready",
             Phase::Running { .. } if self.ever_ready => "unready",
-            Phase::Starting | Phase::Running { .. } => "starting",
+            Phase::Starting | Phase::Loading | Phase::Running { .. } => "starting",
         }
     }
 
@@ -486,8 +525,12 @@ impl Replica {
     }
 }
 
-/// A replica without a readiness probe is ready when it takes connections.
-fn effective(probes: &Probes) -> Probes {
+/// A replica without a readiness probe is ready when it takes connections; a
+/// component when the edge says so.
+fn effective(work: &Work, probes: &Probes) -> Probes {
+    if matches!(work, Work::Component(_)) {
+        return Probes::default();
+    }
     let default = || Probe {
         check: Check::Tcp,
         every: Duration::from_secs(1),

@@ -4,7 +4,7 @@
 //! has flipped, or when nothing ran before; a restart replaces one replica at
 //! a time, and takes the old one out only when the new one is ready.
 
-use crate::driver::{Adopted, ReplicaSpec};
+use crate::driver::{Adopted, Found, ReplicaSpec};
 use crate::event::{NodeEffect, ServiceStatus, Settings};
 use crate::replica::{Replica, Turn};
 use control::rollout::{Action, Reading, Rollout, State};
@@ -14,8 +14,7 @@ use manifest::Service;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use wire::decision::Cause;
-use wire::edge::Endpoint;
-use wire::shim::ShimState;
+use wire::edge::{ComponentView, Endpoint};
 
 /// What desired state says of a service.
 #[derive(Clone)]
@@ -102,7 +101,7 @@ impl Tended {
         rng: &mut Rng,
         turn: &mut Turn<'_>,
     ) {
-        let running = |found: &&Adopted| matches!(found.state, ShimState::Running { .. });
+        let running = |found: &&Adopted| matches!(found.state, Found::Running(_));
         // The oldest is what the edge has: a newer one was still coming up.
         let current = found
             .iter()
@@ -121,12 +120,7 @@ impl Tended {
                 ..wanted.template.clone()
             };
             let mut replica = Replica::new(spec, &wanted.service, settings, rng.next_u64());
-            let ShimState::Running {
-                pid,
-                address,
-                since,
-            } = state
-            else {
+            let Found::Running(running) = state else {
                 // Removed at the next tick; its index is not used before, and
                 // another one takes its place.
                 replica.leave(Duration::ZERO, turn.now);
@@ -134,7 +128,7 @@ impl Tended {
                 continue;
             };
             let routed = current == Some(id.generation);
-            replica.adopt(pid, address, since, routed, turn);
+            replica.adopt(running, routed, turn);
             if id.generation == desired {
                 kept += 1;
                 if kept > wanted.service.replicas {
@@ -253,11 +247,17 @@ impl Tended {
         let ready = self.replicas.values().filter(|one| one.is_ready());
         ready
             .filter(|one| Some(one.id().generation) == routed)
-            .filter_map(|one| {
-                let replica = one.id().clone();
-                one.address().map(|address| Endpoint { replica, address })
+            .map(|one| Endpoint {
+                replica: one.id().clone(),
+                address: one.address(),
             })
             .collect()
+    }
+
+    /// What the edge should have loaded.
+    pub fn components(&self) -> impl Iterator<Item = (ReplicaId, ComponentView)> {
+        let replicas = self.replicas.values();
+        replicas.filter_map(|one| Some((one.id().clone(), one.component()?)))
     }
 
     pub fn next_wake(&self, settings: &Settings) -> Option<Time> {

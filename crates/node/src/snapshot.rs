@@ -3,18 +3,25 @@
 //! Holds: only ready replicas are endpoints; routes are in a fixed order.
 
 use crate::desired::Desired;
-use kernel::{Name, Revision};
+use kernel::{Name, ReplicaId, Revision};
 use manifest::Route;
 use std::collections::BTreeMap;
 use wire::edge::{
-    EdgeSnapshot, Endpoint, RouteEntry, SNAPSHOT_VERSION, ServiceView, SiteView, Target,
+    ComponentView, EdgeSnapshot, Endpoint, RouteEntry, SNAPSHOT_VERSION, ServiceView, SiteView,
+    Target,
 };
 
-/// `version` and certificates are for others to fill in.
-pub fn snapshot(desired: &Desired, endpoints: &BTreeMap<Name, Vec<Endpoint>>) -> EdgeSnapshot {
+/// `version`, certificates, and what components may not share with the disk
+/// (sealed secrets, capabilities) are for others to fill in.
+pub fn snapshot(
+    desired: &Desired,
+    endpoints: &BTreeMap<Name, Vec<Endpoint>>,
+    components: BTreeMap<ReplicaId, ComponentView>,
+) -> EdgeSnapshot {
     let mut made = EdgeSnapshot {
         format: SNAPSHOT_VERSION,
         revision: Revision(desired.revision.0),
+        components,
         ..EdgeSnapshot::default()
     };
     for (name, site, tree) in desired.sites() {

@@ -1,12 +1,15 @@
 //! Makes what a replica is started from: paths and bindings resolved.
 
 use crate::desired::{Applied, Desired};
-use crate::driver::ReplicaSpec;
+use crate::driver::{Component, ReplicaSpec, Work};
 use crate::event::Settings;
-use kernel::{Hash, Name, ReplicaId};
-use manifest::{BindingTarget, Run, Service};
+use kernel::{Bytes, Hash, Name, ReplicaId, format_duration};
+use manifest::{BindingTarget, Limits, Run, Service};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use wire::edge::AllowedCall;
+
+const WORKER_MEMORY: Bytes = Bytes::mebibytes(64);
 
 pub fn replica_spec(
     id: ReplicaId,
@@ -15,37 +18,67 @@ pub fn replica_spec(
     desired: &Desired,
     settings: &Settings,
 ) -> ReplicaSpec {
-    let mut command = match &service.run {
-        Run::Process(command) => command.clone(),
-        Run::Wasm(_) | Run::Actor(_) => Vec::new(),
-    };
-    if let Some(program) = command.first_mut() {
-        let copied = applied.programs.get(&id.service);
-        let path = match copied {
-            Some(hash) => Some(chunk_path(&settings.content_directory, hash)),
-            None if program.contains('/') => Some(applied.directory.join(&*program)),
-            None => None,
-        };
-        if let Some(path) = path {
-            *program = path.to_string_lossy().into_owned();
-        }
-    }
     let mut environment = service.environment.clone();
-    for binding in service.bindings.values() {
+    let mut buckets = BTreeMap::new();
+    for (name, binding) in &service.bindings {
         let value = match &binding.target {
             BindingTarget::Service(_) => Some(settings.base_url.clone()),
             BindingTarget::Site(site) => site_directory(site, applied, desired, settings),
-            BindingTarget::Bucket(_) => None,
+            BindingTarget::Bucket(bucket) => {
+                buckets.insert(name.clone(), bucket.clone());
+                None
+            }
         };
         environment.extend(binding.environment.clone().zip(value));
     }
     ReplicaSpec {
-        id,
-        command,
-        directory: applied.directory.clone(),
+        work: work(&id, service, applied, settings),
+        project: applied.manifest.project.clone(),
         environment,
         secrets: secrets(service, applied),
-        limits: service.limits.clone(),
+        buckets,
+        singleton: matches!(service.run, Run::Actor(_)),
+        limits: limits(service),
+        id,
+    }
+}
+
+fn work(id: &ReplicaId, service: &Service, applied: &Applied, settings: &Settings) -> Work {
+    // Content has the file of whatever runs from one; see `Run::file`.
+    let hash = applied.programs.get(&id.service).copied();
+    let file = hash.map(|hash| chunk_path(&settings.layout.content(), &hash));
+    let time = service.limits.time.unwrap_or(service.deadline);
+    let command = match (&service.run, hash) {
+        (Run::Process(command), _) => program(command, file.as_deref(), &applied.directory),
+        (Run::Wasm(_), Some(module)) => {
+            return Work::Component(Component {
+                module,
+                time,
+                calls: calls(service, applied, settings),
+            });
+        }
+        (Run::Wasm(_), None) => Vec::new(),
+        (Run::Actor(_), _) => {
+            let mut command = worker(id, "actor", settings);
+            let module = file.unwrap_or_default();
+            command.extend(["--module".to_owned(), text(&module)]);
+            command.extend(["--time".to_owned(), format_duration(time)]);
+            let limits = &service.limits;
+            let memory = limits.memory.map(|memory| memory.0.to_string());
+            let concurrency = limits.concurrency.map(|count| count.to_string());
+            for (option, value) in [("--memory", memory), ("--concurrency", concurrency)] {
+                command.extend(
+                    value
+                        .into_iter()
+                        .flat_map(|value| [option.to_owned(), value]),
+                );
+            }
+            command
+        }
+    };
+    Work::Process {
+        command,
+        directory: applied.directory.clone(),
     }
 }
 
@@ -56,6 +89,67 @@ fn secrets(service: &Service, applied: &Applied) -> BTreeMap<String, String> {
     named
         .map(|(variable, name)| (variable.clone(), format!("{project}/{name}")))
         .collect()
+}
+
+/// A worker needs memory beside its guest's.
+fn limits(service: &Service) -> Limits {
+    let mut limits = service.limits.clone();
+    if let (Run::Actor(_), Some(memory)) = (&service.run, &mut limits.memory) {
+        memory.0 = memory.0.saturating_add(WORKER_MEMORY.0);
+    }
+    limits
+}
+
+/// A program that content has runs from there.
+fn program(command: &[String], copied: Option<&Path>, directory: &Path) -> Vec<String> {
+    let mut command = command.to_vec();
+    if let Some(program) = command.first_mut() {
+        match copied {
+            Some(path) => *program = text(path),
+            None if program.contains('/') => *program = text(&directory.join(&*program)),
+            None => {}
+        }
+    }
+    command
+}
+
+/// The start of a worker's command.
+fn worker(id: &ReplicaId, kind: &str, settings: &Settings) -> Vec<String> {
+    let state = settings.layout.actors().join(id.service.as_str());
+    let words = [
+        "worker",
+        "--kind",
+        kind,
+        "--service",
+        id.service.as_str(),
+        "--cache",
+        &text(&settings.layout.compiled()),
+        "--state",
+        &text(&state),
+    ];
+    let mut command = vec![text(&settings.program)];
+    command.extend(words.map(str::to_owned));
+    command
+}
+
+/// Requests to the bound services' routes, at the local edge.
+fn calls(service: &Service, applied: &Applied, settings: &Settings) -> Vec<AllowedCall> {
+    let authority = settings.base_url.split("//").nth(1).unwrap_or_default();
+    let bound = service.bindings.values().filter_map(|binding| {
+        let BindingTarget::Service(name) = &binding.target else {
+            return None;
+        };
+        let routes = &applied.manifest.services.get(name)?.routes;
+        Some(AllowedCall {
+            authority: authority.to_owned(),
+            paths: routes.iter().map(|route| route.path.0.clone()).collect(),
+        })
+    });
+    bound.collect()
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn chunk_path(content: &Path, hash: &Hash) -> PathBuf {
@@ -77,9 +171,6 @@ fn site_directory(
             .map(|(.., tree)| tree)
     };
     let tree = applied.trees.get(site).copied().or_else(elsewhere)?;
-    let path = settings
-        .sites_directory
-        .join(site.as_str())
-        .join(tree.to_string());
-    Some(path.to_string_lossy().into_owned())
+    let sites = settings.layout.sites();
+    Some(text(&sites.join(site.as_str()).join(tree.to_string())))
 }

@@ -3,14 +3,14 @@
 mod support;
 
 use kernel::{ObjectRef, ReplicaId, Revision, Time};
-use node::driver::{Adopted, DriverEvent, ProbeOutcome};
+use node::driver::{Adopted, DriverEvent, Found, ProbeOutcome, Running};
 use node::{Node, NodeEffect, NodeEvent, Settings};
 use proptest::prelude::*;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 use support::{desired, name};
 use wire::decision::JournalEntry;
-use wire::shim::{Exit, ShimState};
+use wire::shim::Exit;
 
 const ADDRESS: &str = "127.0.0.1:9";
 
@@ -20,6 +20,14 @@ fn id(generation: u64, index: u32) -> ReplicaId {
         generation: Revision(generation),
         index,
     }
+}
+
+fn running() -> Found {
+    Found::Running(Running {
+        pid: 1,
+        address: ADDRESS.parse().ok(),
+        since: Time(0),
+    })
 }
 
 /// Carries effects out at once; generations in `broken` end when started.
@@ -45,7 +53,7 @@ impl World {
             node: Node::new(7, Settings::default()),
             now: Time(1),
             running: (found.iter())
-                .filter(|one| matches!(one.state, ShimState::Running { .. }))
+                .filter(|one| matches!(one.state, Found::Running(_)))
                 .map(|one| one.replica.clone())
                 .collect(),
             broken: BTreeSet::new(),
@@ -81,7 +89,7 @@ impl World {
                     self.running.insert(replica.clone()),
                     "{replica} was started twice"
                 );
-                let address = ADDRESS.parse().expect("an address");
+                let address = ADDRESS.parse().ok();
                 let started = DriverEvent::Started {
                     replica: replica.clone(),
                     pid: 1,
@@ -225,11 +233,7 @@ fn failed_rollout_leaves_the_old_generation_running() {
 
 #[test]
 fn adopted_replicas_are_not_started_again() {
-    let state = ShimState::Running {
-        pid: 1,
-        address: ADDRESS.parse().expect("an address"),
-        since: Time(0),
-    };
+    let state = running();
     let found = [id(1, 0), id(1, 1)].map(|replica| Adopted {
         replica,
         state: state.clone(),
@@ -250,16 +254,8 @@ fn adopted_replicas_are_not_started_again() {
 
 #[test]
 fn replicas_found_dead_are_replaced_beside_those_found_running() {
-    let running = ShimState::Running {
-        pid: 1,
-        address: ADDRESS.parse().expect("an address"),
-        since: Time(0),
-    };
-    let exited = ShimState::Exited {
-        exit: Exit::Signal(9),
-        at: Time(0),
-    };
-    let states = [running, exited, ShimState::Idle];
+    let exited = Found::Ended(Some(Exit::Signal(9)));
+    let states = [running(), exited, Found::Ended(None)];
     for first in &states {
         for second in &states {
             let found = [first, second].into_iter().zip(0..);

@@ -9,14 +9,14 @@ mod support;
 
 use kernel::{ReplicaId, Rng, Time};
 use node::desired::Desired;
-use node::driver::{Adopted, DriverEvent, ProbeOutcome};
+use node::driver::{Adopted, DriverEvent, Found, ProbeOutcome, Running};
 use node::{Node, NodeEffect, NodeEvent, Settings};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 use support::{desired, name};
 use wire::decision::JournalEntry;
-use wire::shim::{Exit, ShimState};
+use wire::shim::Exit;
 
 const SEEDS: u64 = 300;
 const FAULTS: u64 = 60;
@@ -231,7 +231,7 @@ impl World {
         self.tell(NodeEvent::Driver(DriverEvent::Started {
             replica,
             pid: 1,
-            address,
+            address: Some(address),
             at,
         }));
     }
@@ -317,16 +317,13 @@ impl World {
         let found = self.processes.iter().map(|(replica, one)| Adopted {
             replica: replica.clone(),
             state: if one.running {
-                ShimState::Running {
+                Found::Running(Running {
                     pid: 1,
-                    address: address(replica),
+                    address: Some(address(replica)),
                     since: Time(0),
-                }
+                })
             } else {
-                ShimState::Exited {
-                    exit: Exit::Signal(9),
-                    at: self.now,
-                }
+                Found::Ended(Some(Exit::Signal(9)))
             },
         });
         let found = found.collect();

@@ -15,6 +15,6 @@ mod record;
 mod shim;
 
 pub use group::{ControlGroups, GroupVersion, Hierarchy, control_groups};
-pub use log::{LogCursor, read_log, replica_directories};
+pub use log::{LogCursor, LogWriter, Stream, read_log, replica_directories};
 pub use process::{ProcessDriver, ProcessOptions};
 pub use shim::run_shim;

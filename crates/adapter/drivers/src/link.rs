@@ -143,7 +143,7 @@ impl Task {
                 (self.events)(DriverEvent::Started {
                     replica,
                     pid,
-                    address,
+                    address: Some(address),
                     at,
                 });
             }

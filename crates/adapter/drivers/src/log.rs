@@ -13,6 +13,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use wire::api::LogLine;
 
+pub const LOG_BYTES_MAX: u64 = 8 << 20;
+pub const LOG_FILES_MAX: u32 = 5;
 pub const LINE_BYTES_MAX: usize = 16 << 10;
 /// What one read of a follower takes at most from one file.
 const READ_BYTES_MAX: u64 = 4 << 20;
@@ -35,6 +37,12 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
+    /// Of a replica that has no shim: beside the others', within their bounds.
+    pub fn of_replica(replicas: &Path, replica: &ReplicaId) -> io::Result<Self> {
+        let directory = log_directory(&replicas.join(replica.to_string()));
+        Self::open(&directory, LOG_BYTES_MAX, LOG_FILES_MAX)
+    }
+
     pub fn open(directory: &Path, bytes_max: u64, files_max: u32) -> io::Result<Self> {
         std::fs::create_dir_all(directory)?;
         let number = numbers(directory)?.last().copied().unwrap_or(1);

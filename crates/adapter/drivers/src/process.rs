@@ -6,13 +6,14 @@
 
 use crate::group::{self, ControlGroups, control_groups};
 use crate::link::{self, Link};
-use crate::log::log_directory;
+use crate::log::{LOG_BYTES_MAX, LOG_FILES_MAX, log_directory};
 use crate::{probe, record};
 use kernel::ReplicaId;
 use manifest::Check;
 use node::BoxFuture;
 use node::driver::{
-    Adopted, Driver, DriverError, DriverEvents, ProbeOutcome, ReplicaSpec, ReplicaStats,
+    Adopted, Driver, DriverError, DriverEvents, Found, ProbeOutcome, ReplicaSpec, ReplicaStats,
+    Running, Work,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -24,8 +25,6 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use wire::shim::{Secrets, ShimSpec, ShimState, ToShim};
 
-const LOG_BYTES_MAX: u64 = 8 << 20;
-const LOG_FILES_MAX: u32 = 5;
 /// Removed replicas of a service whose logs are kept.
 const OLD_REPLICAS_MAX: usize = 10;
 const SHIM_WAIT: Duration = Duration::from_secs(5);
@@ -98,6 +97,13 @@ impl ProcessDriver {
 
     async fn prepare_replica(&self, spec: ReplicaSpec) -> Result<(), DriverError> {
         let name = spec.id.to_string();
+        let Work::Process {
+            command,
+            directory: works_in,
+        } = spec.work
+        else {
+            return Err(failed(format!("`{name}` is not a process"), None));
+        };
         let directory = self.directory(&spec.id);
         let cannot = || because(format!("cannot prepare `{name}`"));
         self.prune(&spec.id);
@@ -106,8 +112,8 @@ impl ProcessDriver {
         let shim_spec = ShimSpec {
             control_groups: self.groups.make(node, &name, &spec.limits),
             replica: spec.id.clone(),
-            command: spec.command,
-            directory: spec.directory,
+            command,
+            directory: works_in,
             environment: spec.environment,
             open_files: spec.limits.open_files,
             log_directory: log_directory(&directory),
@@ -270,7 +276,7 @@ impl ProcessDriver {
                 continue;
             }
             if let Some(link) = links.get(&replica).filter(|link| link.open()) {
-                let state = link.state.borrow().clone();
+                let state = found(&link.state.borrow());
                 adopted.push(Adopted { replica, state });
                 continue;
             }
@@ -282,6 +288,7 @@ impl ProcessDriver {
                 }
                 Err(_) => link::settle(&directory),
             };
+            let state = found(&state);
             adopted.push(Adopted { replica, state });
         }
         adopted.sort_by(|a, b| a.replica.cmp(&b.replica));
@@ -359,6 +366,22 @@ impl Driver for ProcessDriver {
     fn stats(&self, replica: &ReplicaId) -> BoxFuture<'_, Result<ReplicaStats, DriverError>> {
         let stats = self.read_stats(replica);
         Box::pin(async move { stats })
+    }
+}
+
+fn found(state: &ShimState) -> Found {
+    match *state {
+        ShimState::Running {
+            pid,
+            address,
+            since,
+        } => Found::Running(Running {
+            pid,
+            address: Some(address),
+            since,
+        }),
+        ShimState::Idle => Found::Ended(None),
+        ShimState::Exited { exit, .. } => Found::Ended(Some(exit)),
     }
 }
 

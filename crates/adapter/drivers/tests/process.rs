@@ -6,15 +6,15 @@
 )]
 
 use drivers::{LogCursor, ProcessDriver, ProcessOptions, control_groups, read_log};
-use kernel::{Bytes, ReplicaId};
+use kernel::{Bytes, Name, ReplicaId};
 use manifest::{Check, Limits};
-use node::driver::{Driver, DriverEvent, ReplicaSpec};
+use node::driver::{Driver, DriverEvent, Found, ReplicaSpec, Work};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use wire::shim::{Exit, Secrets, ShimState};
+use wire::shim::{Exit, Secrets};
 
 const WAIT: Duration = Duration::from_secs(20);
 const GRACE: Duration = Duration::from_secs(10);
@@ -49,15 +49,24 @@ impl Bench {
         self.home.path().join("replicas").join(id().to_string())
     }
 
-    async fn prepare(&self, script: &str, limits: Limits) {
-        let spec = ReplicaSpec {
+    fn spec(&self, command: &[&str], limits: Limits) -> ReplicaSpec {
+        ReplicaSpec {
             id: id(),
-            command: ["sh", "-c", script].map(str::to_owned).to_vec(),
-            directory: self.home.path().to_owned(),
+            project: Name::new("test").expect("a name"),
+            work: Work::Process {
+                command: command.iter().map(|word| (*word).to_owned()).collect(),
+                directory: self.home.path().to_owned(),
+            },
             environment: BTreeMap::from([("GREETING".to_owned(), "hello".to_owned())]),
             secrets: BTreeMap::new(),
+            buckets: BTreeMap::new(),
+            singleton: false,
             limits,
-        };
+        }
+    }
+
+    async fn prepare(&self, script: &str, limits: Limits) {
+        let spec = self.spec(&["sh", "-c", script], limits);
         self.driver.prepare(&spec).await.expect("prepares");
     }
 
@@ -98,7 +107,7 @@ impl Bench {
     /// Stops and removes the replica, its shim and its groups.
     async fn clear(mut self) {
         let state = self.driver.adopt().await.expect("adopts");
-        if let Some(ShimState::Running { .. }) = state.first().map(|found| &found.state) {
+        if let Some(Found::Running(_)) = state.first().map(|found| &found.state) {
             self.driver
                 .stop(&id(), Duration::ZERO)
                 .await
@@ -205,14 +214,7 @@ async fn secrets_are_in_the_replicas_environment_for_one_start_and_in_no_file() 
 #[tokio::test]
 async fn a_command_that_cannot_run_is_a_failed_start() {
     let mut bench = Bench::new();
-    let mut spec = ReplicaSpec {
-        id: id(),
-        command: vec!["/nonexistent/program".to_owned()],
-        directory: bench.home.path().to_owned(),
-        environment: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        limits: Limits::default(),
-    };
+    let spec = bench.spec(&["/nonexistent/program"], Limits::default());
     bench.driver.prepare(&spec).await.expect("prepares");
     bench
         .driver
@@ -223,7 +225,7 @@ async fn a_command_that_cannot_run_is_a_failed_start() {
         panic!("it started");
     };
     assert!(why.contains("/nonexistent/program"), "{why}");
-    spec.command = vec!["true".to_owned()];
+    let spec = bench.spec(&["true"], Limits::default());
     bench.driver.prepare(&spec).await.expect("prepares");
     bench.started().await;
     assert_eq!(bench.exited().await, Exit::Code(0));
@@ -383,7 +385,7 @@ async fn a_new_driver_adopts_the_living_and_learns_a_missed_exit() {
     bench.reopen();
     let adopted = bench.driver.adopt().await.expect("adopts");
     assert!(
-        matches!(adopted[0].state, ShimState::Running { pid: same, .. } if same == pid),
+        matches!(&adopted[0].state, Found::Running(found) if found.pid == pid),
         "{adopted:?}"
     );
     assert!(
@@ -399,12 +401,12 @@ async fn a_new_driver_adopts_the_living_and_learns_a_missed_exit() {
     std::fs::write(bench.home.path().join("go"), "").expect("writes");
     eventually("it ends", || !alive(pid)).await;
     let adopted = bench.driver.adopt().await.expect("adopts");
-    if matches!(adopted[0].state, ShimState::Running { .. }) {
+    if matches!(adopted[0].state, Found::Running(_)) {
         // The shim had not collected it yet; then the event follows.
         assert_eq!(bench.exited().await, Exit::Code(3));
     } else {
         let exit = Exit::Code(3);
-        assert!(matches!(adopted[0].state, ShimState::Exited { exit: e, .. } if e == exit));
+        assert!(adopted[0].state == Found::Ended(Some(exit)));
     }
     bench.clear().await;
 }
@@ -443,7 +445,7 @@ async fn a_shim_killed_while_nobody_looked_is_adopted_as_unknown() {
     eventually("the replica ends with its shim", || !alive(pid)).await;
     let adopted = bench.driver.adopt().await.expect("adopts");
     let unknown = Exit::Unknown;
-    assert!(matches!(adopted[0].state, ShimState::Exited { exit, .. } if exit == unknown));
+    assert!(adopted[0].state == Found::Ended(Some(unknown)));
     bench.started().await;
     bench.clear().await;
 }

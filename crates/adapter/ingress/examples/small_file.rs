@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use ingress::{
-    AccessLog, Document, Documents, EdgeSnapshot, Encoding, Evidence, Ingress, Options, Source,
+    AccessLog, Component, Components, Document, Documents, EdgeSnapshot, Encoding, Evidence,
+    Ingress, Options, Source,
 };
 use kernel::{Hash, Name, ReplicaId};
 use std::collections::BTreeMap;
@@ -55,6 +56,12 @@ impl Evidence for Sum {
     fn endpoint_failed(&self, _: &ReplicaId, _: &str) {}
 }
 
+impl Components for One {
+    fn find(&self, _: &ReplicaId) -> Option<Arc<dyn Component>> {
+        None
+    }
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1);
@@ -63,6 +70,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sum = Arc::new(Sum::default());
     let ingress = Ingress::new(
         Options::default(),
+        Arc::new(One),
         Arc::new(One),
         Arc::clone(&sum) as _,
         sum,

@@ -5,6 +5,7 @@
 //! much, ends with an error; a replica's connection goes back to the pool only
 //! after a complete answer.
 
+use crate::ComponentBody;
 use crate::log::Account;
 use crate::pool::Lease;
 use crate::proxy;
@@ -54,6 +55,10 @@ enum Kind {
         left: u64,
     },
     Replica(Box<Relayed>),
+    Component {
+        body: ComponentBody,
+        _lease: Lease,
+    },
 }
 
 /// An answer on its way from a replica.
@@ -131,6 +136,16 @@ impl Answer {
         })))
     }
 
+    pub fn component(body: ComponentBody, lease: Lease) -> Self {
+        if body.is_end_stream() {
+            return Self::empty();
+        }
+        Self::of(Kind::Component {
+            body,
+            _lease: lease,
+        })
+    }
+
     fn of(kind: Kind) -> Self {
         Self {
             kind,
@@ -196,6 +211,7 @@ impl Body for Answer {
                 left,
             } => next_piece(pieces, reading, left, cx),
             Kind::Replica(relayed) => relayed.poll(cx),
+            Kind::Component { body, .. } => body.as_mut().poll_frame(cx),
         };
         if let Some(pace) = &this.pace {
             if polled.is_ready() {
@@ -226,6 +242,7 @@ impl Body for Answer {
             Kind::Memory(_) => false,
             Kind::Pieces { left, .. } => *left == 0,
             Kind::Replica(relayed) => relayed.incoming.is_end_stream(),
+            Kind::Component { body, .. } => body.is_end_stream(),
         }
     }
 
@@ -235,6 +252,7 @@ impl Body for Answer {
             Kind::Memory(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Pieces { left, .. } => SizeHint::with_exact(*left),
             Kind::Replica(relayed) => relayed.incoming.size_hint(),
+            Kind::Component { body, .. } => body.size_hint(),
         }
     }
 }

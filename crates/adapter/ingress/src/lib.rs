@@ -1,5 +1,6 @@
 //! The HTTP data plane: takes requests from clients, serves sites from content
-//! and services from their replicas.
+//! and services from their replicas,
+//! be they elsewhere or components in this process.
 //!
 //! In: connections, [`EdgeSnapshot`]s. Out: answers, one access row for each
 //! request, evidence about replicas, readings.
@@ -27,8 +28,10 @@ mod watched;
 
 use bytes::Bytes;
 use kernel::{Hash, ReplicaId};
+use std::pin::Pin;
 use std::sync::Arc;
 
+pub use body::{BoxError, Outgoing as RequestBody};
 pub use limits::Limits;
 pub use router::SnapshotError;
 pub use server::{Ingress, Options};
@@ -66,6 +69,33 @@ pub trait Documents: Send + Sync + 'static {
 /// Takes the row of each request when its answer ended or was aborted.
 pub trait AccessLog: Send + Sync + 'static {
     fn record(&self, row: wire::rows::AccessRow);
+}
+
+/// Runs components in this process. [`Components::find`] is not on the path of
+/// a request.
+pub trait Components: Send + Sync + 'static {
+    fn find(&self, replica: &ReplicaId) -> Option<Arc<dyn Component>>;
+}
+
+pub trait Component: Send + Sync + 'static {
+    /// Requests that it takes at once.
+    fn concurrency(&self) -> usize;
+
+    /// Drops what it does when the future or the answer's body is dropped.
+    fn handle(&self, request: http::Request<RequestBody>) -> ComponentAnswer;
+}
+
+pub type ComponentAnswer =
+    Pin<Box<dyn Future<Output = Result<http::Response<ComponentBody>, ComponentError>> + Send>>;
+pub type ComponentBody = Pin<Box<dyn http_body::Body<Data = Bytes, Error = BoxError> + Send>>;
+
+/// How a component ended without an answer; it has told its log why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ComponentError {
+    /// No room for the request: it was not acted on.
+    Busy,
+    Late,
+    Broken,
 }
 
 /// Hears at once that a replica did not take or finish a request.

@@ -4,6 +4,7 @@
 //! connection is reused only after a whole answer; a request counts as in
 //! flight until its [`Lease`] goes.
 
+use crate::Component;
 use crate::body::Outgoing;
 use crate::limits::Limits;
 use crate::upstream::Upstream;
@@ -16,15 +17,21 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
-use wire::edge::Endpoint;
 
 /// A finished answer frees its connection at once; longer means that the
 /// replica still reads the request.
 const SETTLE: Duration = Duration::from_millis(5);
 
+/// Where a replica is.
+#[derive(Clone)]
+pub enum Place {
+    Address(SocketAddr),
+    Here(Arc<dyn Component>),
+}
+
 pub struct EndpointState {
     pub replica: ReplicaId,
-    pub address: SocketAddr,
+    pub place: Place,
     pub in_flight: AtomicUsize,
     born: Instant,
     /// Milliseconds since `born`.
@@ -33,10 +40,10 @@ pub struct EndpointState {
 }
 
 impl EndpointState {
-    pub fn new(endpoint: &Endpoint) -> Self {
+    pub fn new(replica: ReplicaId, place: Place) -> Self {
         Self {
-            replica: endpoint.replica.clone(),
-            address: endpoint.address,
+            replica,
+            place,
             in_flight: AtomicUsize::new(0),
             born: Instant::now(),
             paused_until: AtomicU64::new(0),
@@ -55,18 +62,32 @@ impl EndpointState {
         until != 0 && self.born.elapsed().as_millis() < u128::from(until)
     }
 
-    /// A pooled connection, with `true`, or a new one.
-    pub async fn connect(
-        self: &Arc<Self>,
-        limits: &Arc<Limits>,
-        fresh: bool,
-    ) -> io::Result<(Lease, bool)> {
+    /// Whether it takes another request now.
+    pub fn has_room(&self) -> bool {
+        match &self.place {
+            Place::Address(_) => true,
+            Place::Here(component) => self.in_flight.load(Relaxed) < component.concurrency(),
+        }
+    }
+
+    /// A request that is in flight until the lease goes.
+    pub fn lease(self: &Arc<Self>, limits: &Arc<Limits>) -> Lease {
         self.in_flight.fetch_add(1, Relaxed);
-        let mut lease = Lease {
+        Lease {
             endpoint: Arc::clone(self),
             limits: Arc::clone(limits),
             sender: None,
-        };
+        }
+    }
+
+    /// A pooled connection, with `true`, or a new one.
+    pub async fn connect(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        limits: &Arc<Limits>,
+        fresh: bool,
+    ) -> io::Result<(Lease, bool)> {
+        let mut lease = self.lease(limits);
         while !fresh && let Some((mut sender, since)) = self.pop() {
             if sender.is_closed() || since.elapsed() > limits.pool_idle_time {
                 continue;
@@ -81,7 +102,7 @@ impl EndpointState {
                 return Ok((lease, true));
             }
         }
-        let connect = TcpStream::connect(self.address);
+        let connect = TcpStream::connect(address);
         let stream = tokio::time::timeout(limits.connect_time, connect)
             .await
             .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long"))??;

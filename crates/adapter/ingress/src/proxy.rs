@@ -8,10 +8,11 @@
 
 use crate::body::{Answer, Fault, Outgoing, Timed};
 use crate::log::Account;
-use crate::pool::{EndpointState, Lease};
+use crate::pool::{EndpointState, Lease, Place};
 use crate::router::ServiceState;
 use crate::server::{Ingress, plain, unavailable};
 use crate::tunnel::Tunnel;
+use crate::{Component, ComponentBody, ComponentError};
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
@@ -37,16 +38,27 @@ struct Flight {
 }
 
 enum Tried {
-    Answered(Response<Incoming>, Lease),
+    Answered(Response<Given>, Lease),
+    /// It takes no more requests now.
+    Busy,
     /// It was never sent.
     Refused(String),
     /// It may have been acted on.
     Broken(String),
+    /// It ended on this request, which is its own doing: nothing is wrong with
+    /// the replica.
+    Ended,
+    Shed,
     /// A pooled connection had gone stale under it.
     Stale,
     /// The client's own body failed.
     Client(Fault),
     TooLate,
+}
+
+enum Given {
+    Replica(Incoming),
+    Component(ComponentBody),
 }
 
 pub async fn forward(
@@ -96,6 +108,18 @@ pub async fn forward(
     }
 }
 
+impl Flight {
+    /// Takes the body along.
+    fn request(&mut self) -> Request<Outgoing> {
+        let body = self.body.take().map_or(Outgoing::Empty, Outgoing::Stream);
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
 /// Tries replicas until one answers, waiting while none takes the request.
 async fn deliver(
     ingress: &Arc<Ingress>,
@@ -103,7 +127,7 @@ async fn deliver(
     flight: &mut Flight,
     account: &mut Account,
     deadline: Instant,
-) -> Result<(Response<Incoming>, Lease), Box<Response<Answer>>> {
+) -> Result<(Response<Given>, Lease), Box<Response<Answer>>> {
     let refuse = |status| Err(Box::new(plain(status)));
     let mut tried: Vec<Arc<EndpointState>> = Vec::new();
     let mut broken = 0;
@@ -120,7 +144,7 @@ async fn deliver(
             }
             // Subscribed before the look, so that no change is missed.
             let mut changed = service.changed.subscribe();
-            if service.config.load().endpoints.is_empty() || !tried.is_empty() {
+            if choose(&service.config.load().endpoints, &tried, &ingress.dice).is_none() {
                 let pause = timeout(wait, changed.changed());
                 if timeout_at(deadline, pause).await.is_err() {
                     return refuse(StatusCode::GATEWAY_TIMEOUT);
@@ -133,7 +157,13 @@ async fn deliver(
         account.row.replica = Some(endpoint.replica.clone());
         match attempt(ingress, &endpoint, flight, deadline, fresh).await {
             Tried::Answered(response, lease) => return Ok((response, lease)),
+            Tried::Busy => {
+                tried.push(endpoint);
+                continue;
+            }
             Tried::TooLate => return refuse(StatusCode::GATEWAY_TIMEOUT),
+            Tried::Ended => return refuse(StatusCode::BAD_GATEWAY),
+            Tried::Shed => return Err(Box::new(unavailable())),
             Tried::Client(fault) => {
                 return refuse(match fault {
                     Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -168,8 +198,15 @@ async fn attempt(
     deadline: Instant,
     fresh: bool,
 ) -> Tried {
+    let address = match &endpoint.place {
+        Place::Address(address) => *address,
+        Place::Here(component) => {
+            let lease = endpoint.lease(&ingress.limits);
+            return attempt_here(component, lease, flight, deadline).await;
+        }
+    };
     let (mut lease, reused) =
-        match timeout_at(deadline, endpoint.connect(&ingress.limits, fresh)).await {
+        match timeout_at(deadline, endpoint.connect(address, &ingress.limits, fresh)).await {
             Err(_) => return Tried::TooLate,
             Ok(Err(error)) => return Tried::Refused(format!("connecting failed: {error}")),
             Ok(Ok(connected)) => connected,
@@ -177,14 +214,10 @@ async fn attempt(
     let Some(sender) = lease.sender.as_mut() else {
         return Tried::Stale;
     };
-    let body = flight.body.take().map_or(Outgoing::Empty, Outgoing::Stream);
-    let mut request = Request::new(body);
-    *request.method_mut() = flight.method.clone();
-    *request.uri_mut() = flight.uri.clone();
-    *request.headers_mut() = flight.headers.clone();
+    let request = flight.request();
     match timeout_at(deadline, sender.try_send_request(request)).await {
         Err(_) => Tried::TooLate,
-        Ok(Ok(response)) => Tried::Answered(response, lease),
+        Ok(Ok(response)) => Tried::Answered(response.map(Given::Replica), lease),
         Ok(Err(mut error)) => {
             if let Some(request) = error.take_message() {
                 if let Outgoing::Stream(body) = request.into_body() {
@@ -209,6 +242,23 @@ async fn attempt(
     }
 }
 
+async fn attempt_here(
+    component: &Arc<dyn Component>,
+    lease: Lease,
+    flight: &mut Flight,
+    deadline: Instant,
+) -> Tried {
+    let has_body = flight.body.is_some();
+    match timeout_at(deadline, component.handle(flight.request())).await {
+        Ok(Ok(response)) => Tried::Answered(response.map(Given::Component), lease),
+        // A body that was given away is not there for another try.
+        Ok(Err(ComponentError::Busy)) if !has_body => Tried::Busy,
+        Ok(Err(ComponentError::Busy)) => Tried::Shed,
+        Err(_) | Ok(Err(ComponentError::Late)) => Tried::TooLate,
+        Ok(Err(ComponentError::Broken)) => Tried::Ended,
+    }
+}
+
 pub fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str) {
     let news = !endpoint.is_paused();
     endpoint.pause(ingress.limits.endpoint_pause);
@@ -217,18 +267,20 @@ pub fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str) {
     }
 }
 
-/// The less busy of two, drawn from those that neither were tried nor failed
-/// just now; failing that, from those not tried.
+/// The less busy of two, drawn from those with room that neither were tried nor
+/// failed just now; failing that, from those not tried.
 fn choose(
     endpoints: &[Arc<EndpointState>],
     tried: &[Arc<EndpointState>],
     dice: &AtomicU64,
 ) -> Option<Arc<EndpointState>> {
     if let [only] = endpoints {
-        return tried.is_empty().then(|| Arc::clone(only));
+        let free = tried.is_empty() && only.has_room();
+        return free.then(|| Arc::clone(only));
     }
-    let untried =
-        |endpoint: &&Arc<EndpointState>| !tried.iter().any(|known| Arc::ptr_eq(known, endpoint));
+    let untried = |endpoint: &&Arc<EndpointState>| {
+        endpoint.has_room() && !tried.iter().any(|known| Arc::ptr_eq(known, endpoint))
+    };
     let well = |endpoint: &&Arc<EndpointState>| untried(endpoint) && !endpoint.is_paused();
     let count = endpoints.iter().filter(well).count();
     if count == 0 {
@@ -276,13 +328,24 @@ impl Drop for Held<'_> {
 
 fn answer(
     ingress: &Arc<Ingress>,
-    response: Response<Incoming>,
+    response: Response<Given>,
     lease: Lease,
     client: Option<OnUpgrade>,
     mut account: Box<Account>,
 ) -> Response<Answer> {
-    let (mut parts, incoming) = response.into_parts();
+    let (mut parts, given) = response.into_parts();
     parts.version = Version::HTTP_11;
+    let incoming = match given {
+        Given::Replica(incoming) => incoming,
+        Given::Component(body) => {
+            if parts.status.is_informational() {
+                return finish(plain(StatusCode::BAD_GATEWAY), account);
+            }
+            remove_hop_by_hop(&mut parts.headers);
+            let body = Answer::component(body, lease);
+            return finish(Response::from_parts(parts, body), account);
+        }
+    };
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         let Some(client) = client else {
             return finish(plain(StatusCode::BAD_GATEWAY), account);

@@ -5,9 +5,9 @@
 //! a service keeps its counts, and a replica its connections, from one snapshot
 //! to the next.
 
-use crate::Documents;
-use crate::pool::EndpointState;
+use crate::pool::{EndpointState, Place};
 use crate::site::SiteState;
+use crate::{Components, Documents};
 use arc_swap::ArcSwap;
 use kernel::{Hash, Name};
 use std::collections::BTreeMap;
@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Duration;
 use tokio::sync::watch;
-use wire::edge::{EdgeSnapshot, SNAPSHOT_VERSION, ServiceView, Target};
+use wire::edge::{EdgeSnapshot, Endpoint, SNAPSHOT_VERSION, ServiceView, Target};
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -91,25 +91,35 @@ impl ServiceState {
         }
     }
 
-    fn configure(&self, view: &ServiceView) {
+    /// A component that is not here is left out: its edge has said so.
+    fn configure(&self, view: &ServiceView, components: &dyn Components) {
         let old = self.config.load();
-        let endpoints = view
-            .endpoints
-            .iter()
-            .map(|endpoint| {
-                old.endpoints
-                    .iter()
-                    .find(|known| {
-                        known.replica == endpoint.replica && known.address == endpoint.address
-                    })
-                    .map_or_else(|| Arc::new(EndpointState::new(endpoint)), Arc::clone)
-            })
-            .collect();
+        let state = |endpoint: &Endpoint| {
+            let place = match endpoint.address {
+                Some(address) => Place::Address(address),
+                None => Place::Here(components.find(&endpoint.replica)?),
+            };
+            let known = old
+                .endpoints
+                .iter()
+                .find(|known| known.replica == endpoint.replica && same(&known.place, &place));
+            let new = || Arc::new(EndpointState::new(endpoint.replica.clone(), place.clone()));
+            Some(known.map_or_else(new, Arc::clone))
+        };
+        let endpoints = view.endpoints.iter().filter_map(state).collect();
         self.config.store(Arc::new(ServiceConfig {
             deadline: view.deadline,
             endpoints,
         }));
         self.changed.send_replace(());
+    }
+}
+
+fn same(one: &Place, other: &Place) -> bool {
+    match (one, other) {
+        (Place::Address(one), Place::Address(other)) => one == other,
+        (Place::Here(one), Place::Here(other)) => Arc::ptr_eq(one, other),
+        _ => false,
     }
 }
 
@@ -173,19 +183,20 @@ impl Table {
 
     /// Gives the services of this table their new endpoints, and those that
     /// left none.
-    pub fn activate(&self, snapshot: &EdgeSnapshot, old: &Self) {
+    pub fn activate(&self, snapshot: &EdgeSnapshot, old: &Self, components: &dyn Components) {
         for (name, view) in &snapshot.services {
             if let Some(state) = self.services.get(name) {
-                state.configure(view);
+                state.configure(view, components);
             }
         }
         for (name, state) in &old.services {
             if !self.services.contains_key(name) {
                 let deadline = state.config.load().deadline;
-                state.configure(&ServiceView {
+                let none = ServiceView {
                     deadline,
                     endpoints: Vec::new(),
-                });
+                };
+                state.configure(&none, components);
             }
         }
     }

@@ -15,7 +15,7 @@ use crate::streams::Pace;
 use crate::target;
 use crate::tls::{Certificates, Resolver};
 use crate::tunnel::Tunnel;
-use crate::{AccessLog, Documents, Evidence};
+use crate::{AccessLog, Components, Documents, Evidence};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
@@ -59,6 +59,7 @@ pub struct Ingress {
     pub(crate) dice: AtomicU64,
     pub(crate) truncate_clients: bool,
     documents: Arc<dyn Documents>,
+    components: Arc<dyn Components>,
     pub(crate) log: Arc<dyn AccessLog>,
     table: ArcSwap<Table>,
     /// One snapshot is built at a time.
@@ -90,6 +91,7 @@ impl Ingress {
     pub fn new(
         options: Options,
         documents: Arc<dyn Documents>,
+        components: Arc<dyn Components>,
         log: Arc<dyn AccessLog>,
         evidence: Arc<dyn Evidence>,
     ) -> Arc<Self> {
@@ -99,6 +101,7 @@ impl Ingress {
             dice: AtomicU64::new(0),
             truncate_clients: options.truncate_clients,
             documents,
+            components,
             log,
             table: ArcSwap::default(),
             building: Mutex::new(()),
@@ -126,7 +129,7 @@ impl Ingress {
         let table = Arc::new(Table::build(snapshot, &old, &*self.documents)?);
         let certificates = Certificates::build(&snapshot.certificates)?;
         self.resolver.0.store(Arc::new(certificates));
-        table.activate(snapshot, &old);
+        table.activate(snapshot, &old, &*self.components);
         self.table.store(table);
         Ok(())
     }

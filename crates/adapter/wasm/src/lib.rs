@@ -30,4 +30,5 @@ pub use engine::Host;
 pub use error::{GuestError, WasmError};
 pub use guest::{Line, OutputSink};
 pub use limits::Limits;
-pub use service::{Service, ServiceSpec};
+pub use service::{Service, ServiceSpec, check};
+pub use wasmtime_wasi_http::Error as HttpError;

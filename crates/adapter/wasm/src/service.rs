@@ -50,6 +50,23 @@ struct Inner {
     idle: Idle,
 }
 
+/// Compiles it into the cache and says whether it could run: all that it
+/// imports is here, and it exports a handler.
+pub fn check(host: &Host, cache: &CompiledCache, component: &[u8]) -> Result<(), WasmError> {
+    link(host, cache, component).map(drop)
+}
+
+fn link(
+    host: &Host,
+    cache: &CompiledCache,
+    component: &[u8],
+) -> Result<ProxyPre<Guest>, WasmError> {
+    let component = cache.load(host, component)?;
+    let linked = host.linker.instantiate_pre(&component);
+    let linked = linked.map_err(|error| unlinked(host, &component, &error))?;
+    ProxyPre::new(linked).map_err(|error| WasmError::Export(format!("{error:#}")))
+}
+
 impl Service {
     /// Checks and links; compiles first when the cache has nothing.
     pub fn new(
@@ -60,11 +77,7 @@ impl Service {
     ) -> Result<Self, WasmError> {
         spec.limits.memory_bytes = spec.limits.memory_bytes.min(MEMORY_BYTES_MAX);
         spec.limits.table_elements = spec.limits.table_elements.min(TABLE_ELEMENTS_MAX);
-        let component = cache.load(host, component)?;
-        let linked = host.linker.instantiate_pre(&component);
-        let linked = linked.map_err(|error| unlinked(host, &component, &error))?;
-        let proxy =
-            ProxyPre::new(linked).map_err(|error| WasmError::Export(format!("{error:#}")))?;
+        let proxy = link(host, cache, component)?;
         Ok(Self {
             inner: Arc::new(Inner {
                 host: host.clone(),

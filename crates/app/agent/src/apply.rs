@@ -7,7 +7,7 @@
 use crate::machine::unix_now;
 use crate::shared::{Settlement, Shared};
 use kernel::{Hash, Name, Revision, error_chain};
-use manifest::{BindingTarget, Manifest};
+use manifest::{BindingTarget, Manifest, Run};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,6 +159,7 @@ async fn prepare(
     let head = read_head(&shared.store, &manifest.project).await?;
     let trees = ingest_sites(shared, &manifest, &request.directory, report).await?;
     let programs = ingest_programs(shared, &manifest, &request.directory).await?;
+    crate::components::require(shared, &manifest, &programs).await?;
     let number = head.as_ref().map_or(0, |(applied, _)| applied.number) + 1;
     let mut applied = Applied {
         number,
@@ -711,9 +712,7 @@ async fn settle(
                     return Err(api_error(
                         "rollout_failed",
                         format!("service/{service} did not come up: {why}"),
-                        Some(&format!(
-                            "homeostat logs {service} (it must listen on the HOST and PORT of its environment)"
-                        )),
+                        Some(&to_look_at(applied, &service)),
                     ));
                 }
             }
@@ -725,6 +724,16 @@ async fn settle(
     }
     let _ = tokio::time::timeout(EDGE_MAX, edge_has(shared, written)).await;
     Ok(())
+}
+
+fn to_look_at(applied: &Applied, service: &Name) -> String {
+    let run = applied.manifest.services.get(service).map(|it| &it.run);
+    match run {
+        Some(Run::Process(_)) => format!(
+            "homeostat logs {service} (it must listen on the HOST and PORT of its environment)"
+        ),
+        _ => format!("homeostat logs {service}"),
+    }
 }
 
 /// Until the edge has in force what was made from `revision`.

@@ -1,9 +1,11 @@
 //! The agent's side of the edge's socket: pushes the newest snapshot, hears
 //! readings and evidence, and comes back when the edge does.
 
+use crate::machine::now;
 use crate::shared::{Message, Shared};
 use ipc::Connection;
 use node::NodeEvent;
+use node::driver::DriverEvent;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,6 +32,7 @@ async fn serve(shared: &Shared, inbox: &mpsc::Sender<Message>, connection: Conne
     snapshots.mark_changed();
     shared.edge_connected.send_replace(true);
     tracing::info!("edge connected");
+    let mut pid = 0;
     loop {
         tokio::select! {
             changed = snapshots.changed() => {
@@ -43,13 +46,18 @@ async fn serve(shared: &Shared, inbox: &mpsc::Sender<Message>, connection: Conne
             }
             frame = receiver.receive::<FromEdge>() => {
                 let Ok(Some((said, _))) = frame else { return };
-                heard(shared, inbox, said).await;
+                heard(shared, inbox, &mut pid, said).await;
             }
         }
     }
 }
 
-async fn heard(shared: &Shared, messages: &mpsc::Sender<Message>, said: FromEdge) {
+async fn heard(
+    shared: &Shared,
+    messages: &mpsc::Sender<Message>,
+    edge_pid: &mut u32,
+    said: FromEdge,
+) {
     match said {
         FromEdge::Applied { version } => {
             shared.edge_applied.send_replace(version);
@@ -70,7 +78,22 @@ async fn heard(shared: &Shared, messages: &mpsc::Sender<Message>, said: FromEdge
             // The loop outlives this task; a closed channel means the end.
             let _ = messages.send(Message::Node(event)).await;
         }
-        FromEdge::Hello { .. } | FromEdge::Listeners(_) => {}
+        FromEdge::ComponentStarted { replica } => {
+            let event = DriverEvent::Started {
+                replica,
+                pid: *edge_pid,
+                address: None,
+                at: now(),
+            };
+            let _ = messages.send(Message::Node(NodeEvent::Driver(event))).await;
+        }
+        FromEdge::ComponentFailed { replica, why } => {
+            let at = now();
+            let event = DriverEvent::StartFailed { replica, why, at };
+            let _ = messages.send(Message::Node(NodeEvent::Driver(event))).await;
+        }
+        FromEdge::Hello { pid } => *edge_pid = pid,
+        FromEdge::Listeners(_) => {}
     }
 }
 

@@ -9,6 +9,7 @@ mod api;
 mod apply;
 mod auth;
 mod care;
+pub mod components;
 mod edge_link;
 pub mod given;
 mod logs;
@@ -99,11 +100,12 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
         ipc::lock_file(&layout.agent_lock()).map_err(|_| AgentError::Running(root.to_owned()))?;
     ipc::write_pid_file(&layout.agent_pid()).map_err(file(layout.agent_pid()))?;
     let (messages, inbox) = mpsc::channel(4_096);
-    let shared = open(&layout, program, messages.clone()).await?;
+    let shared = open(&layout, program.clone(), messages.clone()).await?;
     // Bindings to services name the edge's address.
     let _ = tokio::time::timeout(SUPERVISOR_MAX, ask_supervisor(&shared)).await;
-    let node = Node::new(machine::now().0, settings(&shared)?);
-    let adopted = shared.driver.adopt().await.map_err(AgentError::Driver)?;
+    let node = Node::new(machine::now().0, settings(&shared, program)?);
+    let mut adopted = shared.driver.adopt().await.map_err(AgentError::Driver)?;
+    adopted.extend(shared.components.adopt(&layout));
     tracing::info!(replicas = adopted.len(), "adopted");
     let _ = messages
         .send(Message::Node(NodeEvent::Adopted(adopted)))
@@ -158,7 +160,7 @@ async fn open(
     let options = ProcessOptions {
         directory: layout.replicas(),
         run_directory: layout.replica_sockets(),
-        shim_command: vec![program.into(), "shim".into()],
+        shim_command: vec![program.clone().into(), "shim".into()],
         cgroup_name: cgroup_name(&layout.root),
     };
     let driver = ProcessDriver::new(options, events).map_err(AgentError::Driver)?;
@@ -168,6 +170,7 @@ async fn open(
         store,
         content,
         driver,
+        components: components::Components::new(program),
         authority,
         given,
         journal,
@@ -183,13 +186,13 @@ async fn open(
     }))
 }
 
-fn settings(shared: &Shared) -> Result<Settings, AgentError> {
+fn settings(shared: &Shared, program: PathBuf) -> Result<Settings, AgentError> {
     let last =
         telemetry::last_decision_id(&shared.layout.journal()).map_err(AgentError::Journal)?;
     let http = shared.listeners.borrow().0;
     Ok(Settings {
-        content_directory: shared.layout.content(),
-        sites_directory: shared.layout.sites(),
+        layout: shared.layout.clone(),
+        program,
         base_url: http.map_or_else(
             || Settings::default().base_url,
             |address| format!("http://{address}"),

@@ -5,7 +5,7 @@
 
 use crate::shared::{Message, Settlement, Shared};
 use kernel::{ReplicaId, Time, UnixMillis};
-use node::driver::{Driver, ProbeOutcome, ReplicaSpec};
+use node::driver::{Driver, DriverError, DriverEvent, ProbeOutcome, ReplicaSpec, Work};
 use node::{Node, NodeEffect, NodeEvent};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -74,6 +74,10 @@ async fn wake(at: Option<Time>) {
 }
 
 async fn remove(shared: Arc<Shared>, replica: ReplicaId) {
+    if shared.components.has(&replica) {
+        shared.components.forget(&replica);
+        return;
+    }
     if let Err(error) = shared.driver.remove(&replica).await {
         tracing::warn!(%replica, %error, "not removed");
     }
@@ -87,6 +91,13 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
         NodeEffect::Stop { replica, grace } => {
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
+                if shared.components.has(&replica) {
+                    // Out of the routes, it ends with its last request.
+                    let exit = wire::shim::Exit::Code(0);
+                    let at = now();
+                    tell(&shared, DriverEvent::Exited { replica, exit, at }).await;
+                    return;
+                }
                 if let Err(error) = shared.driver.stop(&replica, grace).await {
                     tracing::warn!(%replica, %error, "stop failed");
                 }
@@ -149,31 +160,41 @@ fn settle(shared: &Shared, effect: NodeEffect) {
 
 async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
     let started = async {
+        if let Work::Component(component) = &spec.work {
+            shared.components.prepare(&shared, &spec, component).await?;
+            let replica = spec.id.clone();
+            tell(&shared, DriverEvent::Prepared { replica, at: now() }).await;
+            return Ok(());
+        }
         shared.driver.prepare(&spec).await?;
         let secrets = crate::secrets::of_replica(&shared, &spec).await?;
         shared.driver.start(&spec.id, secrets).await
     };
-    if let Err(error) = started.await {
+    let started: Result<(), DriverError> = started.await;
+    if let Err(error) = started {
         let why = match std::error::Error::source(&error) {
             Some(source) => format!("{error}: {source}"),
             None => error.to_string(),
         };
-        let event = node::driver::DriverEvent::StartFailed {
+        let event = DriverEvent::StartFailed {
             replica: spec.id,
             why,
             at: now(),
         };
-        let _ = shared
-            .messages
-            .send(Message::Node(NodeEvent::Driver(event)))
-            .await;
+        tell(&shared, event).await;
     }
+}
+
+async fn tell(shared: &Shared, event: DriverEvent) {
+    let event = Message::Node(NodeEvent::Driver(event));
+    let _ = shared.messages.send(event).await;
 }
 
 /// Snapshots of this agent outrank those of the one before, whose counter is
 /// lost: versions start at the wall clock's milliseconds.
 fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) -> u64 {
     snapshot.certificates = certificates(shared, &snapshot);
+    shared.components.complete(&mut snapshot);
     let last = shared.snapshot.borrow().version;
     snapshot.version = unix_now().0.max(last + 1);
     let version = snapshot.version;

@@ -1,5 +1,6 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
+use crate::components::Components;
 use crate::given::Given;
 use crate::tls::Authority;
 use content::Content;
@@ -53,6 +54,7 @@ pub struct Shared {
     pub store: EmbeddedStore,
     pub content: Content,
     pub driver: ProcessDriver,
+    pub components: Components,
     pub authority: Authority,
     pub given: Given,
     pub journal: Journal,

@@ -11,12 +11,13 @@ use crate::data_plane::DataPlane;
 use crate::evidence::Failed;
 use crate::listeners::Listeners;
 use ipc::{Connection, IpcError, Listener, SendHalf};
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use wire::edge::{FromEdge, ToEdge};
@@ -132,11 +133,16 @@ impl Control {
         // Whoever sends snapshots is the agent.
         let mut evidence: Option<broadcast::Receiver<Failed>> = None;
         let mut taking: Option<JoinHandle<FromEdge>> = None;
+        let (in_force, mut news) = self.tell_components();
         let mut every = tokio::time::interval(EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                answer = taken(&mut taking) => send(&mut sender, &answer).await?,
+                answer = taken(&mut taking) => {
+                    send(&mut sender, &answer).await?;
+                    in_force.send_replace(());
+                }
+                Some(word) = news.recv() => send(&mut sender, &word).await?,
                 failed = heard(&mut evidence) => {
                     let Failed { replica, why } = failed;
                     send(&mut sender, &FromEdge::EndpointFailed { replica, why }).await?;
@@ -162,6 +168,22 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Beside the conversation, for loading takes time: after each snapshot,
+    /// what became of its components. Ends with the returned halves.
+    fn tell_components(self: &Arc<Self>) -> (watch::Sender<()>, mpsc::Receiver<FromEdge>) {
+        let in_force = watch::Sender::new(());
+        let (words, news) = mpsc::channel(64);
+        let mut changed = in_force.subscribe();
+        let plane = Arc::clone(&self.plane);
+        tokio::spawn(async move {
+            let mut told = BTreeMap::new();
+            while changed.changed().await.is_ok() {
+                plane.load_components(&mut told, &words).await;
+            }
+        });
+        (in_force, news)
     }
 
     async fn hand_over(&self, sender: &mut SendHalf) -> Result<(), IpcError> {

@@ -5,18 +5,22 @@
 //! disk; `Applied` is said once it is in force and the disk has it, or refused
 //! it. Never: lets a slow disk hold back what requests need now.
 
+use crate::components;
 use crate::documents::Library;
 use crate::evidence::Witness;
 use crate::rows::Rows;
 use crate::saved::{Saved, Staged};
 use content::Content;
 use ingress::{Ingress, Options, SnapshotError};
+use kernel::{ReplicaId, Time};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio::task::{JoinError, spawn_blocking};
 use wire::edge::{EdgeSnapshot, FromEdge, SNAPSHOT_VERSION, Target};
+use wire::layout::Layout;
 
 /// A disk that takes longer is not waited for before a snapshot is in force.
 const DISK_PATIENCE: Duration = Duration::from_millis(500);
@@ -26,6 +30,7 @@ pub struct DataPlane {
     pub witness: Arc<Witness>,
     pub rows: Arc<Rows>,
     library: Arc<Library>,
+    components: Arc<components::Library>,
     saved: Saved,
     force: Mutex<InForce>,
 }
@@ -39,12 +44,15 @@ struct InForce {
 }
 
 impl DataPlane {
-    pub fn new(content: Content, rows: Arc<Rows>, saved: Saved) -> Self {
+    pub fn new(content: Content, rows: Arc<Rows>, layout: &Layout) -> Self {
+        let components = components::Library::new(content.clone(), layout.clone());
+        let components = Arc::new(components);
         let library = Arc::new(Library::new(content));
         let witness = Arc::new(Witness::new());
         let ingress = Ingress::new(
             Options::default(),
             Arc::clone(&library) as _,
+            Arc::clone(&components) as _,
             Arc::clone(&rows) as _,
             Arc::clone(&witness) as _,
         );
@@ -53,7 +61,8 @@ impl DataPlane {
             witness,
             rows,
             library,
-            saved,
+            components,
+            saved: Saved::new(layout.edge_snapshot()),
             force: Mutex::default(),
         }
     }
@@ -66,6 +75,11 @@ impl DataPlane {
             return;
         };
         let whole = snapshot.clone();
+        for (replica, view) in &snapshot.components {
+            if let Err(why) = self.components.load(replica, view) {
+                tracing::error!(%replica, why, "a component cannot be run");
+            }
+        }
         while let Err(error) = self.ingress.set_snapshot(&snapshot) {
             tracing::error!(%error, "a part of the last snapshot cannot be served");
             if !without(&mut snapshot, &error) {
@@ -122,9 +136,11 @@ impl DataPlane {
         if let Some(handle) = &mut staging {
             staged = tokio::time::timeout(DISK_PATIENCE, handle).await.ok();
         }
+        self.load_routed(&snapshot).await;
         if let Err(why) = self.build(&snapshot).await {
             return refused(why);
         }
+        self.components.keep(&snapshot.components);
         if sites_changed {
             self.library.content_changed();
         }
@@ -154,6 +170,62 @@ impl DataPlane {
     fn stage(&self, snapshot: &Arc<EdgeSnapshot>) -> tokio::task::JoinHandle<io::Result<Staged>> {
         let (saved, snapshot) = (self.saved.clone(), Arc::clone(snapshot));
         spawn_blocking(move || saved.stage(&snapshot))
+    }
+
+    /// Those that requests may come for at once, if this edge lacks them.
+    async fn load_routed(&self, snapshot: &Arc<EdgeSnapshot>) {
+        let endpoints = snapshot.services.values().flat_map(|view| &view.endpoints);
+        let missing: Vec<ReplicaId> = endpoints
+            .map(|endpoint| &endpoint.replica)
+            .filter(|one| snapshot.components.contains_key(*one) && !self.components.has(one))
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return;
+        }
+        let (components, snapshot) = (Arc::clone(&self.components), Arc::clone(snapshot));
+        let loading = spawn_blocking(move || {
+            for replica in missing {
+                // How it went is told with all others.
+                let _ = components.load(&replica, &snapshot.components[&replica]);
+            }
+        });
+        let _ = loading.await;
+    }
+
+    /// Loads the components of the snapshot in force, one after the other, and
+    /// tells how each went; those in `told` only if that fails now.
+    pub async fn load_components(
+        &self,
+        told: &mut BTreeMap<ReplicaId, Time>,
+        news: &mpsc::Sender<FromEdge>,
+    ) {
+        let Some(snapshot) = self.force.lock().await.snapshot.clone() else {
+            return;
+        };
+        told.retain(|replica, since| {
+            let view = snapshot.components.get(replica);
+            view.is_some_and(|view| view.since == *since)
+        });
+        for (replica, view) in &snapshot.components {
+            let (components, id, wanted) =
+                (Arc::clone(&self.components), replica.clone(), view.clone());
+            if self.components.is_as(replica, view) && told.contains_key(replica) {
+                continue;
+            }
+            let loading = spawn_blocking(move || components.load(&id, &wanted)).await;
+            let replica = replica.clone();
+            let word = match loading.map_err(|error| error.to_string()) {
+                Ok(Ok(())) => {
+                    told.insert(replica.clone(), view.since);
+                    FromEdge::ComponentStarted { replica }
+                }
+                Ok(Err(why)) | Err(why) => FromEdge::ComponentFailed { replica, why },
+            };
+            if news.send(word).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn build(&self, snapshot: &Arc<EdgeSnapshot>) -> Result<(), String> {

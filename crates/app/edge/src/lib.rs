@@ -8,12 +8,14 @@
 //! Never: decides what should run, or stops serving because of the disk.
 
 mod cache;
+mod components;
 mod control;
 mod data_plane;
 mod documents;
 mod error;
 mod evidence;
 mod listeners;
+mod outputs;
 mod rows;
 mod saved;
 
@@ -23,7 +25,6 @@ use crate::control::Control;
 use crate::data_plane::DataPlane;
 use crate::listeners::Listeners;
 use crate::rows::Rows;
-use crate::saved::Saved;
 use rustix::process::{Pid, Resource, Rlimit, getppid, getrlimit, setrlimit};
 use std::path::Path;
 use std::process::ExitCode;
@@ -66,7 +67,7 @@ pub fn serve(data_directory: &Path) -> Result<(), EdgeError> {
     raise_descriptor_limit();
     let content = content::Content::open(layout.content())?;
     let rows = Arc::new(Rows::new(layout.access_rows()));
-    let mut plane = DataPlane::new(content, Arc::clone(&rows), Saved::new(&layout.root));
+    let mut plane = DataPlane::new(content, Arc::clone(&rows), &layout);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
         .worker_threads(cores)

@@ -26,10 +26,8 @@ pub struct Staged {
 }
 
 impl Saved {
-    pub fn new(root: &Path) -> Self {
-        Self {
-            path: root.join("edge/snapshot.json"),
-        }
+    pub fn new(path: PathBuf) -> Self {
+        Self { path }
     }
 
     pub fn load(&self) -> Option<EdgeSnapshot> {
@@ -152,7 +150,7 @@ mod tests {
     #[test]
     fn what_was_kept_is_loaded_and_only_its_owner_reads_it() {
         let folder = tempfile::tempdir().expect("folder");
-        let saved = Saved::new(folder.path());
+        let saved = Saved::new(folder.path().join("edge/snapshot.json"));
         assert_eq!(saved.load(), None);
         for version in 1..4 {
             let staged = saved.stage(&snapshot(version)).expect("stages");
@@ -166,7 +164,7 @@ mod tests {
     #[test]
     fn what_was_only_staged_leaves_nothing() {
         let folder = tempfile::tempdir().expect("folder");
-        let saved = Saved::new(folder.path());
+        let saved = Saved::new(folder.path().join("edge/snapshot.json"));
         drop(saved.stage(&snapshot(1)).expect("stages"));
         assert_eq!(saved.load(), None);
         assert!(files(folder.path()).is_empty());
@@ -175,7 +173,7 @@ mod tests {
     #[test]
     fn what_cannot_be_understood_is_moved_aside() {
         let folder = tempfile::tempdir().expect("folder");
-        let saved = Saved::new(folder.path());
+        let saved = Saved::new(folder.path().join("edge/snapshot.json"));
         fs::create_dir(folder.path().join("edge")).expect("creates");
         for text in ["", "{", "\0\u{1}", "[]", r#"{"format":99,"version":1}"#] {
             fs::write(&saved.path, text).expect("writes");

@@ -1,7 +1,7 @@
 //! What the agent and the edge say to each other on `run/edge.sock`, and the
 //! snapshot that the edge keeps on disk and serves from alone.
 
-use kernel::{Hash, Name, ReplicaId, Revision, duration_text};
+use kernel::{Bytes, Hash, Name, ReplicaId, Revision, Time, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,6 +21,9 @@ pub struct EdgeSnapshot {
     pub routes: Vec<RouteEntry>,
     pub sites: BTreeMap<Name, SiteView>,
     pub services: BTreeMap<Name, ServiceView>,
+    /// What the edge itself runs: those in the routes, and those that come up.
+    #[serde(default)]
+    pub components: BTreeMap<ReplicaId, ComponentView>,
     pub certificates: Vec<CertificateView>,
 }
 
@@ -64,7 +67,38 @@ pub struct ServiceView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub replica: ReplicaId,
-    pub address: SocketAddr,
+    /// None: one of the snapshot's components.
+    pub address: Option<SocketAddr>,
+}
+
+/// A `wasi:http` component as the edge runs it; its code was compiled ahead.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ComponentView {
+    /// In content.
+    pub module: Hash,
+    /// When it was asked for: another start of the same replica is another one.
+    pub since: Time,
+    pub memory: Option<Bytes>,
+    #[serde(with = "duration_text")]
+    pub time: Duration,
+    pub concurrency: Option<u32>,
+    pub environment: BTreeMap<String, String>,
+    /// More environment, sealed: by variable.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
+    pub calls: Vec<AllowedCall>,
+    /// For buckets; none without a binding to one.
+    #[serde(default)]
+    pub capability: Option<String>,
+}
+
+/// Requests of a guest's own that are let out; all others are denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllowedCall {
+    /// `127.0.0.1:8080`.
+    pub authority: String,
+    /// Prefixes on whole path components.
+    pub paths: Vec<String>,
 }
 
 /// A certificate chain and its key, both PEM. Chosen by the TLS server name,
@@ -113,6 +147,15 @@ pub enum FromEdge {
     },
     /// In the order of the descriptors passed with this frame.
     Listeners(Vec<crate::supervise::ListenerName>),
+    /// The edge can give requests to this component. Said of each of a
+    /// snapshot's components, after `Applied`.
+    ComponentStarted {
+        replica: ReplicaId,
+    },
+    ComponentFailed {
+        replica: ReplicaId,
+        why: String,
+    },
     /// Each second.
     Readings(EdgeReadings),
     /// Passive evidence, at once: connecting to or talking with it failed.

@@ -71,6 +71,18 @@ impl Layout {
     pub fn audit(&self) -> PathBuf {
         self.at("audit")
     }
+    /// The snapshot that the edge serves from alone.
+    pub fn edge_snapshot(&self) -> PathBuf {
+        self.at("edge/snapshot.json")
+    }
+    /// Machine code of components and actors, by hash.
+    pub fn compiled(&self) -> PathBuf {
+        self.at("compiled")
+    }
+    /// What actors that were put away left, by service.
+    pub fn actors(&self) -> PathBuf {
+        self.at("actors")
+    }
     pub fn logs(&self) -> PathBuf {
         self.at("logs")
     }

@@ -7,13 +7,16 @@ mod output;
 mod roles;
 
 use clap::Parser;
+use std::ffi::OsStr;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A replica's shim starts often: it skips the parser and the runtime.
     let mut words = std::env::args_os().skip(1);
-    if words.next().is_some_and(|word| word == "shim") {
-        return roles::shim(words);
+    match words.next().as_deref().and_then(OsStr::to_str) {
+        Some("shim") => return roles::shim(words),
+        Some("compile") => return roles::compile(words),
+        _ => {}
     }
     let arguments = arguments::Arguments::parse();
     match commands::run(arguments) {

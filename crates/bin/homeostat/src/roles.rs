@@ -20,6 +20,19 @@ pub fn shim(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     drivers::run_shim(Path::new(&directory), Path::new(&socket))
 }
 
+/// The compiler, apart from the agent that asked for it.
+pub fn compile(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let (Some(cache), Some(file)) = (words.next(), words.next()) else {
+        return ExitCode::from(2);
+    };
+    let Err(unfit) = agent::components::compile(Path::new(&cache), Path::new(&file)) else {
+        return ExitCode::SUCCESS;
+    };
+    let told = serde_json::to_string(&unfit).unwrap_or_default();
+    let _ = crate::output::data(&told);
+    ExitCode::FAILURE
+}
+
 /// `HOMEOSTAT_LOG`: `info`, or per part, `agent=debug,ingress=trace`.
 fn start_log() {
     let wanted = std::env::var("HOMEOSTAT_LOG").ok();

@@ -1,5 +1,6 @@
 //! The data plane over real sockets. One program, so that it is linked once.
 
+mod components;
 mod drains;
 mod hostile;
 mod http2;

@@ -146,6 +146,7 @@ impl IntoResponse for Refused {
             "conflict" => StatusCode::CONFLICT,
             "invalid_manifest"
             | "invalid_certificate"
+            | "invalid_component"
             | "invalid_secret"
             | "missing_secret"
             | "content" => StatusCode::UNPROCESSABLE_ENTITY,

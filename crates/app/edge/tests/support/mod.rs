@@ -288,7 +288,7 @@ pub fn add_service(snapshot: &mut EdgeSnapshot, host: &str, addresses: &[SocketA
             generation: Revision(1),
             index,
         },
-        address: *address,
+        address: Some(*address),
     });
     let view = ServiceView {
         deadline: BOUND,

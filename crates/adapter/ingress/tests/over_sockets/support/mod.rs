@@ -1,11 +1,13 @@
 //! An ingress on a real socket, with content in memory and replicas of our own.
 
 pub mod h2;
+pub mod here;
 pub mod mortal;
 pub mod puppet;
 pub mod tls;
 
 use bytes::Bytes;
+use here::Here;
 use ingress::{
     AccessLog, Document, Documents, Encoding, Evidence, Ingress, Limits, Options, Source,
 };
@@ -30,6 +32,7 @@ pub struct World {
     pub ingress: Arc<Ingress>,
     pub address: SocketAddr,
     pub rows: Arc<Rows>,
+    pub here: Arc<Here>,
     pub snapshot: EdgeSnapshot,
 }
 
@@ -163,9 +166,11 @@ impl World {
             limits,
             truncate_clients: true,
         };
+        let here = Arc::new(Here::default());
         let ingress = Ingress::new(
             options,
             Arc::new(Content),
+            Arc::clone(&here) as _,
             Arc::clone(&rows) as _,
             Arc::clone(&rows) as _,
         );
@@ -178,6 +183,7 @@ impl World {
             ingress,
             address,
             rows,
+            here,
             snapshot,
         }
     }
@@ -195,7 +201,7 @@ impl World {
                     generation: Revision(1),
                     index,
                 },
-                address: *address,
+                address: Some(*address),
             })
             .collect();
         self.snapshot.version += 1;
