@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::bucket::BucketGrant;
 use wire::edge::AllowedCall;
 use wire::shim::{Exit, Secrets};
 
@@ -28,8 +29,8 @@ pub struct ReplicaSpec {
     /// Variables whose values are looked up at each start: the secret's
     /// `PROJECT/NAME`.
     pub secrets: BTreeMap<String, String>,
-    /// By binding, the bucket's name in the project.
-    pub buckets: BTreeMap<Name, Name>,
+    /// By binding.
+    pub buckets: BTreeMap<Name, BucketGrant>,
     /// Only one may run: a later one's epoch fences it off.
     pub singleton: bool,
     pub limits: Limits,
@@ -94,7 +95,7 @@ pub enum Found {
     Ended(Option<Exit>),
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Running {
     pub pid: u32,
     /// None for a component.

@@ -7,6 +7,7 @@ use kernel::{Bytes, Hash, Name, ReplicaId, format_duration};
 use manifest::{BindingTarget, Limits, Run, Service};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use wire::bucket::BucketGrant;
 use wire::edge::AllowedCall;
 
 const WORKER_MEMORY: Bytes = Bytes::mebibytes(64);
@@ -25,7 +26,13 @@ pub fn replica_spec(
             BindingTarget::Service(_) => Some(settings.base_url.clone()),
             BindingTarget::Site(site) => site_directory(site, applied, desired, settings),
             BindingTarget::Bucket(bucket) => {
-                buckets.insert(name.clone(), bucket.clone());
+                let stated = applied.manifest.buckets.get(bucket);
+                let grant = stated.map(|stated| BucketGrant {
+                    bucket: bucket.clone(),
+                    quota: stated.quota,
+                    rate: stated.rate,
+                });
+                buckets.extend(grant.map(|grant| (name.clone(), grant)));
                 None
             }
         };

@@ -299,7 +299,11 @@ fn generations(old: Option<&Applied>, new: &Applied) -> BTreeMap<Name, Revision>
             .values()
             .all(|binding| match &binding.target {
                 BindingTarget::Site(site) => old.trees.get(site) == new.trees.get(site),
-                BindingTarget::Service(_) | BindingTarget::Bucket(_) => true,
+                BindingTarget::Bucket(bucket) => {
+                    let stated = |applied: &Applied| applied.manifest.buckets.get(bucket).cloned();
+                    stated(old) == stated(new)
+                }
+                BindingTarget::Service(_) => true,
             });
         (starts_alike && bound_alike)
             .then(|| old.generations.get(name).copied())

@@ -114,16 +114,18 @@ impl Library {
             .concurrency
             .and_then(|count| usize::try_from(count).ok())
             .unwrap_or(default.concurrency);
-        let environment = view.environment.clone().into_iter();
+        let mut environment = view.environment.clone();
+        environment.extend(self.secrets(view)?);
         let spec = wasm::ServiceSpec {
             name: replica.to_string(),
             limits: Limits {
                 memory_bytes,
                 time: view.time,
-                concurrency,
+                // The ingress counts requests; some guests go on after theirs.
+                concurrency: concurrency.saturating_mul(2),
                 ..default
             },
-            environment: environment.collect(),
+            environment: environment.into_iter().collect(),
             output: self.outputs.of(replica),
         };
         let service = wasm::Service::new(&engine.host, &engine.cache, &bytes, spec);
@@ -132,6 +134,23 @@ impl Library {
             service,
             concurrency,
         })
+    }
+}
+
+impl Library {
+    /// In the clear from here on only in this process's memory.
+    fn secrets(&self, view: &ComponentView) -> Result<Vec<(String, String)>, String> {
+        if view.secrets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let told = |error: vault::VaultError| kernel::error_chain(&error);
+        let vault = vault::Vault::read(&self.layout.keys()).map_err(told)?;
+        let open = |(variable, sealed): (&String, &String)| {
+            let (path, sealed) = sealed.split_once(' ').unwrap_or_default();
+            let value = vault.open_value(path, sealed).map_err(told)?;
+            Ok((variable.clone(), String::from_utf8_lossy(&value).into_owned()))
+        };
+        view.secrets.iter().map(open).collect()
     }
 }
 
