@@ -148,7 +148,10 @@ impl Library {
         let open = |(variable, sealed): (&String, &String)| {
             let (path, sealed) = sealed.split_once(' ').unwrap_or_default();
             let value = vault.open_value(path, sealed).map_err(told)?;
-            Ok((variable.clone(), String::from_utf8_lossy(&value).into_owned()))
+            Ok((
+                variable.clone(),
+                String::from_utf8_lossy(&value).into_owned(),
+            ))
         };
         view.secrets.iter().map(open).collect()
     }
