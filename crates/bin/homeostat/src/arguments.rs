@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// One edge out of a few machines, that looks after itself.
 #[derive(Debug, Parser)]
@@ -160,6 +161,8 @@ pub enum Command {
     Agent,
     #[command(hide = true)]
     Edge,
+    #[command(hide = true)]
+    Worker(Worker),
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -311,4 +314,40 @@ pub struct Replay {
     /// A generated load is the same for the same seed
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Worker {
+    #[arg(long, value_enum)]
+    pub kind: WorkerKind,
+    #[arg(long)]
+    pub module: PathBuf,
+    /// Where compiled code is kept
+    #[arg(long)]
+    pub cache: PathBuf,
+    /// Where an actor is while it is put away
+    #[arg(long)]
+    pub state: PathBuf,
+    #[arg(long)]
+    pub service: String,
+    /// Of a guest's memory, bytes
+    #[arg(long)]
+    pub memory: Option<usize>,
+    /// Of one request
+    #[arg(long, value_parser = kernel::parse_duration)]
+    pub time: Option<Duration>,
+    #[arg(long)]
+    pub concurrency: Option<usize>,
+    /// After which an actor with nothing to do is put away
+    #[arg(long, value_parser = kernel::parse_duration, default_value = "5m")]
+    pub idle: Duration,
+    /// From the signal to stop until the node kills
+    #[arg(long, value_parser = kernel::parse_duration, default_value = "10s")]
+    pub grace: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WorkerKind {
+    Actor,
+    Component,
 }

@@ -1,6 +1,6 @@
 //! The processes a node is made of: the same program under another word.
 
-use crate::arguments::Listen;
+use crate::arguments::{Listen, Worker, WorkerKind};
 use crate::failure::Failure;
 use kernel::error_chain;
 use std::ffi::OsString;
@@ -88,6 +88,35 @@ pub fn edge(layout: &Layout) -> ExitCode {
     edge::run(&layout.root)
 }
 
+pub fn worker(given: Worker) -> Result<ExitCode, Failure> {
+    start_log();
+    let usual = wasm::Limits::default();
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let outcome = worker::Environment::read(environment).and_then(|environment| {
+        worker::run(worker::Options {
+            kind: match given.kind {
+                WorkerKind::Actor => worker::Kind::Actor,
+                WorkerKind::Component => worker::Kind::Component,
+            },
+            module: given.module,
+            cache: given.cache,
+            state: given.state,
+            service: given.service,
+            limits: wasm::Limits {
+                memory_bytes: given.memory.unwrap_or(usual.memory_bytes),
+                time: given.time.unwrap_or(usual.time),
+                concurrency: given.concurrency.unwrap_or(usual.concurrency),
+                ..usual
+            },
+            idle: given.idle,
+            grace: given.grace,
+            environment,
+        })
+    });
+    end("worker", outcome, worker::WorkerError::hint)
+}
+
 pub fn supervisor(layout: &Layout, listen: &Listen) -> Result<ExitCode, Failure> {
     start_log();
     let options = supervisor::Options {
@@ -102,14 +131,16 @@ pub fn supervisor(layout: &Layout, listen: &Listen) -> Result<ExitCode, Failure>
     end("supervisor", outcome, supervisor::SupervisorError::hint)
 }
 
-fn end<E: std::error::Error>(
+fn end<E: std::error::Error, H: AsRef<str>>(
     role: &str,
     outcome: Result<(), E>,
-    hint: impl Fn(&E) -> Option<&'static str>,
+    hint: impl Fn(&E) -> Option<H>,
 ) -> Result<ExitCode, Failure> {
     outcome.map_err(|error| {
         tracing::error!(role, error = error_chain(&error), "ended");
-        Failure::new(1, error_chain(&error), hint(&error))
+        let hint = hint(&error);
+        let hint = hint.as_ref().map(AsRef::as_ref);
+        Failure::new(1, error_chain(&error), hint)
     })?;
     Ok(ExitCode::SUCCESS)
 }

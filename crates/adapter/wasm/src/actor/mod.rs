@@ -30,8 +30,10 @@ use crate::guest::OutputSink;
 use crate::limits::{Limits, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use ::http::{Request, Response};
 use bytes::Bytes;
+use channels::Hub;
 use run::{Ask, Runner};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
@@ -55,6 +57,7 @@ pub struct ActorSpec {
 #[derive(Clone)]
 pub struct Actor {
     asks: mpsc::Sender<Ask>,
+    hub: Arc<Hub>,
     waiting_max: usize,
 }
 
@@ -75,8 +78,13 @@ impl Actor {
         let runner = Runner::new(module, spec).map_err(|error| {
             ActorModuleError::Wasm(WasmError::Engine(format!("no place to keep it: {error}")))
         })?;
+        let hub = Arc::clone(runner.hub());
         tokio::spawn(runner.run(came));
-        Ok(Self { asks, waiting_max })
+        Ok(Self {
+            asks,
+            hub,
+            waiting_max,
+        })
     }
 
     pub async fn handle(&self, request: Request<Bytes>) -> Result<Response<ActorBody>, ActorError> {
@@ -95,6 +103,11 @@ impl Actor {
     /// or has no place.
     pub async fn put_away(&self) -> std::io::Result<bool> {
         self.ask(Ask::PutAway).await
+    }
+
+    /// Ends its clients' streams; nobody gets one any more.
+    pub fn end_streams(&self) {
+        self.hub.close();
     }
 
     /// Ends its streams, tells it so, and puts it away for good.

@@ -61,6 +61,10 @@ impl Runner {
         })
     }
 
+    pub(super) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
     pub(super) async fn run(mut self, mut asks: mpsc::Receiver<Ask>) {
         let hub = Arc::clone(&self.hub);
         loop {

@@ -29,6 +29,10 @@ pub struct Context {
 pub const TOKEN: &str = "HOMEOSTAT_TOKEN";
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    // A worker knows nothing of a node.
+    if let Command::Worker(worker) = arguments.command {
+        return roles::worker(worker);
+    }
     let context = context(&arguments.global)?;
     match arguments.command {
         Command::Supervisor(listen) => return roles::supervisor(&context.layout, &listen),
@@ -82,6 +86,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Supervisor(_)
         | Command::Agent
         | Command::Edge
+        | Command::Worker(_)
         | Command::Completions { .. }
         | Command::Schema
         | Command::Explain { .. } => Ok(ExitCode::SUCCESS),
