@@ -97,6 +97,7 @@ pub fn service(
         limits,
         environment: Vec::new(),
         output: Arc::new(|_, _| {}),
+        calls: Arc::default(),
     };
     Ok(Service::new(host, cache, component, spec)?)
 }

@@ -2,9 +2,11 @@
 //!
 //! `/hello`, `/echo` (the body), `/environment?NAME`, `/print?TEXT`,
 //! `/count` (how often this instance was asked), `/sleep?MS`, `/files?PATH`,
-//! `/call` (a request of its own), `/loop`, `/grow`, `/trap`, `/recurse`,
+//! `/loop`, `/grow`, `/trap`, `/recurse`,
 //! `/silent` (no answer), `/endless` (a body without an end), `/open` (a body
-//! that it never finishes), `/hold?BYTES` (memory that it does not give back).
+//! that it never finishes), `/hold?BYTES` (memory that it does not give back),
+//! `/call?AUTHORITY/PATH`, `/inject` (which odd headers and addresses it could
+//! make), `/headers` (an answer of endless headers), `/shout` (endless output).
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +48,9 @@ impl wasip2::exports::http::incoming_handler::Guest for Probe {
                 Err(error) => format!("refused: {error}").into_bytes(),
             },
             "/call" => call(query).into_bytes(),
+            "/inject" => inject().into_bytes(),
+            "/headers" => return headers(answer),
+            "/shout" => shout(),
             "/loop" => spin(),
             "/grow" => grow(),
             "/recurse" => recurse(1).to_string().into_bytes(),
@@ -85,20 +90,88 @@ fn body(request: &IncomingRequest) -> Vec<u8> {
     bytes
 }
 
-fn call(authority: &str) -> String {
+fn call(target: &str) -> String {
+    let (authority, path) = target.split_once('/').unwrap_or((target, ""));
     let request = OutgoingRequest::new(Fields::new());
     let _ = request.set_scheme(Some(&Scheme::Http));
-    let _ = request.set_authority(Some(authority));
-    let _ = request.set_path_with_query(Some("/"));
-    match outgoing_handler::handle(request, None) {
-        Err(code) => format!("refused: {code:?}"),
-        Ok(future) => {
-            future.subscribe().block();
-            match future.get() {
-                Some(Ok(Err(code))) => format!("refused: {code:?}"),
-                _ => "went out".to_owned(),
-            }
+    if request.set_authority(Some(authority)).is_err()
+        || request
+            .set_path_with_query(Some(&format!("/{path}")))
+            .is_err()
+    {
+        return "refused: no such address".to_owned();
+    }
+    let future = match outgoing_handler::handle(request, None) {
+        Err(code) => return format!("refused: {code:?}"),
+        Ok(future) => future,
+    };
+    future.subscribe().block();
+    match future.get() {
+        Some(Ok(Ok(answer))) => {
+            let mut bytes = Vec::new();
+            let read = answer.consume().ok().and_then(|body| {
+                let mut stream = body.stream().ok()?;
+                let outcome = stream.read_to_end(&mut bytes);
+                Some(outcome.is_ok())
+            });
+            let whole = read == Some(true);
+            format!("{} with {} bytes, whole {whole}", answer.status(), bytes.len())
         }
+        Some(Ok(Err(code))) => format!("refused: {code:?}"),
+        _ => "nothing came".to_owned(),
+    }
+}
+
+/// What should have been refused and was not.
+fn inject() -> String {
+    let mut taken = Vec::new();
+    let odd: [(&str, &[u8]); 8] = [
+        ("x-a", b"b\r\nevil: 1"),
+        ("x-a", b"b\nevil: 1"),
+        ("x-a", b"b\0"),
+        ("x\r\nevil", b"1"),
+        ("x evil", b"1"),
+        ("", b"1"),
+        ("host", b"elsewhere"),
+        ("transfer-encoding", b"chunked"),
+    ];
+    for (name, value) in odd {
+        if Fields::new().append(name, value).is_ok()
+            || Fields::from_list(&[(name.to_owned(), value.to_vec())]).is_ok()
+        {
+            taken.push(format!("header {name:?}: {value:?}"));
+        }
+    }
+    let request = OutgoingRequest::new(Fields::new());
+    for authority in ["a\r\nevil: 1", "a b", "a/../b", "a#b"] {
+        if request.set_authority(Some(authority)).is_ok() {
+            taken.push(format!("authority {authority:?}"));
+        }
+    }
+    for path in ["/a\r\nevil: 1", "/a b", "/a\0"] {
+        if request.set_path_with_query(Some(path)).is_ok() {
+            taken.push(format!("path {path:?}"));
+        }
+    }
+    taken.join(", ")
+}
+
+fn headers(answer: ResponseOutparam) {
+    let fields = Fields::new();
+    let mut number = 0_u64;
+    while fields.append(&format!("x-{number}"), &[b'x'; 512]).is_ok() {
+        number += 1;
+    }
+    let response = OutgoingResponse::new(fields);
+    if let Ok(body) = response.body() {
+        ResponseOutparam::set(answer, Ok(response));
+        let _ = OutgoingBody::finish(body, None);
+    }
+}
+
+fn shout() -> ! {
+    loop {
+        println!("{}", "x".repeat(1000));
     }
 }
 

@@ -32,6 +32,7 @@ fn main() -> Result<(), Failure> {
             },
             environment: Vec::new(),
             output: Arc::new(|_, _| {}),
+            calls: Arc::default(),
         };
         Service::new(&host, &cache, &component, spec)
     };

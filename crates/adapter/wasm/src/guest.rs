@@ -1,13 +1,16 @@
 //! What one instance has around it: its context, its limits, its output.
 //!
-//! Never: a file, a socket, or a request to anybody.
+//! Never: a file, a socket, or a request to anybody whom it is not bound to.
 
 use crate::Limits;
 use crate::error::Exceeded;
+use crate::outgoing::Calls;
 use crate::progress::{Leaving, Progress};
+use crate::service::ServiceSpec;
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
 use wasmtime::component::ResourceTable;
@@ -18,10 +21,7 @@ use wasmtime_wasi_http::p2::types::{
     HostFutureIncomingResponse, HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest,
     HostOutgoingResponse, HostResponseOutparam,
 };
-use wasmtime_wasi_http::{
-    Error as HttpError, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-    WasiHttpView,
-};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 /// Which of its two outputs a guest wrote to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,13 @@ pub enum Line {
 /// it must not block.
 pub type OutputSink = Arc<dyn Fn(Line, &[u8]) + Send + Sync>;
 
+/// Of one request; an endless one must not drown what others print.
+const OUTPUT_BYTES_MAX: usize = 256 << 10;
+const TOO_MUCH: &[u8] = b"\n(it printed more than a request may; the rest is not kept)\n";
+/// Of one set of headers, as it is kept here.
+const FIELD_BYTES_MAX: usize = 32 << 10;
+/// Of one call for randomness.
+const RANDOM_BYTES_MAX: u64 = 1 << 20;
 /// Streams, headers, timers and the like that a guest holds at once.
 const RESOURCES_MAX: usize = 1_000;
 /// What a guest may still hold when it has answered: its output's streams.
@@ -63,7 +70,9 @@ pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
-    hooks: Denied,
+    calls: Calls,
+    /// Bytes that its request may still print.
+    printable: Arc<AtomicUsize>,
     limits: Limits,
     /// Of all its linear memories.
     pub(crate) memory_bytes: usize,
@@ -71,28 +80,33 @@ pub(crate) struct Guest {
 }
 
 impl Guest {
-    pub(crate) fn new(
-        limits: Limits,
-        environment: &[(String, String)],
-        output: &OutputSink,
-        progress: Arc<Progress>,
-    ) -> Self {
+    pub(crate) fn new(spec: &ServiceSpec, progress: Arc<Progress>) -> Self {
+        let printable = Arc::new(AtomicUsize::new(OUTPUT_BYTES_MAX));
+        let output = |line| Output {
+            line,
+            sink: Arc::clone(&spec.output),
+            left: Arc::clone(&printable),
+        };
         let mut wasi = WasiCtx::builder();
-        wasi.envs(environment)
-            .stdout(Output(Line::Out, Arc::clone(output)))
-            .stderr(Output(Line::Error, Arc::clone(output)))
+        wasi.envs(&spec.environment)
+            .stdout(output(Line::Out))
+            .stderr(output(Line::Error))
+            .max_random_size(RANDOM_BYTES_MAX)
             .allow_tcp(false)
             .allow_udp(false)
             .allow_ip_name_lookup(false);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES_MAX);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELD_BYTES_MAX);
         Self {
             leaving: Leaving(progress),
             wasi: wasi.build(),
-            http: WasiHttpCtx::new(),
+            http,
             table,
-            hooks: Denied,
-            limits,
+            calls: Calls::new(Arc::clone(&spec.calls)),
+            printable,
+            limits: spec.limits,
             memory_bytes: 0,
             exceeded: None,
         }
@@ -103,6 +117,8 @@ impl Guest {
     /// Another request: how it ends is of no concern to the last one's reader.
     pub(crate) fn begin(&mut self, progress: Arc<Progress>) {
         self.leaving = Leaving(progress);
+        self.calls.begin();
+        self.printable.store(OUTPUT_BYTES_MAX, Ordering::Relaxed);
     }
 
     pub(crate) fn had_turn(&self) {
@@ -141,7 +157,7 @@ impl WasiView for Guest {
 impl WasiHttpView for Guest {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
-            hooks: &mut self.hooks,
+            hooks: &mut self.calls,
             table: &mut self.table,
             ctx: &mut self.http,
         }
@@ -173,29 +189,30 @@ impl wasmtime::ResourceLimiter for Guest {
     }
 }
 
-/// Requests of a guest's own need a binding; there are none yet.
-struct Denied;
-
-type Sent = Result<
-    (
-        http::Response<WasiBody>,
-        Box<dyn Future<Output = Result<(), HttpError>> + Send>,
-    ),
-    HttpError,
->;
-
-impl WasiHttpHooks for Denied {
-    fn send_request(
-        &mut self,
-        _request: http::Request<WasiBody>,
-        _options: Option<RequestOptions>,
-        _done: Box<dyn Future<Output = Result<(), HttpError>> + Send>,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        Box::new(std::future::ready(Err(HttpError::HttpRequestDenied)))
-    }
+/// One of a guest's outputs, as far as its request may print.
+struct Output {
+    line: Line,
+    sink: OutputSink,
+    left: Arc<AtomicUsize>,
 }
 
-struct Output(Line, OutputSink);
+impl Output {
+    /// All is taken, so that a guest never waits for it or fails; what is too
+    /// much is not kept, and that is said once.
+    fn take(&self, bytes: &[u8]) {
+        let left = self.left.load(Ordering::Relaxed);
+        let kept = bytes.len().min(left);
+        if kept > 0 {
+            (self.sink)(self.line, &bytes[..kept]);
+        }
+        if left > 0 && kept < bytes.len() {
+            (self.sink)(self.line, TOO_MUCH);
+        }
+        // A guest writes to one of its outputs at a time.
+        self.left
+            .store(left.saturating_sub(bytes.len()), Ordering::Relaxed);
+    }
+}
 
 impl IsTerminal for Output {
     fn is_terminal(&self) -> bool {
@@ -205,7 +222,11 @@ impl IsTerminal for Output {
 
 impl StdoutStream for Output {
     fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(Self(self.0, Arc::clone(&self.1)))
+        Box::new(Self {
+            line: self.line,
+            sink: Arc::clone(&self.sink),
+            left: Arc::clone(&self.left),
+        })
     }
 }
 
@@ -215,7 +236,7 @@ impl AsyncWrite for Output {
         _context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        (self.1)(self.0, bytes);
+        self.take(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -2,8 +2,9 @@
 //! lives on between requests), small and isolated.
 //!
 //! In: a component's bytes, requests. Out: answers, or which limit ended it.
-//! Holds: a guest is denied all but its environment and its output; one that
-//! loops, grows or traps is ended and named, and never stops its host.
+//! Holds: a guest is denied all but its environment, its output and the
+//! calls it is bound to; one that loops, grows or traps is ended and named, and
+//! never stops its host.
 //! Never: knows routes, replicas or desired state.
 
 mod actor;
@@ -16,6 +17,7 @@ mod import;
 mod instance;
 mod lane;
 mod limits;
+mod outgoing;
 mod progress;
 mod service;
 mod work;
@@ -30,5 +32,6 @@ pub use engine::Host;
 pub use error::{GuestError, WasmError};
 pub use guest::{Line, OutputSink};
 pub use limits::Limits;
+pub use outgoing::AllowedCall;
 pub use service::{Service, ServiceSpec, check};
 pub use wasmtime_wasi_http::Error as HttpError;

@@ -12,6 +12,7 @@ use crate::guest::{Guest, OutputSink};
 use crate::import::unlinked;
 use crate::instance::{Idle, Instance};
 use crate::limits::{Limits, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
+use crate::outgoing::AllowedCall;
 use crate::progress::Progress;
 use crate::work::{Outcome, Work};
 use bytes::Bytes;
@@ -34,6 +35,8 @@ pub struct ServiceSpec {
     pub limits: Limits,
     pub environment: Vec<(String, String)>,
     pub output: OutputSink,
+    /// Whom its guests may call; nobody else.
+    pub calls: Arc<[AllowedCall]>,
 }
 
 /// A component ready to take requests. Cheap to clone.
@@ -129,17 +132,26 @@ fn begun(
         }
         Some(Poll::Pending) | None => None,
     };
-    match given.as_mut().map(|given| Pin::new(given).poll(context)) {
-        Some(Poll::Ready(Ok(Ok(answer)))) => {
+    let came = given.as_mut().and_then(|given| {
+        match Pin::new(&mut *given).poll(context) {
+            Poll::Ready(came) => Some(came.ok()),
+            // It may hold back what is there, for other tasks' sake; after the
+            // end nobody asks again.
+            Poll::Pending if ended.is_some() => Some(given.try_recv().ok()),
+            Poll::Pending => None,
+        }
+    });
+    match came {
+        Some(Some(Ok(answer))) => {
             let progress = Arc::clone(progress);
             return Poll::Ready(Ok(answer::begin(answer, progress, work.take(), context)));
         }
-        Some(Poll::Ready(Ok(Err(code)))) => {
+        Some(Some(Err(code))) => {
             let why = format!("it answered with the error {code:?}");
             return Poll::Ready(Err(GuestError::Trap(why)));
         }
-        Some(Poll::Ready(Err(_))) => *given = None,
-        Some(Poll::Pending) | None => {}
+        Some(None) => *given = None,
+        None => {}
     }
     match ended {
         Some(outcome) => Poll::Ready(Err(outcome.err().unwrap_or(GuestError::NoAnswer))),
@@ -222,9 +234,7 @@ impl Inner {
     }
 
     fn store(&self, progress: &Arc<Progress>) -> Store<Guest> {
-        let spec = &self.spec;
-        let progress = Arc::clone(progress);
-        let guest = Guest::new(spec.limits, &spec.environment, &spec.output, progress);
+        let guest = Guest::new(&self.spec, Arc::clone(progress));
         let mut store = Store::new(&self.host.engine, guest);
         store.limiter(|guest| guest);
         // At each tick others get their turn; the time limit ends it for good.

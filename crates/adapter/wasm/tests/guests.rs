@@ -1,93 +1,12 @@
 //! A component and its limits, from the side of who asks.
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+mod common;
+
+use http_body_util::BodyExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
-use wasm::{
-    Answer, CompiledCache, GuestError, Host, Limits, Line, Service, ServiceSpec, WasmError,
-};
+use wasm::{Answer, GuestError, Limits, Line, Service, WasmError};
 
-type Printed = Arc<Mutex<Vec<(Line, u8)>>>;
-
-struct Bench {
-    host: Host,
-    cache: CompiledCache,
-    printed: Printed,
-    directory: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory");
-        Self {
-            host: Host::new().expect("an engine"),
-            cache: CompiledCache::open(directory.path()).expect("a cache"),
-            printed: Printed::default(),
-            directory,
-        }
-    }
-
-    fn spec(&self, limits: Limits) -> ServiceSpec {
-        let printed = Arc::clone(&self.printed);
-        ServiceSpec {
-            name: "probe".to_owned(),
-            limits,
-            environment: vec![("GREETING".to_owned(), "good day".to_owned())],
-            output: Arc::new(move |line, bytes| {
-                let mut printed = printed.lock().expect("not poisoned");
-                printed.extend(bytes.iter().map(|byte| (line, *byte)));
-            }),
-        }
-    }
-
-    fn service(&self, limits: Limits) -> Service {
-        let spec = self.spec(limits);
-        Service::new(&self.host, &self.cache, guests::PROBE, spec).expect("a service")
-    }
-
-    fn refused(&self, component: &[u8]) -> WasmError {
-        let spec = self.spec(Limits::default());
-        match Service::new(&self.host, &self.cache, component, spec) {
-            Ok(_) => panic!("accepted"),
-            Err(error) => error,
-        }
-    }
-}
-
-fn request(
-    path: &str,
-    body: &'static [u8],
-) -> http::Request<http_body_util::combinators::BoxBody<Bytes, wasmtime_wasi_http::Error>> {
-    let body = Full::new(Bytes::from_static(body)).map_err(|never| match never {});
-    http::Request::post(path)
-        .header("host", "localhost")
-        .body(body.boxed())
-        .expect("a request")
-}
-
-async fn ask(service: &Service, path: &str) -> Result<String, GuestError> {
-    ask_with(service, path, b"").await
-}
-
-async fn ask_with(
-    service: &Service,
-    path: &str,
-    body: &'static [u8],
-) -> Result<String, GuestError> {
-    let answer = service.handle(request(path, body)).await?;
-    assert_eq!(answer.status(), 200);
-    let body = answer.into_body().collect().await.expect("a whole body");
-    Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned())
-}
-
-fn short() -> Limits {
-    Limits {
-        time: Duration::from_millis(200),
-        ..Limits::default()
-    }
-}
+use common::{Bench, ask, ask_with, request, short};
 
 #[tokio::test]
 async fn a_component_answers_reads_bodies_and_sees_its_environment_only() {
@@ -196,6 +115,15 @@ async fn a_body_that_was_written_whole_has_its_length() {
 }
 
 #[tokio::test]
+async fn a_task_that_asks_again_and_again_without_a_pause_is_always_answered() {
+    let bench = Bench::new();
+    let service = bench.service(Limits::default());
+    for _ in 0..300 {
+        assert_eq!(ask(&service, "/hello").await.expect("answers"), "hello");
+    }
+}
+
+#[tokio::test]
 async fn files_and_calls_are_denied() {
     let bench = Bench::new();
     let service = bench.service(Limits::default());
@@ -215,13 +143,8 @@ async fn what_a_guest_prints_is_taken_by_stream() {
     let bench = Bench::new();
     let service = bench.service(Limits::default());
     ask(&service, "/print?words").await.expect("answers");
-    let printed = bench.printed.lock().expect("not poisoned");
     for line in [Line::Out, Line::Error] {
-        let bytes: Vec<u8> = printed
-            .iter()
-            .filter(|one| one.0 == line)
-            .map(|one| one.1)
-            .collect();
+        let bytes = bench.printed(line);
         assert_eq!(bytes, b"words\n", "{line:?}");
     }
 }

@@ -92,6 +92,7 @@ impl Guest {
                     limits: options.limits,
                     environment: options.environment.guest.clone(),
                     output: OutputSink::clone(&self.output),
+                    calls: std::sync::Arc::default(),
                 };
                 let service = Service::new(host, &self.cache, &self.module, spec)?;
                 Ok(Begun::Component(service))
