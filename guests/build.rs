@@ -1,4 +1,4 @@
-//! Builds each guest for `wasm32-wasip1` and encodes it as a component.
+//! Builds each guest for `wasm32-wasip1`; encodes components as such.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,15 @@ use wasi_preview1_component_adapter_provider::{
 };
 
 const TARGET: &str = "wasm32-wasip1";
-const GUESTS: [&str; 1] = ["probe"];
+const COMPONENTS: [&str; 1] = ["probe"];
+/// Core modules, as they are.
+const ACTORS: [&str; 2] = ["probe-actor", "visitors"];
+/// What actors are built on.
+const SDK: &str = "actor-sdk";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("no OUT_DIR")?);
-    for guest in GUESTS {
+    for guest in COMPONENTS {
         let module = std::fs::read(build(guest, &out.join("target"))?)?;
         let component = wit_component::ComponentEncoder::default()
             .module(&module)?
@@ -23,6 +27,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             .validate(true)
             .encode()?;
         std::fs::write(out.join(format!("{guest}.wasm")), component)?;
+    }
+    watch(SDK, &["Cargo.toml", "src"])?;
+    for guest in ACTORS {
+        let module = build(guest, &out.join("target"))?;
+        std::fs::copy(module, out.join(format!("{guest}.wasm")))?;
+    }
+    Ok(())
+}
+
+fn watch(guest: &str, files: &[&str]) -> std::io::Result<()> {
+    for file in files {
+        let line = format!("cargo::rerun-if-changed={guest}/{file}\n");
+        std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
     }
     Ok(())
 }
@@ -53,12 +70,9 @@ fn build(guest: &str, target: &Path) -> Result<PathBuf, Box<dyn Error>> {
         )
         .into());
     }
-    for watched in ["Cargo.toml", "Cargo.lock", "src"] {
-        let line = format!("cargo::rerun-if-changed={guest}/{watched}\n");
-        std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
-    }
+    watch(guest, &["Cargo.toml", "Cargo.lock", "src"])?;
     Ok(target
         .join(TARGET)
         .join("release")
-        .join(format!("{guest}.wasm")))
+        .join(format!("{}.wasm", guest.replace('-', "_"))))
 }

@@ -4,4 +4,5 @@ mod away;
 mod bench;
 mod hostile;
 mod modules;
+mod sdk;
 mod streams;
