@@ -70,6 +70,7 @@ fn work(id: &ReplicaId, service: &Service, applied: &Applied, settings: &Setting
             let module = file.unwrap_or_default();
             command.extend(["--module".to_owned(), text(&module)]);
             command.extend(["--time".to_owned(), format_duration(time)]);
+            command.extend(["--grace".to_owned(), format_duration(service.stop_grace)]);
             let limits = &service.limits;
             let memory = limits.memory.map(|memory| memory.0.to_string());
             let concurrency = limits.concurrency.map(|count| count.to_string());
