@@ -21,6 +21,19 @@ pub enum Who {
     },
 }
 
+impl std::fmt::Display for Act {
+    /// As the audit log names it: `secret-set`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, letter) in format!("{self:?}").char_indices() {
+            if letter.is_uppercase() && index > 0 {
+                f.write_str("-")?;
+            }
+            write!(f, "{}", letter.to_ascii_lowercase())?;
+        }
+        Ok(())
+    }
+}
+
 impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -78,6 +91,8 @@ pub enum Act {
     TokenList,
     TokenCreate,
     TokenRevoke,
+    AuditList,
+    AuditVerify,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +177,8 @@ pub const ROUTES: &[Route] = {
         route(Act::TokenList, Get, "/v1/tokens", Admin, Project),
         route(Act::TokenCreate, Post, "/v1/tokens", Admin, Project),
         route(Act::TokenRevoke, Delete, "/v1/tokens/{id}", Admin, Project),
+        route(Act::AuditList, Get, "/v1/audit", Admin, Node),
+        route(Act::AuditVerify, Get, "/v1/audit/verify", Admin, Node),
     ]
 };
 

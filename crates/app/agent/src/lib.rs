@@ -7,6 +7,7 @@
 
 mod api;
 mod apply;
+pub mod audit;
 mod auth;
 mod care;
 pub mod components;
@@ -56,6 +57,8 @@ pub enum AgentError {
     Running(PathBuf),
     #[error("the store did not open")]
     Store(#[source] store::OpenError),
+    #[error("the end of the audit log cannot be read")]
+    Audit(#[source] node::store::StoreError),
     #[error("content did not open")]
     Content(#[source] content::ContentError),
     #[error("the process driver did not start")]
@@ -142,6 +145,9 @@ async fn open(
     })
     .await
     .map_err(AgentError::Store)?;
+    let audit = audit::Audit::open(layout.audit(), &store)
+        .await
+        .map_err(AgentError::Audit)?;
     let content = content::Content::open(layout.content()).map_err(AgentError::Content)?;
     let authority = tls::Authority::open(&layout.tls()).map_err(AgentError::Tls)?;
     let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
@@ -174,6 +180,7 @@ async fn open(
         authority,
         given,
         journal,
+        audit,
         status: watch::Sender::new(Arc::new(NodeStatus::default())),
         snapshot: watch::Sender::new(Arc::new(EdgeSnapshot::default())),
         readings: watch::Sender::new(EdgeReadings::default()),

@@ -1,5 +1,6 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
+use crate::audit::Audit;
 use crate::components::Components;
 use crate::given::Given;
 use crate::tls::Authority;
@@ -58,6 +59,7 @@ pub struct Shared {
     pub authority: Authority,
     pub given: Given,
     pub journal: Journal,
+    pub audit: Audit,
     pub status: watch::Sender<Arc<NodeStatus>>,
     pub snapshot: watch::Sender<Arc<EdgeSnapshot>>,
     pub readings: watch::Sender<EdgeReadings>,

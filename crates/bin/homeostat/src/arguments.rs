@@ -125,6 +125,9 @@ pub enum Command {
     /// Give others a part of your rights on this node
     #[command(subcommand)]
     Token(Token),
+    /// Who changed what, and whether the log of it is whole
+    #[command(subcommand)]
+    Audit(Audit),
     /// Check this machine and its node, each finding with its mend
     ///
     /// Exit code 1 when one of them is bad.
@@ -221,6 +224,26 @@ pub enum Role {
     Viewer,
     Operator,
     Admin,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Audit {
+    /// List the newest changes
+    #[command(after_help = "Examples:\n  homeostat audit ls\n  homeostat audit ls -o json")]
+    Ls {
+        /// Lines at most; a change has two
+        #[arg(long, default_value_t = 200)]
+        limit: usize,
+    },
+    /// Look through the whole log; exit code 1 and the first bad line if it was changed
+    #[command(
+        after_help = "Examples:\n  homeostat audit verify\n  homeostat audit verify --file copy.jsonl"
+    )]
+    Verify {
+        /// This file or directory, without a node
+        #[arg(long)]
+        file: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Debug, Args)]

@@ -1,11 +1,11 @@
 //! What changes the node: certificates, plan, apply, rollback, restart, down.
 
 use super::guard::Caller;
-use super::{Agent, Refused, name, progress};
+use super::{Agent, Refused, name};
 use crate::apply::{self, api_error};
 use crate::given;
 use crate::objects;
-use crate::shared::{Message, Settlement};
+use crate::shared::{Message, Settlement, Shared};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -25,6 +25,7 @@ use wire::api::{
     responses((status = 200, body = CertificateReply), (status = 422, body = ApiError)))]
 pub async fn certificates(
     State(shared): Agent,
+    caller: Caller,
     Json(request): Json<CertificateRequest>,
 ) -> Result<Json<CertificateReply>, Refused> {
     let pair = given::check(&request.chain_pem, &request.key_pem).map_err(|error| {
@@ -36,13 +37,21 @@ pub async fn certificates(
         expires_unix: pair.expires_unix,
         warning: pair.warning(),
     };
-    let keeper = Arc::clone(&shared);
+    let object = format!("certificate/{}", reply.hosts.join(","));
+    let change = caller.change(&shared, object).await?;
+    change.run(async move { show(&shared, pair).await }).await?;
+    Ok(Json(reply))
+}
+
+/// Keeps the pair, and waits a while until the edge has it.
+async fn show(shared: &Arc<Shared>, pair: given::Pair) -> Result<(), ApiError> {
+    let keeper = Arc::clone(shared);
     tokio::task::spawn_blocking(move || keeper.given.keep(pair))
         .await
-        .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?
+        .map_err(|error| api_error("internal", error.to_string(), None))?
         .map_err(|error| {
             let message = kernel::error_chain(&error);
-            Refused(api_error("storage", message, Some("homeostat doctor")))
+            api_error("storage", message, Some("homeostat doctor"))
         })?;
     let (answer, version) = oneshot::channel();
     let _ = shared.messages.send(Message::Certificates(answer)).await;
@@ -51,7 +60,7 @@ pub async fn certificates(
         let in_force = applied.wait_for(|in_force| *in_force >= version);
         let _ = tokio::time::timeout(apply::EDGE_MAX, in_force).await;
     }
-    Ok(Json(reply))
+    Ok(())
 }
 
 #[utoipa::path(post, path = "/v1/plan", request_body = ApplyRequest,
@@ -75,19 +84,23 @@ pub async fn apply(
     caller: Caller,
     Json(request): Json<ApplyRequest>,
 ) -> Result<Response, Refused> {
-    may_apply(&caller, &request)?;
+    let project = may_apply(&caller, &request)?;
+    let object = project.map_or_else(|| "project".to_owned(), |name| format!("project/{name}"));
+    let change = caller.change(&shared, object).await?;
     let only = caller.who.project().cloned();
-    Ok(progress(|report| {
+    Ok(change.progress(|report| {
         tokio::spawn(apply::apply(shared, request, only, report));
     }))
 }
 
-fn may_apply(caller: &Caller, request: &ApplyRequest) -> Result<(), Refused> {
-    match apply::parse(request) {
-        Ok(manifest) => caller.may(&manifest.project),
-        // What cannot be read changes nothing, and says so.
-        Err(_) => Ok(()),
-    }
+/// The manifest's project, if it can be read: what cannot changes nothing, and
+/// says so.
+fn may_apply(caller: &Caller, request: &ApplyRequest) -> Result<Option<Name>, Refused> {
+    let Ok(manifest) = apply::parse(request) else {
+        return Ok(None);
+    };
+    caller.may(&manifest.project)?;
+    Ok(Some(manifest.project))
 }
 
 #[derive(Deserialize)]
@@ -108,7 +121,8 @@ pub async fn rollback(
 ) -> Result<Response, Refused> {
     let project = name(&project)?;
     caller.may(&project)?;
-    Ok(progress(|report| {
+    let change = caller.change(&shared, format!("project/{project}")).await?;
+    Ok(change.progress(|report| {
         tokio::spawn(apply::rollback(shared, project, query.to, report));
     }))
 }
@@ -124,12 +138,13 @@ pub async fn restart(
         .await
         .map_err(Refused)?;
     let service = name(&service)?;
+    let change = caller.change(&shared, format!("service/{service}")).await?;
     let settlements = shared.settlements.subscribe();
     let event = NodeEvent::RestartRequested {
         service: service.clone(),
     };
     let _ = shared.messages.send(Message::Node(event)).await;
-    Ok(progress(|report| {
+    Ok(change.progress(|report| {
         tokio::spawn(wait_restarted(settlements, service, report));
     }))
 }
@@ -178,7 +193,18 @@ async fn wait_restarted(
 
 #[utoipa::path(post, path = "/v1/down",
     responses((status = 200, body = BTreeMap<String, bool>)))]
-pub async fn down(State(shared): Agent) -> Json<BTreeMap<String, bool>> {
+pub async fn down(
+    State(shared): Agent,
+    caller: Caller,
+) -> Result<Json<BTreeMap<String, bool>>, Refused> {
+    let change = caller.change(&shared, "node".to_owned()).await?;
+    let stopped = change
+        .run(async move { Ok(stop_all(&shared).await) })
+        .await?;
+    Ok(Json(BTreeMap::from([("stopped".to_owned(), stopped)])))
+}
+
+async fn stop_all(shared: &Shared) -> bool {
     let mut settlements = shared.settlements.subscribe();
     let _ = shared.messages.send(Message::Down).await;
     let wait = async {
@@ -190,8 +216,7 @@ pub async fn down(State(shared): Agent) -> Json<BTreeMap<String, bool>> {
             }
         }
     };
-    let stopped = tokio::time::timeout(Duration::from_mins(1), wait)
+    tokio::time::timeout(Duration::from_mins(1), wait)
         .await
-        .is_ok();
-    Json(BTreeMap::from([("stopped".to_owned(), stopped)]))
+        .is_ok()
 }

@@ -26,6 +26,10 @@ pub struct Caller {
 }
 
 impl Caller {
+    pub fn act(&self) -> Act {
+        self.act
+    }
+
     pub fn may(&self, project: &Name) -> Result<(), Refused> {
         self.authorized(Of::Project(project))
     }

@@ -4,6 +4,7 @@
 //! answers as JSON lines while it goes on. The `OpenAPI` document is made from
 //! these handlers.
 
+mod audited;
 mod changes;
 mod guard;
 mod looking;
@@ -15,6 +16,7 @@ mod tokens;
 pub use guard::Door;
 
 use crate::apply::api_error;
+use crate::audit::{Entry, Outcome, Verdict};
 use crate::auth::{Act, Method, ROUTES};
 use crate::shared::Shared;
 use axum::body::Body;
@@ -75,6 +77,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::TokenList => on(method, tokens::list),
         Act::TokenCreate => on(method, tokens::create),
         Act::TokenRevoke => on(method, tokens::revoke),
+        Act::AuditList => on(method, audited::list),
+        Act::AuditVerify => on(method, audited::verify),
     }
 }
 
@@ -104,6 +108,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         tokens::list,
         tokens::create,
         tokens::revoke,
+        audited::list,
+        audited::verify,
         openapi
     ),
     components(schemas(
@@ -112,6 +118,9 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         CertificateReply,
         CertificateRequest,
         Change,
+        Entry,
+        Outcome,
+        Verdict,
         Diagnostic,
         LogLine,
         NodeObject,
@@ -211,13 +220,6 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
         store_fault: shared.store.fault(),
         certificate_warnings,
     })
-}
-
-/// The task goes on when the client leaves.
-fn progress(work: impl FnOnce(mpsc::Sender<Progress>)) -> Response {
-    let (report, lines) = mpsc::channel(256);
-    work(report);
-    json_lines(lines)
 }
 
 fn json_lines<T: serde::Serialize + Send + 'static>(lines: mpsc::Receiver<T>) -> Response {

@@ -28,10 +28,12 @@ pub async fn set(
 ) -> Result<Json<SecretReply>, Refused> {
     let (project, secret) = (name(&project)?, name(&secret)?);
     caller.may(&project)?;
-    secrets::set(&shared, &project, &secret, &request.value)
+    let object = format!("secret/{project}/{secret}");
+    let change = caller.change(&shared, object).await?;
+    change
+        .run(async move { secrets::set(&shared, &project, &secret, &request.value).await })
         .await
         .map(Json)
-        .map_err(Refused)
 }
 
 #[utoipa::path(delete, path = "/v1/secrets/{project}/{name}",
@@ -45,8 +47,10 @@ pub async fn remove(
 ) -> Result<Json<SecretReply>, Refused> {
     let (project, secret) = (name(&project)?, name(&secret)?);
     caller.may(&project)?;
-    secrets::remove(&shared, &project, &secret)
-        .await
-        .map_err(Refused)?;
+    let object = format!("secret/{project}/{secret}");
+    let change = caller.change(&shared, object).await?;
+    change
+        .run(async move { secrets::remove(&shared, &project, &secret).await })
+        .await?;
     Ok(Json(SecretReply::default()))
 }

@@ -80,6 +80,8 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("get", "/v1/tokens", Role::Admin, Kind::Filtered),
     ("post", "/v1/tokens", Role::Admin, Kind::Named),
     ("delete", "/v1/tokens/{id}", Role::Admin, Kind::Hidden),
+    ("get", "/v1/audit", Role::Admin, Kind::Node),
+    ("get", "/v1/audit/verify", Role::Admin, Kind::Node),
 ];
 /// In answers and in the last line of those that go on.
 const DENIED: &str = "\"code\":\"denied\"";
@@ -421,4 +423,66 @@ async fn a_route_of_another_project_is_refused_without_a_word_whose_it_is() {
     assert!(!body.contains("`other`"), "{body}");
     let (_, body) = bench.ask(Door::Owner, &asked, Some(&wide)).await;
     assert!(body.contains("`other`"), "{body}");
+}
+
+#[tokio::test]
+async fn every_change_is_in_the_audit_log_before_and_after_with_who_asked() {
+    let bench = Bench::new().await;
+    let (id, token) = bench.token(Role::Admin, None).await;
+    let lines = async || bench.shared.audit.newest(1_000).await.expect("reads");
+    for (method, path, ..) in EXPECTED {
+        let before = lines().await.len();
+        let asked = bench.asked(method, path, "own", "service").await;
+        let (status, body) = bench.ask(Door::Owner, &asked, Some(&token)).await;
+        let changes = *method != "get" && *path != "/v1/plan";
+        // What cannot be a change: this certificate is none.
+        let changes = changes && *path != "/v1/certificates";
+        let added = lines().await.split_off(before);
+        if !changes {
+            assert!(added.is_empty(), "{asked:?} {added:?}");
+            continue;
+        }
+        let [begun, ended] = added.as_slice() else {
+            panic!("{asked:?} {status} {body}: {added:?}");
+        };
+        assert_eq!(begun.outcome, crate::audit::Outcome::Asked);
+        assert_eq!((ended.change, &ended.object), (begun.number, &begun.object));
+        let failed = !status.is_success() || body.contains("\"event\":\"failed\"");
+        assert_eq!(ended.why.is_some(), failed, "{asked:?} {body} {ended:?}");
+        for line in [begun, ended] {
+            assert_eq!(line.who, format!("token/{id}"));
+            let text = serde_json::to_string(line).expect("JSON");
+            assert!(
+                !text.contains("hidden-value") && !text.contains("hs_"),
+                "{text}"
+            );
+        }
+    }
+    let verdict = bench.shared.audit.verify(&bench.shared.store).await;
+    assert_eq!(verdict.expect("looks").fault, None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_logged_does_not_begin_unless_it_ends_something() {
+    let bench = Bench::new().await;
+    let audit = bench.shared.layout.audit();
+    let _ = std::fs::remove_dir_all(&audit);
+    std::fs::write(&audit, "in the way").expect("writes");
+    let set = "/v1/secrets/{project}/{name}";
+    let asked = bench.asked("post", set, "own", "service").await;
+    let (status, body) = bench.ask(Door::Owner, &asked, None).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+    assert!(body.contains("audit log"), "{body}");
+    let kept = crate::secrets::list(&bench.shared).await.expect("lists");
+    assert_eq!(kept, []);
+    for path in ["/v1/restart/{service}", "/v1/tokens/{id}", "/v1/down"] {
+        let method = if path.contains("tokens") {
+            "delete"
+        } else {
+            "post"
+        };
+        let asked = bench.asked(method, path, "own", "service").await;
+        let (status, body) = bench.ask(Door::Owner, &asked, None).await;
+        assert_eq!(status, StatusCode::OK, "{asked:?} {body}");
+    }
 }

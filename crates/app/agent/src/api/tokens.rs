@@ -39,10 +39,13 @@ pub async fn create(
     let life = request
         .life_seconds
         .map_or(tokens::LIFE_USUAL, Duration::from_secs);
-    tokens::create(&shared, request.role, project, life)
+    let whose = project.as_ref().map_or("all", Name::as_str);
+    let object = format!("token/{}/{whose}", request.role);
+    let change = caller.change(&shared, object).await?;
+    change
+        .run(async move { tokens::create(&shared, request.role, project, life).await })
         .await
         .map(Json)
-        .map_err(Refused)
 }
 
 /// At once: the next request with it is refused.
@@ -62,6 +65,10 @@ pub async fn revoke(
         Some(Ok(project)) => caller.may(&project)?,
         _ => caller.may_node()?,
     }
-    tokens::revoke(&shared, &id).await.map_err(Refused)?;
+    let change = caller.change(&shared, format!("token/{id}")).await?;
+    let revoked = id.clone();
+    change
+        .run(async move { tokens::revoke(&shared, &revoked).await })
+        .await?;
     Ok(Json(BTreeMap::from([("revoked".to_owned(), id)])))
 }

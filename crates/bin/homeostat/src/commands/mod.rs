@@ -1,6 +1,7 @@
 //! What each command does: asks the node, shows the answer.
 
 mod apply;
+mod audit;
 mod doctor;
 mod init;
 mod inspect;
@@ -79,6 +80,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Init { directory } => init::run(context, &directory).await,
         Command::Secret(what) => secret::run(context, &what).await,
         Command::Token(what) => token::run(context, &what).await,
+        Command::Audit(what) => audit::run(context, &what).await,
         Command::Doctor => doctor::run(context).await,
         Command::Replay(asked) => replay::run(context, asked).await,
         Command::Trust { to } => doctor::trust(context, to.as_deref()).await,
