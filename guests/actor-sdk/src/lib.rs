@@ -18,10 +18,12 @@
 //! actor. `docs/actors.md` says what lives how long.
 
 mod abi;
+mod buckets;
 mod host;
 mod message;
 
 pub use abi::{alloc, handle};
+pub use buckets::{Bucket, BucketError, Value};
 pub use host::{Level, log, monotonic, publish, random, wall};
 pub use message::{Reply, Request, Response};
 

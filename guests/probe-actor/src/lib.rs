@@ -3,8 +3,10 @@
 //! `/count`, `/echo` (the body), `/environment?NAME`, `/print?TEXT`,
 //! `/keep?TEXT` (adds to what it has, says all), `/log?TEXT`, `/random`,
 //! `/files?PATH`, `/headers?NAME`, `/loop`, `/grow`, `/trap`, `/recurse`, `/exit`.
+//! `/bucket/get?KEY`, `set`, `delete`, `add` (one), `swap` (compare and set) do
+//! this to the bucket `kept`, with the body as the value; `/other` opens another.
 
-use actor_sdk::{Actor, Level, Request, Response, log, random};
+use actor_sdk::{Actor, Bucket, Level, Request, Response, log, random};
 use std::collections::HashMap;
 
 actor_sdk::export!(Probe);
@@ -50,6 +52,10 @@ impl Actor for Probe {
                 Ok(count) => Response::text(format!("{count} files")),
                 Err(error) => Response::text(format!("refused: {error}")),
             },
+            path if path.starts_with("/bucket/") => {
+                Response::text(bucket(path, query, &request.body))
+            }
+            "/other" => Response::text(said(&Bucket::named("other").get("key"))),
             "/loop" => spin(),
             "/grow" => grow(),
             "/recurse" => Response::text(recurse(1).to_string()),
@@ -58,6 +64,29 @@ impl Actor for Probe {
             _ => Response::new(404),
         }
     }
+}
+
+fn bucket(path: &str, key: &str, value: &[u8]) -> String {
+    let kept = Bucket::named("kept");
+    match path {
+        "/bucket/get" => {
+            let got = kept.get(key);
+            said(&got.map(|found| found.map(|found| String::from_utf8_lossy(&found.bytes).len())))
+        }
+        "/bucket/set" => said(&kept.set(key, value)),
+        "/bucket/delete" => said(&kept.delete(key)),
+        "/bucket/add" => said(&kept.increment(key, 1)),
+        "/bucket/swap" => {
+            let before = kept.get(key).ok().flatten().map(|found| found.revision);
+            let stale = kept.compare_and_set(key, Some(1_000_000), value);
+            said(&(stale, kept.compare_and_set(key, before, value)))
+        }
+        _ => "no such thing".to_owned(),
+    }
+}
+
+fn said(what: &impl std::fmt::Debug) -> String {
+    format!("{what:?}")
 }
 
 fn spin() -> ! {

@@ -79,6 +79,7 @@ impl Guest {
                     limits: options.limits,
                     environment: options.environment.guest.clone(),
                     output: OutputSink::clone(&self.output),
+                    buckets: None,
                     state: Some(options.state.clone()),
                     idle: options.idle,
                     subscribers_max: SUBSCRIBERS_MAX,

@@ -3,6 +3,7 @@
 //! Holds: the same module computes the same on every machine, to the last bit
 //! of a float, so that its state can be taken up elsewhere.
 
+use super::buckets;
 use super::error::ActorModuleError;
 use super::imports::{self, Inside};
 use super::module::{Checked, check};
@@ -45,6 +46,7 @@ impl ActorHost {
         let engine = Engine::new(&config).map_err(|error| because(&error))?;
         let mut linker = Linker::new(&engine);
         imports::add(&mut linker).map_err(|error| because(&error))?;
+        buckets::add(&mut linker).map_err(|error| because(&error))?;
         preview1::add(&mut linker).map_err(|error| because(&error))?;
         let entropy = File::open("/dev/urandom").map_err(|error| because(&error))?;
         Ok(Self {

@@ -9,6 +9,7 @@ use super::error::ActorError;
 use crate::error::Exceeded;
 use crate::guest::{Line, OutputSink};
 use crate::limits::Limits;
+use node::buckets::BucketAccess;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
@@ -18,8 +19,18 @@ use wasmtime::{Caller, Extern, Linker};
 
 pub(super) const MODULE: &str = "homeostat";
 /// Functions of [`MODULE`], for whoever asks for another.
-pub(super) const PROVIDED: [&str; 5] =
-    ["clock_monotonic", "clock_wall", "log", "publish", "random"];
+pub(super) const PROVIDED: [&str; 10] = [
+    "bucket_compare_and_set",
+    "bucket_delete",
+    "bucket_get",
+    "bucket_increment",
+    "bucket_set",
+    "clock_monotonic",
+    "clock_wall",
+    "log",
+    "publish",
+    "random",
+];
 const LEVELS: [&str; 4] = ["error", "warning", "info", "debug"];
 /// Of one log line, event, or piece of randomness.
 const BYTES_MAX: u32 = 64 << 10;
@@ -37,6 +48,9 @@ pub(super) struct Inside {
     pub hub: Arc<Hub>,
     pub entropy: Arc<File>,
     pub clock: OwnClock,
+    pub buckets: Option<BucketAccess>,
+    /// For buckets, in this call.
+    pub waited: Duration,
 }
 
 /// Goes on from where it stood when the actor was put away.
@@ -71,6 +85,7 @@ impl Inside {
     /// A call begins.
     pub fn begin(&mut self) {
         self.exceeded = None;
+        self.waited = Duration::ZERO;
         self.deadline = Instant::now() + self.limits.time;
     }
 

@@ -8,6 +8,7 @@
 //! Never: gives an actor a file, a socket, or anything it could not be put away
 //! with.
 
+mod buckets;
 mod channels;
 mod error;
 mod host;
@@ -31,6 +32,7 @@ use crate::limits::{Limits, MEMORY_BYTES_MAX, TABLE_ELEMENTS_MAX};
 use ::http::{Request, Response};
 use bytes::Bytes;
 use channels::Hub;
+use node::buckets::BucketAccess;
 use run::{Ask, Runner};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -45,6 +47,8 @@ pub struct ActorSpec {
     pub limits: Limits,
     pub environment: Vec<(String, String)>,
     pub output: OutputSink,
+    /// What it may open, by its bindings' names.
+    pub buckets: Option<BucketAccess>,
     /// Where it is kept while it is put away; it never is without.
     pub state: Option<PathBuf>,
     /// How long it may have had nothing to do before it is put away.

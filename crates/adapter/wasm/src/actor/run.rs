@@ -16,7 +16,7 @@ use http::Response;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use wire::actor::{Call, Change, Reply, Request};
 
@@ -200,6 +200,8 @@ impl Runner {
             hub: Arc::clone(&self.hub),
             entropy: Arc::clone(&self.module.host.entropy),
             clock: OwnClock::from(clock_ns),
+            buckets: self.spec.buckets.clone(),
+            waited: Duration::ZERO,
         }
     }
 

@@ -48,6 +48,7 @@ impl Bench {
                 let mut printed = printed.lock().expect("not poisoned");
                 printed.extend_from_slice(bytes);
             }),
+            buckets: None,
             state: Some(self.state()),
             idle: NEVER,
             subscribers_max: 10,
@@ -109,6 +110,8 @@ const IMPORTS: &str = r#"
     (import "homeostat" "random" (func $random (param i32 i32)))
     (import "homeostat" "log" (func $log (param i32 i32 i32)))
     (import "homeostat" "clock_monotonic" (func $now (result i64)))
+    (import "homeostat" "bucket_increment"
+        (func $add (param i32 i32 i32 i32 i64 i32) (result i64)))
     (import "wasi_snapshot_preview1" "fd_write"
         (func $write (param i32 i32 i32 i32) (result i32)))
     (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))"#;

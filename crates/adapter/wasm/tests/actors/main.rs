@@ -3,6 +3,7 @@
 mod away;
 mod bench;
 mod hostile;
+mod kept;
 mod modules;
 mod sdk;
 mod streams;

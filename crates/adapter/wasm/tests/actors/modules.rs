@@ -91,7 +91,7 @@ async fn state_that_no_checkpoint_holds_is_refused_by_name() {
     ] {
         let error = bench.refused(&with(&format!(r#"{table} (data $d "a") (func {code})"#)));
         let expected =
-            format!("function 9 uses `{instruction}`, which changes what no checkpoint holds");
+            format!("function 10 uses `{instruction}`, which changes what no checkpoint holds");
         assert_eq!(error.to_string(), expected);
     }
     let error = bench.refused(&with("(global (mut funcref) (ref.null func))"));
