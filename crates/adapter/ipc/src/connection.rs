@@ -59,6 +59,23 @@ impl SendHalf {
             return Err(IpcError::Descriptors { count });
         }
         let frame = encode(message)?;
+        self.send_frames(&frame, descriptors).await
+    }
+
+    /// In their order, with as few calls of the system as they fit in.
+    pub async fn send_many<M: Serialize>(&mut self, messages: &[M]) -> Result<(), IpcError> {
+        let mut frames = Vec::new();
+        for message in messages {
+            frames.extend(encode(message)?);
+        }
+        self.send_frames(&frames, &[]).await
+    }
+
+    async fn send_frames(
+        &mut self,
+        frame: &[u8],
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(), IpcError> {
         let mut sent = 0;
         while sent < frame.len() {
             // They go with the first byte, so they are there before the last.
@@ -91,6 +108,7 @@ pub struct ReceiveHalf {
     stream: Arc<UnixStream>,
     decoder: Decoder,
     descriptors: Vec<OwnedFd>,
+    buffer: Vec<u8>,
 }
 
 impl ReceiveHalf {
@@ -101,11 +119,12 @@ impl ReceiveHalf {
     pub async fn receive<M: DeserializeOwned>(
         &mut self,
     ) -> Result<Option<(M, Vec<OwnedFd>)>, IpcError> {
-        let mut buffer = vec![0; READ_BYTES];
         loop {
             if let Some(message) = self.decoder.next()? {
                 return Ok(Some((message, std::mem::take(&mut self.descriptors))));
             }
+            self.buffer.resize(READ_BYTES, 0);
+            let buffer = &mut self.buffer;
             let stream = &self.stream;
             let descriptors = &mut self.descriptors;
             let (bytes, flags) = stream
@@ -113,7 +132,7 @@ impl ReceiveHalf {
                     let mut space =
                         [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
                     let mut control = RecvAncillaryBuffer::new(&mut space);
-                    let mut into = [IoSliceMut::new(&mut buffer)];
+                    let mut into = [IoSliceMut::new(buffer)];
                     let read = recvmsg(stream, &mut into, &mut control, RecvFlags::CMSG_CLOEXEC)?;
                     for message in control.drain() {
                         if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -130,7 +149,7 @@ impl ReceiveHalf {
             if bytes == 0 {
                 return Ok(None);
             }
-            self.decoder.push(&buffer[..bytes]);
+            self.decoder.push(&self.buffer[..bytes]);
         }
     }
 }
@@ -150,6 +169,7 @@ impl Connection {
                 stream,
                 decoder: Decoder::default(),
                 descriptors: Vec::new(),
+                buffer: Vec::new(),
             },
         }
     }

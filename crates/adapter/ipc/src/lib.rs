@@ -5,6 +5,7 @@
 //! Holds: a peer of another user is never answered.
 //! Never: decides what a message means.
 
+pub mod buckets;
 pub mod connection;
 pub mod process;
 

@@ -9,6 +9,7 @@ mod api;
 mod apply;
 pub mod audit;
 mod auth;
+pub mod buckets;
 mod care;
 pub mod components;
 mod edge_link;
@@ -59,6 +60,8 @@ pub enum AgentError {
     Store(#[source] store::OpenError),
     #[error("the end of the audit log cannot be read")]
     Audit(#[source] node::store::StoreError),
+    #[error("buckets did not open")]
+    Buckets(#[source] buckets::BucketsError),
     #[error("content did not open")]
     Content(#[source] content::ContentError),
     #[error("the process driver did not start")]
@@ -74,6 +77,7 @@ impl AgentError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Buckets(error) => error.hint(),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free space on that disk; the node then starts by itself")
             }
@@ -104,6 +108,7 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     ipc::write_pid_file(&layout.agent_pid()).map_err(file(layout.agent_pid()))?;
     let (messages, inbox) = mpsc::channel(4_096);
     let shared = open(&layout, program.clone(), messages.clone()).await?;
+    buckets::spawn(&shared.buckets, &layout);
     // Bindings to services name the edge's address.
     let _ = tokio::time::timeout(SUPERVISOR_MAX, ask_supervisor(&shared)).await;
     let node = Node::new(machine::now().0, settings(&shared, program)?);
@@ -130,6 +135,7 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     // supervisor ends it: one that left by itself would be started again.
     tokio::spawn(machine::run(node, Arc::clone(&shared), inbox));
     terminated().await;
+    shared.buckets.store().shutdown().await;
     shared.store.shutdown().await;
     Ok(())
 }
@@ -148,6 +154,8 @@ async fn open(
     let audit = audit::Audit::open(layout.audit(), &store)
         .await
         .map_err(AgentError::Audit)?;
+    let buckets = buckets::BucketServer::open(layout).await;
+    let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
     let content = content::Content::open(layout.content()).map_err(AgentError::Content)?;
     let authority = tls::Authority::open(&layout.tls()).map_err(AgentError::Tls)?;
     let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
@@ -174,6 +182,7 @@ async fn open(
         layout: layout.clone(),
         node_name: node_name(),
         store,
+        buckets,
         content,
         driver,
         components: components::Components::new(program),

@@ -1,6 +1,7 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
 use crate::audit::Audit;
+use crate::buckets::BucketServer;
 use crate::components::Components;
 use crate::given::Given;
 use crate::tls::Authority;
@@ -53,6 +54,7 @@ pub struct Shared {
     pub layout: Layout,
     pub node_name: String,
     pub store: EmbeddedStore,
+    pub buckets: Arc<BucketServer>,
     pub content: Content,
     pub driver: ProcessDriver,
     pub components: Components,

@@ -47,6 +47,17 @@ impl Layout {
     pub fn store(&self) -> PathBuf {
         self.at("store/control.redb")
     }
+    /// Of the buckets: a group of its own, apart from desired state.
+    pub fn buckets(&self) -> PathBuf {
+        self.at("store/buckets.redb")
+    }
+    /// What capabilities are marked with.
+    pub fn buckets_key(&self) -> PathBuf {
+        self.at("store/buckets.key")
+    }
+    pub fn buckets_socket(&self) -> PathBuf {
+        self.at("run/buckets.sock")
+    }
     pub fn content(&self) -> PathBuf {
         self.at("content")
     }
