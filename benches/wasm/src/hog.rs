@@ -20,7 +20,7 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let server = server::start(bench, "h", 1)?;
     let asks = [Ask::new("/hello", 5)];
     let most = closed::run(
-        server.address,
+        server.http,
         bench.lengths.seconds,
         &bench.cores,
         &asks,
@@ -33,12 +33,12 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     ));
     let run = || {
         let span = bench.lengths.paced;
-        paced::run_on(&bench.cores.load, server.address, rate, span, &asks)
+        paced::run_on(&bench.cores.load, server.http, rate, span, &asks)
     };
     let (mut calm, mut beside): (Vec<Latencies>, Vec<Latencies>) = (Vec::new(), Vec::new());
     for _ in 0..bench.lengths.rounds {
         calm.push(run()?);
-        beside.push(beside_hog(server.address, run)?);
+        beside.push(beside_hog(server.http, run)?);
     }
     let p99 = |runs: &[Latencies]| -> Vec<f64> { runs.iter().map(|one| one.p99_ms).collect() };
     for (name, runs) in [("alone", &calm), ("beside a hog", &beside)] {

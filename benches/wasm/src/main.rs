@@ -62,8 +62,7 @@ const QUICK: Lengths = Lengths {
 /// What all parts share.
 pub struct Bench {
     pub lengths: Lengths,
-    /// Serves components by the engine of the node.
-    pub server: PathBuf,
+    pub homeostat: PathBuf,
     pub cores: Cores,
     pub scratch: PathBuf,
     /// The component that all serve.
@@ -108,7 +107,7 @@ fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
     fs::write(&component, guests::PROBE)?;
     let bench = Bench {
         lengths,
-        server: beside("bench-wasm-server")?,
+        homeostat: beside("homeostat")?,
         cores: Cores::split()?,
         scratch: scratch.path().to_owned(),
         component,

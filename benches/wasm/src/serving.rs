@@ -11,16 +11,39 @@ use bench_common::child::Child;
 use bench_common::closed;
 use bench_common::figure::{Figure, median};
 use bench_common::machine::cpu_seconds;
+use bench_common::node::Node;
 use bench_common::{Failure, note};
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 /// Requests of one instance, in the runs where it is used again.
 const REUSE: u32 = 1_000;
 
+enum Server {
+    Ours(Box<Node>),
+    Peer(Child),
+}
+
+impl Server {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Ours(node) => node.http,
+            Self::Peer(child) => child.address,
+        }
+    }
+
+    fn processes(&self) -> BTreeSet<u32> {
+        let pids = match self {
+            Self::Ours(node) => node.processes(),
+            Self::Peer(child) => child.processes(),
+        };
+        pids.into_iter().collect()
+    }
+}
+
 struct Runs {
     name: &'static str,
-    is_peer: bool,
-    server: Child,
+    server: Server,
     /// Microseconds of CPU per request.
     cpu: Vec<f64>,
     rate: Vec<f64>,
@@ -62,20 +85,18 @@ const OURS: &str = "homeostat";
 const PEER: &str = "wasmtime serve";
 
 fn start(bench: &Bench) -> Result<Vec<Runs>, Failure> {
-    let runs = |name, is_peer, server| Runs {
+    let runs = |name, server| Runs {
         name,
-        is_peer,
         server,
         cpu: Vec::new(),
         rate: Vec::new(),
     };
+    let ours = |home: &str, reuse| -> Result<Server, Failure> {
+        Ok(Server::Ours(Box::new(server::start(bench, home, reuse)?)))
+    };
     let mut all = vec![
-        runs(OURS, false, server::start(bench, "s", 1)?),
-        runs(
-            "homeostat, reused",
-            false,
-            server::start(bench, "sr", REUSE)?,
-        ),
+        runs(OURS, ours("s", 1)?),
+        runs("homeostat, reused", ours("sr", REUSE)?),
     ];
     let Some(program) = peer::find() else {
         return Ok(all);
@@ -89,24 +110,24 @@ fn start(bench: &Bench) -> Result<Vec<Runs>, Failure> {
             &bench.cores.server,
             reuse,
         )?;
-        all.push(runs(name, true, peer));
+        all.push(runs(name, Server::Peer(peer)));
     }
     Ok(all)
 }
 
 fn closed_run(bench: &Bench, runs: &mut Runs, seconds: u64) -> Result<(), Failure> {
-    let before: BTreeSet<u32> = runs.server.processes().into_iter().collect();
+    let before = runs.server.processes();
     let used = cpu_seconds(&before);
     let came = closed::run(
-        runs.server.address,
+        runs.server.address(),
         seconds,
         &bench.cores,
         &[Ask::new("/hello", 5)],
         &bench.scratch,
-        runs.is_peer,
+        matches!(runs.server, Server::Peer(_)),
     )
     .map_err(|why| format!("{}: {why}", runs.name))?;
-    let after: BTreeSet<u32> = runs.server.processes().into_iter().collect();
+    let after = runs.server.processes();
     if !before.is_subset(&after) {
         return Err(format!("a process of {} ended in a run", runs.name).into());
     }

@@ -216,6 +216,7 @@ impl Replica {
             memory: self.spec.limits.memory,
             time: component.time,
             concurrency: self.spec.limits.concurrency,
+            reuse: self.spec.limits.reuse,
             environment: self.spec.environment.clone(),
             secrets: BTreeMap::new(),
             calls: component.calls.clone(),

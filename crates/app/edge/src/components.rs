@@ -123,11 +123,12 @@ impl Library {
                 time: view.time,
                 // The ingress counts requests; some guests go on after theirs.
                 concurrency: concurrency.saturating_mul(2),
+                reuse: view.reuse.unwrap_or(default.reuse),
                 ..default
             },
             environment: environment.into_iter().collect(),
             output: self.outputs.of(replica),
-            calls: Arc::default(),
+            calls: calls(view),
         };
         let service = wasm::Service::new(&engine.host, &engine.cache, &bytes, spec);
         let service = service.map_err(|error| kernel::error_chain(&error))?;
@@ -136,6 +137,18 @@ impl Library {
             concurrency,
         })
     }
+}
+
+/// By the address that a binding names: nothing is looked up.
+fn calls(view: &ComponentView) -> Arc<[wasm::AllowedCall]> {
+    let allowed = view.calls.iter().filter_map(|call| {
+        Some(wasm::AllowedCall {
+            authority: call.authority.clone(),
+            address: call.authority.parse().ok()?,
+            paths: call.paths.clone(),
+        })
+    });
+    allowed.collect()
 }
 
 impl Library {

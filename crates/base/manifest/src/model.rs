@@ -187,6 +187,9 @@ pub struct Limits {
     /// Requests at once in a component, or waiting for an actor.
     #[serde(default)]
     pub concurrency: Option<u32>,
+    /// Requests that one instance of a component answers, one after the other.
+    #[serde(default)]
+    pub reuse: Option<u32>,
 }
 
 /// As [`duration_text`], where there may be none.

@@ -316,6 +316,10 @@ pub struct RawLimits {
     /// Requests at once in one copy of a component, or waiting for an actor.
     #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
     pub concurrency: Field<u32>,
+    /// Requests that one instance of a component answers before another takes its
+    /// place; 1, unless set: then nothing of a request is left for the next.
+    #[schemars(extend("minimum" = 1, "maximum" = 1_000_000))]
+    pub reuse: Field<u32>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

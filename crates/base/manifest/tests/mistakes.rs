@@ -387,11 +387,11 @@ rate = 0
     7:1 [conflict] a component has no probes
          help: leave them out: the edge says when it can take requests
     8:18 [conflict] `cpu` is not for a component
-         help: a component has `memory`, `time` and `concurrency`
+         help: a component has `memory`, `time`, `concurrency` and `reuse`
     8:33 [conflict] `processes` is not for a component
-         help: a component has `memory`, `time` and `concurrency`
+         help: a component has `memory`, `time`, `concurrency` and `reuse`
     8:49 [conflict] `open_files` is not for a component
-         help: a component has `memory`, `time` and `concurrency`
+         help: a component has `memory`, `time`, `concurrency` and `reuse`
     10:13 [environment] `KEY` is already set in `environment`
          help: choose another name
     10:34 [name] `Not a name` is not a name: `N` cannot stand in a name: only a-z, 0-9 and `-`

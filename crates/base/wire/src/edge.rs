@@ -82,6 +82,9 @@ pub struct ComponentView {
     #[serde(with = "duration_text")]
     pub time: Duration,
     pub concurrency: Option<u32>,
+    /// Requests that one instance answers.
+    #[serde(default)]
+    pub reuse: Option<u32>,
     pub environment: BTreeMap<String, String>,
     /// More environment, sealed: by variable.
     #[serde(default)]

@@ -134,8 +134,14 @@ impl Checker<'_> {
                 let told = "`concurrency` is not for a process";
                 found.extend(concurrency.map(|at| (&at.span, told, help)));
             }
+            if run.wasm.is_none() {
+                let help =
+                    "instances are a component's; a process and an actor live on by themselves";
+                let told = "`reuse` is for a component only";
+                found.extend(limits.reuse.as_ref().map(|at| (&at.span, told, help)));
+            }
             if run.wasm.is_some() {
-                let help = "a component has `memory`, `time` and `concurrency`";
+                let help = "a component has `memory`, `time`, `concurrency` and `reuse`";
                 let (cpu, processes) = (limits.cpu.as_ref(), limits.processes.as_ref());
                 found.extend(cpu.map(|at| (&at.span, "`cpu` is not for a component", help)));
                 let told = "`processes` is not for a component";
@@ -217,6 +223,7 @@ impl Checker<'_> {
             open_files: raw.open_files.map(|count| count.value),
             time: self.text_of(raw.time.as_ref(), |text| duration(&text.0, &TIME)),
             concurrency: raw.concurrency.map(|count| count.value),
+            reuse: raw.reuse.map(|count| count.value),
         }
     }
 
