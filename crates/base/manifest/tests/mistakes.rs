@@ -362,7 +362,7 @@ bindings.bucket = { to = "bucket/c", environment = "BUCKET" }
 
 [service.c]
 run = { process = ["c"] }
-limits = { time = "1s", concurrency = 3 }
+limits = { time = "1s", concurrency = 3, reuse = 5 }
 secrets = { TOKEN = "token" }
 bindings.bucket = { to = "bucket/b" }
 bindings.b = { to = "service/b", environment = "TOKEN" }
@@ -404,6 +404,8 @@ rate = 0
          help: set `deadline`; a process bounds its own requests
     16:39 [conflict] `concurrency` is not for a process
          help: set `deadline`; a process bounds its own requests
+    16:50 [conflict] `reuse` is for a component only
+         help: instances are a component's; a process and an actor live on by themselves
     18:26 [conflict] a process cannot be bound to a bucket
          help: run it as `wasm` or `actor`
     19:48 [environment] `TOKEN` is already set in `secrets`
