@@ -71,6 +71,10 @@ fn work(id: &ReplicaId, service: &Service, applied: &Applied, settings: &Setting
             command.extend(["--module".to_owned(), text(&module)]);
             command.extend(["--time".to_owned(), format_duration(time)]);
             command.extend(["--grace".to_owned(), format_duration(service.stop_grace)]);
+            if !service.secrets.is_empty() {
+                // What it keeps of them on disk is sealed as they are.
+                command.extend(["--keys".to_owned(), text(&settings.layout.keys())]);
+            }
             let limits = &service.limits;
             let memory = limits.memory.map(|memory| memory.0.to_string());
             let concurrency = limits.concurrency.map(|count| count.to_string());

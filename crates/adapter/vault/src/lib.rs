@@ -83,6 +83,55 @@ impl Vault {
         Ok(format!("{FORMAT}.{}.{sealed}", self.key.id()))
     }
 
+    /// As [`Vault::seal`], of any length and as bytes: `v1.KEY.` and after it
+    /// nonce and text as they are.
+    pub fn seal_bytes(&self, name: &str, mut value: Vec<u8>) -> Result<Vec<u8>, VaultError> {
+        let bytes = value.len();
+        let nonce: [u8; NONCE_LEN] = key::random()?;
+        let mut sealed = format!("{FORMAT}.{}.", self.key.id()).into_bytes();
+        sealed.extend(nonce);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        self.key
+            .seal_in_place_append_tag(nonce, Aad::from(name), &mut value)
+            .map_err(|_| VaultError::TooLarge {
+                name: name.to_owned(),
+                bytes,
+            })?;
+        sealed.append(&mut value);
+        Ok(sealed)
+    }
+
+    /// Opens what [`Vault::seal_bytes`] made under the same name.
+    pub fn open_bytes(&self, name: &str, sealed: &[u8]) -> Result<Value, VaultError> {
+        let damaged = || VaultError::Damaged {
+            name: name.to_owned(),
+        };
+        let mut fields = sealed.splitn(3, |byte| *byte == b'.');
+        let (Some(format), Some(id), Some(text)) = (fields.next(), fields.next(), fields.next())
+        else {
+            return Err(damaged());
+        };
+        if format != FORMAT.as_bytes() {
+            return Err(damaged());
+        }
+        if id != self.key.id().as_bytes() {
+            return Err(VaultError::OtherKey {
+                name: name.to_owned(),
+                path: self.path.clone(),
+            });
+        }
+        let (nonce, text) = text.split_at_checked(NONCE_LEN).ok_or_else(damaged)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
+        let mut text = Zeroizing::new(text.to_vec());
+        let length = self
+            .key
+            .open_in_place(nonce, Aad::from(name), &mut text)
+            .map_err(|_| damaged())?
+            .len();
+        text.truncate(length);
+        Ok(text)
+    }
+
     /// Opens what [`Vault::seal`] made under the same name.
     pub fn open_value(&self, name: &str, sealed: &str) -> Result<Value, VaultError> {
         let damaged = || VaultError::Damaged {

@@ -166,3 +166,21 @@ proptest! {
         prop_assert!(vault.open_value(NAME, &text).is_err());
     }
 }
+
+#[test]
+fn bytes_of_any_length_open_under_their_name_and_not_once_a_bit_has_changed() {
+    let (bench, vault) = Bench::new();
+    for bytes in [0, 1, VALUE_BYTES_MAX * 3] {
+        let value = vec![7; bytes];
+        let sealed = vault.seal_bytes(NAME, value.clone()).expect("seals");
+        let again = Vault::read(&bench.keys()).expect("opens");
+        assert_eq!(*again.open_bytes(NAME, &sealed).expect("opens"), value);
+        assert!(again.open_bytes("news/other", &sealed).is_err());
+        for at in [0, 3, sealed.len() / 2, sealed.len() - 1] {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            again.open_bytes(NAME, &changed).expect_err("refused");
+            again.open_bytes(NAME, &sealed[..at]).expect_err("refused");
+        }
+    }
+}

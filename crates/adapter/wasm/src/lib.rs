@@ -24,7 +24,7 @@ mod work;
 
 pub use actor::{
     Actor, ActorBody, ActorError, ActorHost, ActorModuleError, ActorSpec, Events,
-    REQUEST_BYTES_MAX, WakeError,
+    REQUEST_BYTES_MAX, Seal, WakeError,
 };
 pub use answer::{Answer, AnswerBody};
 pub use compiled::CompiledCache;

@@ -28,6 +28,8 @@ pub enum WorkerError {
         #[source]
         source: io::Error,
     },
+    #[error("what the actor holds cannot be sealed")]
+    Key(#[from] vault::VaultError),
     #[error("{address} cannot be listened on")]
     Listen {
         address: SocketAddr,
@@ -46,6 +48,7 @@ impl WorkerError {
         match self {
             Self::Actor(error) => error.hint(),
             Self::Component(error) => error.hint(),
+            Self::Key(error) => error.hint().map(str::to_owned),
             Self::Environment { .. } => {
                 Some("a worker is started by its node, not by hand".to_owned())
             }

@@ -8,10 +8,14 @@ use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+use vault::Vault;
 use wasm::{
     Actor, ActorError, ActorHost, ActorSpec, CompiledCache, GuestError, Host, OutputSink,
-    REQUEST_BYTES_MAX, Service, ServiceSpec,
+    REQUEST_BYTES_MAX, Seal, Service, ServiceSpec,
 };
 
 /// Clients that have an actor's events at once.
@@ -30,6 +34,7 @@ pub struct Guest {
     cache: CompiledCache,
     module: Vec<u8>,
     place: Place,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 enum Engine {
@@ -44,6 +49,11 @@ impl Guest {
             source,
         })?;
         let cache = CompiledCache::open(&options.cache)?;
+        let seal = options.keys.as_deref();
+        let seal = seal.map(|keys| Sealed::new(keys, &options.service));
+        let seal = seal
+            .transpose()?
+            .map(|seal| Arc::new(seal) as Arc<dyn Seal>);
         let (engine, place) = match options.kind {
             Kind::Actor => {
                 let host = ActorHost::new()?;
@@ -63,6 +73,7 @@ impl Guest {
             cache,
             module,
             place,
+            seal,
         })
     }
 
@@ -81,6 +92,7 @@ impl Guest {
                     output: OutputSink::clone(&self.output),
                     buckets: None,
                     state: Some(options.state.clone()),
+                    seal: self.seal.clone(),
                     idle: options.idle,
                     subscribers_max: SUBSCRIBERS_MAX,
                 };
@@ -99,6 +111,33 @@ impl Guest {
                 Ok(Begun::Component(service))
             }
         }
+    }
+}
+
+/// With the node's key, under the service's name.
+struct Sealed {
+    vault: Vault,
+    name: String,
+}
+
+impl Sealed {
+    fn new(keys: &Path, service: &str) -> Result<Self, WorkerError> {
+        Ok(Self {
+            vault: Vault::read(keys)?,
+            name: format!("actor/{service}"),
+        })
+    }
+}
+
+impl Seal for Sealed {
+    fn seal(&self, bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let sealed = self.vault.seal_bytes(&self.name, bytes);
+        sealed.map_err(io::Error::other)
+    }
+
+    fn open(&self, sealed: &[u8]) -> io::Result<Vec<u8>> {
+        let opened = self.vault.open_bytes(&self.name, sealed);
+        opened.map(|bytes| bytes.to_vec()).map_err(io::Error::other)
     }
 }
 

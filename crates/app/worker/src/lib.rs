@@ -19,7 +19,7 @@ pub use error::WorkerError;
 
 use guest::Guest;
 use output::Lines;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,6 +45,8 @@ pub struct Options {
     pub cache: PathBuf,
     /// Where an actor is while it is put away.
     pub state: PathBuf,
+    /// Where the node's key is, if what is put away must be sealed.
+    pub keys: Option<PathBuf>,
     /// The service's name.
     pub service: String,
     pub limits: Limits,
@@ -63,7 +65,10 @@ pub fn run(options: Options) -> Result<(), WorkerError> {
         current: Some(0),
         maximum: Some(0),
     };
-    setrlimit(Resource::Core, nothing).map_err(|error| WorkerError::CoreDumps(error.into()))?;
+    // The second holds where cores are piped to a program, too.
+    setrlimit(Resource::Core, nothing)
+        .and_then(|()| set_dumpable_behavior(DumpableBehavior::NotDumpable))
+        .map_err(|error| WorkerError::CoreDumps(error.into()))?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
         .worker_threads(threads)

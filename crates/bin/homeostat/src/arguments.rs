@@ -351,6 +351,9 @@ pub struct Worker {
     /// Where an actor is while it is put away
     #[arg(long)]
     pub state: PathBuf,
+    /// Where the node's key is, if what is put away must be sealed
+    #[arg(long)]
+    pub keys: Option<PathBuf>,
     #[arg(long)]
     pub service: String,
     /// Of a guest's memory, bytes

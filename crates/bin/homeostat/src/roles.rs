@@ -102,6 +102,7 @@ pub fn worker(given: Worker) -> Result<ExitCode, Failure> {
             module: given.module,
             cache: given.cache,
             state: given.state,
+            keys: given.keys,
             service: given.service,
             limits: wasm::Limits {
                 memory_bytes: given.memory.unwrap_or(usual.memory_bytes),

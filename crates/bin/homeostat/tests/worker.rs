@@ -341,6 +341,45 @@ fn a_component_runs_in_a_worker_with_its_limits_and_its_environment() {
 }
 
 #[test]
+fn what_is_put_away_of_secrets_is_sealed_with_the_nodes_key() {
+    let home = Home::new();
+    let keys = home.path("keys");
+    vault::Vault::open(&keys).expect("a key");
+    let keys = keys.to_str().expect("text");
+    let begun = |sealed: bool| {
+        let more = ["--keys", keys];
+        let worker = home.worker(
+            "actor",
+            guests::PROBE_ACTOR,
+            if sealed { &more } else { &[] },
+        );
+        (worker.get("/keep?hidden-words"), worker)
+    };
+    let holds = |words: &[u8]| {
+        let bytes = std::fs::read(file(&home)).expect("a file");
+        bytes.windows(words.len()).any(|found| found == words)
+    };
+    let ((_, said), worker) = begun(false);
+    assert_eq!(said, "hidden-words");
+    worker.stop();
+    assert!(holds(b"hidden-words"));
+    // What was in the clear is taken, and sealed from now on.
+    for expected in [
+        "hidden-words,hidden-words",
+        "hidden-words,hidden-words,hidden-words",
+    ] {
+        let ((_, said), worker) = begun(true);
+        assert_eq!(said, expected);
+        worker.stop();
+        assert!(!holds(b"hidden-words"));
+    }
+    // Without the key it is foreign.
+    let ((_, said), worker) = begun(false);
+    assert_eq!(said, "hidden-words");
+    worker.says("starts afresh");
+}
+
+#[test]
 fn no_core_is_dumped_of_what_guests_hold() {
     let home = Home::new();
     let worker = home.worker("actor", &counter(), &[]);

@@ -9,14 +9,22 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use wire::checkpoint::{self, HASH_BYTES};
 
 const FILE: &str = "actor.checkpoint";
 const REFUSED: &str = "actor.refused";
 
+/// Seals what is put away: an actor's memory may hold secrets.
+pub trait Seal: Send + Sync {
+    fn seal(&self, bytes: Vec<u8>) -> io::Result<Vec<u8>>;
+    fn open(&self, sealed: &[u8]) -> io::Result<Vec<u8>>;
+}
+
 #[derive(Clone)]
 pub(super) struct Keep {
     directory: PathBuf,
+    seal: Option<Arc<dyn Seal>>,
 }
 
 fn mark(bytes: &[u8]) -> [u8; HASH_BYTES] {
@@ -25,13 +33,13 @@ fn mark(bytes: &[u8]) -> [u8; HASH_BYTES] {
 
 impl Keep {
     /// Makes the directory (mode 0700) where it is missing.
-    pub(super) fn open(directory: &Path) -> io::Result<Self> {
+    pub(super) fn open(directory: &Path, seal: Option<Arc<dyn Seal>>) -> io::Result<Self> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(directory)?;
         let directory = directory.to_owned();
-        Ok(Self { directory })
+        Ok(Self { directory, seal })
     }
 
     pub(super) fn path(&self) -> PathBuf {
@@ -45,6 +53,9 @@ impl Keep {
     pub(super) fn write(&self, (state, pages): &Saved) -> io::Result<()> {
         let mut bytes = checkpoint::encode(state, pages).map_err(io::Error::other)?;
         bytes.extend(mark(&bytes));
+        if let Some(seal) = &self.seal {
+            bytes = seal.seal(bytes)?;
+        }
         let beside = self.directory.join(format!("{FILE}.new"));
         let written = OpenOptions::new()
             .write(true)
@@ -62,7 +73,13 @@ impl Keep {
     }
 
     pub(super) fn read(&self) -> Result<Saved, WakeError> {
-        let bytes = fs::read(self.path())?;
+        let mut bytes = fs::read(self.path())?;
+        // One in the clear is from before there was anything to seal it for.
+        if let Some(seal) = &self.seal
+            && !bytes.starts_with(&checkpoint::MAGIC)
+        {
+            bytes = seal.open(&bytes)?;
+        }
         let (state, pages) = checkpoint::decode(&bytes, mark)?;
         Ok((state, pages.to_vec()))
     }

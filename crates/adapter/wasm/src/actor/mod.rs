@@ -24,6 +24,7 @@ pub use self::http::{ActorBody, REQUEST_BYTES_MAX};
 pub use channels::Events;
 pub use error::{ActorError, ActorModuleError, WakeError};
 pub use host::ActorHost;
+pub use keep::Seal;
 
 use crate::compiled::CompiledCache;
 use crate::error::WasmError;
@@ -51,6 +52,8 @@ pub struct ActorSpec {
     pub buckets: Option<BucketAccess>,
     /// Where it is kept while it is put away; it never is without.
     pub state: Option<PathBuf>,
+    /// With what it is sealed there.
+    pub seal: Option<Arc<dyn Seal>>,
     /// How long it may have had nothing to do before it is put away.
     pub idle: Duration,
     /// Clients that have its events at once.

@@ -47,7 +47,9 @@ enum Life {
 
 impl Runner {
     pub(super) fn new(module: ActorModule, spec: ActorSpec) -> io::Result<Self> {
-        let keep = spec.state.as_deref().map(Keep::open).transpose()?;
+        let keep = spec.state.as_deref();
+        let keep = keep.map(|state| Keep::open(state, spec.seal.clone()));
+        let keep = keep.transpose()?;
         let is_there = keep.as_ref().is_some_and(Keep::is_there);
         let environment = spec.environment.iter();
         let environment = environment.map(|(name, value)| format!("{name}={value}"));

@@ -50,6 +50,7 @@ impl Bench {
             }),
             buckets: None,
             state: Some(self.state()),
+            seal: None,
             idle: NEVER,
             subscribers_max: 10,
         }
