@@ -38,60 +38,80 @@ pub fn replica_spec(
         };
         environment.extend(binding.environment.clone().zip(value));
     }
+    let trusted = desired.policy(&applied.manifest.project).trusted;
     ReplicaSpec {
-        work: work(&id, service, applied, settings),
+        work: work(&id, service, (applied, trusted), settings),
         project: applied.manifest.project.clone(),
         environment,
         secrets: secrets(service, applied),
         buckets,
         singleton: matches!(service.run, Run::Actor(_)),
-        limits: limits(service),
+        limits: limits(service, trusted),
         id,
     }
 }
 
-fn work(id: &ReplicaId, service: &Service, applied: &Applied, settings: &Settings) -> Work {
+/// What a process of its own runs a guest as: actors, and components that the
+/// edge is not trusted to.
+fn worker_kind(run: &Run, trusted: bool) -> Option<&'static str> {
+    match run {
+        Run::Actor(_) => Some("actor"),
+        Run::Wasm(_) if !trusted => Some("component"),
+        Run::Wasm(_) | Run::Process(_) => None,
+    }
+}
+
+fn work(
+    id: &ReplicaId,
+    service: &Service,
+    (applied, trusted): (&Applied, bool),
+    settings: &Settings,
+) -> Work {
     // Content has the file of whatever runs from one; see `Run::file`.
     let hash = applied.programs.get(&id.service).copied();
     let file = hash.map(|hash| chunk_path(&settings.layout.content(), &hash));
-    let time = service.limits.time.unwrap_or(service.deadline);
-    let command = match (&service.run, hash) {
-        (Run::Process(command), _) => program(command, file.as_deref(), &applied.directory),
-        (Run::Wasm(_), Some(module)) => {
+    let command = match (&service.run, hash, worker_kind(&service.run, trusted)) {
+        (_, _, Some(kind)) => worker_command(id, (kind, file), service, settings),
+        (Run::Process(command), ..) => program(command, file.as_deref(), &applied.directory),
+        (Run::Wasm(_) | Run::Actor(_), Some(module), None) => {
             return Work::Component(Component {
                 module,
-                time,
+                time: service.limits.time.unwrap_or(service.deadline),
                 calls: calls(service, applied, settings),
             });
         }
-        (Run::Wasm(_), None) => Vec::new(),
-        (Run::Actor(_), _) => {
-            let mut command = worker(id, "actor", settings);
-            let module = file.unwrap_or_default();
-            command.extend(["--module".to_owned(), text(&module)]);
-            command.extend(["--time".to_owned(), format_duration(time)]);
-            command.extend(["--grace".to_owned(), format_duration(service.stop_grace)]);
-            if !service.secrets.is_empty() {
-                // What it keeps of them on disk is sealed as they are.
-                command.extend(["--keys".to_owned(), text(&settings.layout.keys())]);
-            }
-            let limits = &service.limits;
-            let memory = limits.memory.map(|memory| memory.0.to_string());
-            let concurrency = limits.concurrency.map(|count| count.to_string());
-            for (option, value) in [("--memory", memory), ("--concurrency", concurrency)] {
-                command.extend(
-                    value
-                        .into_iter()
-                        .flat_map(|value| [option.to_owned(), value]),
-                );
-            }
-            command
-        }
+        (Run::Wasm(_) | Run::Actor(_), None, None) => Vec::new(),
     };
     Work::Process {
         command,
         directory: applied.directory.clone(),
     }
+}
+
+fn worker_command(
+    id: &ReplicaId,
+    (kind, file): (&str, Option<PathBuf>),
+    service: &Service,
+    settings: &Settings,
+) -> Vec<String> {
+    let mut command = worker(id, kind, settings);
+    let limits = &service.limits;
+    let time = limits.time.unwrap_or(service.deadline);
+    let module = file.unwrap_or_default();
+    command.extend(["--module".to_owned(), text(&module)]);
+    command.extend(["--time".to_owned(), format_duration(time)]);
+    command.extend(["--grace".to_owned(), format_duration(service.stop_grace)]);
+    if kind == "actor" && !service.secrets.is_empty() {
+        // What it keeps of them on disk is sealed as they are.
+        command.extend(["--keys".to_owned(), text(&settings.layout.keys())]);
+    }
+    let memory = limits.memory.map(|memory| memory.0.to_string());
+    let concurrency = limits.concurrency.map(|count| count.to_string());
+    for (option, value) in [("--memory", memory), ("--concurrency", concurrency)] {
+        let words = value.into_iter();
+        command.extend(words.flat_map(|value| [option.to_owned(), value]));
+    }
+    command
 }
 
 /// By variable, where each secret lies: names belong to the project.
@@ -104,9 +124,10 @@ fn secrets(service: &Service, applied: &Applied) -> BTreeMap<String, String> {
 }
 
 /// A worker needs memory beside its guest's.
-fn limits(service: &Service) -> Limits {
+fn limits(service: &Service, trusted: bool) -> Limits {
     let mut limits = service.limits.clone();
-    if let (Run::Actor(_), Some(memory)) = (&service.run, &mut limits.memory) {
+    let worker = worker_kind(&service.run, trusted);
+    if let (Some(_), Some(memory)) = (worker, &mut limits.memory) {
         memory.0 = memory.0.saturating_add(WORKER_MEMORY.0);
     }
     limits
@@ -185,4 +206,52 @@ fn site_directory(
     let tree = applied.trees.get(site).copied().or_else(elsewhere)?;
     let sites = settings.layout.sites();
     Some(text(&sites.join(site.as_str()).join(tree.to_string())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::ProjectPolicy;
+    use kernel::{Revision, UnixMillis};
+
+    fn spec(trusted: bool) -> ReplicaSpec {
+        let name = |text| Name::new(text).expect("a name");
+        let text = "[project]\nname = \"p\"\n[service.a]\nrun = { wasm = \"a.wasm\" }\n\
+                    limits = { memory = \"16 MiB\" }\n";
+        let manifest = manifest::parse(text, &name("p")).expect("a manifest");
+        let service = manifest.services[&name("a")].clone();
+        let applied = Applied {
+            number: 1,
+            at_unix: UnixMillis(1),
+            directory: PathBuf::new(),
+            trees: BTreeMap::new(),
+            programs: BTreeMap::from([(name("a"), Hash([1; 32]))]),
+            generations: BTreeMap::from([(name("a"), Revision(1))]),
+            manifest,
+        };
+        let policy = ProjectPolicy {
+            trusted,
+            ..ProjectPolicy::default()
+        };
+        let desired = Desired {
+            policies: BTreeMap::from([(name("p"), policy)]),
+            ..Desired::default()
+        };
+        let id = "a-g1-0".parse().expect("an id");
+        replica_spec(id, &service, &applied, &desired, &Settings::default())
+    }
+
+    #[test]
+    fn an_untrusted_projects_component_runs_in_a_worker_of_its_own() {
+        assert!(matches!(spec(true).work, Work::Component(_)));
+        let apart = spec(false);
+        let Work::Process { command, .. } = apart.work else {
+            panic!("in the edge: {:?}", apart.work);
+        };
+        let kind = command.iter().position(|word| word == "--kind");
+        assert_eq!(command[kind.expect("a kind") + 1], "component");
+        assert!(command.contains(&"--module".to_owned()));
+        let memory = apart.limits.memory.expect("a limit");
+        assert_eq!(memory.0, (16 << 20) + WORKER_MEMORY.0);
+    }
 }

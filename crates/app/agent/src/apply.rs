@@ -155,6 +155,7 @@ async fn prepare(
         .await
         .map_err(|error| storage(&error))?;
     collisions(&desired, &manifest, only)?;
+    crate::projects::require(&shared.store, &manifest).await?;
     crate::secrets::require(&shared.store, &manifest).await?;
     let head = read_head(&shared.store, &manifest.project).await?;
     let trees = ingest_sites(shared, &manifest, &request.directory, report).await?;
@@ -428,6 +429,7 @@ async fn prepare_rollback(
             Some("homeostat get revisions"),
         ));
     };
+    crate::projects::require(&shared.store, &wanted.manifest).await?;
     crate::secrets::require(&shared.store, &wanted.manifest).await?;
     let mut applied = Applied {
         number: current.number + 1,

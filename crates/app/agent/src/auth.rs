@@ -93,6 +93,8 @@ pub enum Act {
     TokenRevoke,
     AuditList,
     AuditVerify,
+    ProjectList,
+    ProjectSet,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +181,8 @@ pub const ROUTES: &[Route] = {
         route(Act::TokenRevoke, Delete, "/v1/tokens/{id}", Admin, Project),
         route(Act::AuditList, Get, "/v1/audit", Admin, Node),
         route(Act::AuditVerify, Get, "/v1/audit/verify", Admin, Node),
+        route(Act::ProjectList, Get, "/v1/projects", Viewer, Project),
+        route(Act::ProjectSet, Post, "/v1/projects/{project}", Admin, Node),
     ]
 };
 

@@ -141,6 +141,32 @@ pub struct SecretView {
     pub services: Vec<String>,
 }
 
+/// Body of `POST /v1/projects/{project}`. Unset: no limit of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// Whether it may run processes, and its wasm in the edge.
+    pub trusted: bool,
+    pub services: Option<u32>,
+    /// Of all its services together.
+    pub replicas: Option<u32>,
+    /// Of all its replicas together.
+    pub memory_bytes: Option<u64>,
+    /// Of its buckets' quotas together.
+    pub bucket_bytes: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProjectView {
+    pub name: String,
+    pub policy: Policy,
+    pub services: u64,
+    pub replicas: u64,
+    /// What of it goes beyond the policy: it runs on, and is refused when it is
+    /// applied again.
+    pub over: Vec<String>,
+}
+
 /// What somebody may do; each may what those before it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -128,6 +128,9 @@ pub enum Command {
     /// Who changed what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(Audit),
+    /// What projects may do on this node
+    #[command(subcommand)]
+    Project(Projects),
     /// Check this machine and its node, each finding with its mend
     ///
     /// Exit code 1 when one of them is bad.
@@ -244,6 +247,36 @@ pub enum Audit {
         #[arg(long)]
         file: Option<PathBuf>,
     },
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Projects {
+    /// Set a project's policy; what is not given stays
+    #[command(
+        after_help = "Examples:\n  homeostat project set news --replicas 20 --memory '2 GiB'\n  homeostat project set guests --trusted false\n  homeostat project set news --replicas none"
+    )]
+    Set {
+        /// The manifest's `project.name`; it need not be applied yet
+        name: String,
+        /// Whether it may run processes, and its wasm in the edge
+        #[arg(long)]
+        trusted: Option<bool>,
+        /// Services at most, or `none` for no limit
+        #[arg(long, value_name = "NUMBER")]
+        services: Option<String>,
+        /// Replicas of all its services at most
+        #[arg(long, value_name = "NUMBER")]
+        replicas: Option<String>,
+        /// Memory of all its replicas at most: `2 GiB`
+        #[arg(long, value_name = "SIZE")]
+        memory: Option<String>,
+        /// Quotas of all its buckets at most: `1 GiB`
+        #[arg(long, value_name = "SIZE")]
+        bucket_bytes: Option<String>,
+    },
+    /// List projects, what they have and what they may
+    #[command(after_help = "Example:\n  homeostat project ls")]
+    Ls,
 }
 
 #[derive(Clone, Debug, Args)]

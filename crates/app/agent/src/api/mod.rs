@@ -8,6 +8,7 @@ mod audited;
 mod changes;
 mod guard;
 mod looking;
+mod projects;
 mod secrets;
 #[cfg(test)]
 mod tests;
@@ -36,8 +37,8 @@ use utoipa::OpenApi;
 use wire::api::Object as NodeObject;
 use wire::api::{
     ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, LogLine,
-    PlanReply, Progress, Role, SecretReply, SecretRequest, SecretView, Status, TokenReply,
-    TokenRequest, TokenView, WhyReply,
+    PlanReply, Policy, Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status,
+    TokenReply, TokenRequest, TokenView, WhyReply,
 };
 
 type Agent = State<Arc<Shared>>;
@@ -79,6 +80,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::TokenRevoke => on(method, tokens::revoke),
         Act::AuditList => on(method, audited::list),
         Act::AuditVerify => on(method, audited::verify),
+        Act::ProjectList => on(method, projects::list),
+        Act::ProjectSet => on(method, projects::set),
     }
 }
 
@@ -110,6 +113,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         tokens::revoke,
         audited::list,
         audited::verify,
+        projects::list,
+        projects::set,
         openapi
     ),
     components(schemas(
@@ -125,6 +130,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         LogLine,
         NodeObject,
         PlanReply,
+        Policy,
+        ProjectView,
         Progress,
         SecretReply,
         SecretRequest,
@@ -155,9 +162,10 @@ impl IntoResponse for Refused {
             "conflict" => StatusCode::CONFLICT,
             "invalid_manifest"
             | "invalid_certificate"
-            | "invalid_component"
             | "invalid_secret"
+            | "invalid_token"
             | "missing_secret"
+            | "over_quota"
             | "content" => StatusCode::UNPROCESSABLE_ENTITY,
             "denied" => StatusCode::FORBIDDEN,
             "unauthenticated" => StatusCode::UNAUTHORIZED,

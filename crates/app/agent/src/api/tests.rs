@@ -80,6 +80,8 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("get", "/v1/tokens", Role::Admin, Kind::Filtered),
     ("post", "/v1/tokens", Role::Admin, Kind::Named),
     ("delete", "/v1/tokens/{id}", Role::Admin, Kind::Hidden),
+    ("get", "/v1/projects", Role::Viewer, Kind::Filtered),
+    ("post", "/v1/projects/{project}", Role::Admin, Kind::Node),
     ("get", "/v1/audit", Role::Admin, Kind::Node),
     ("get", "/v1/audit/verify", Role::Admin, Kind::Node),
 ];
@@ -191,6 +193,7 @@ impl Bench {
             "/v1/plan" | "/v1/apply" => json!({ "manifest": manifest, "directory": "/nowhere" }),
             "/v1/certificates" => json!({ "chain_pem": "", "key_pem": "" }),
             "/v1/tokens" => json!({ "role": "viewer", "project": project }),
+            "/v1/projects/{project}" => json!({ "trusted": true }),
             _ => json!({ "value": "hidden-value" }),
         };
         let named = match path {

@@ -5,6 +5,7 @@ mod audit;
 mod doctor;
 mod init;
 mod inspect;
+mod project;
 mod replay;
 mod secret;
 mod token;
@@ -81,6 +82,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Secret(what) => secret::run(context, &what).await,
         Command::Token(what) => token::run(context, &what).await,
         Command::Audit(what) => audit::run(context, &what).await,
+        Command::Project(what) => project::run(context, &what).await,
         Command::Doctor => doctor::run(context).await,
         Command::Replay(asked) => replay::run(context, asked).await,
         Command::Trust { to } => doctor::trust(context, to.as_deref()).await,
