@@ -105,6 +105,7 @@ pub fn service(
         environment: Vec::new(),
         output: Arc::new(|_, _| {}),
         calls: Arc::default(),
+        buckets: None,
     };
     Ok(Service::new(host, cache, component, spec)?)
 }

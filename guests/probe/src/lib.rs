@@ -6,7 +6,7 @@
 //! `/silent` (no answer), `/endless` (a body without an end), `/open` (a body
 //! that it never finishes), `/hold?BYTES` (memory that it does not give back),
 //! `/call?AUTHORITY/PATH`, `/inject` (which odd headers and addresses it could
-//! make), `/headers` (an answer of endless headers), `/shout` (endless output).
+//! make), `/kv` (see `stores`), `/headers` (an answer of endless headers), `/shout` (endless output).
 
 use std::io::{Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -48,6 +48,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Probe {
                 Err(error) => format!("refused: {error}").into_bytes(),
             },
             "/call" => call(query).into_bytes(),
+            "/kv" => stores(query).into_bytes(),
             "/inject" => inject().into_bytes(),
             "/headers" => return headers(answer),
             "/shout" => shout(),
@@ -70,6 +71,63 @@ impl wasip2::exports::http::incoming_handler::Guest for Probe {
             let _ = out.write_all(&text).and_then(|()| Write::flush(&mut out));
         }
         let _ = OutgoingBody::finish(body, None);
+    }
+}
+
+mod keyvalue {
+    wit_bindgen::generate!({
+        path: "../../crates/adapter/wasm/wit/keyvalue",
+        world: "wasi:keyvalue/imports",
+    });
+}
+
+/// `WHAT,STORE,KEY,VALUE`: one operation on a store, its result as text.
+fn stores(query: &str) -> String {
+    use keyvalue::wasi::keyvalue::{atomics, batch, store};
+    let mut words = query.split(',');
+    let mut word = || words.next().unwrap_or_default().to_owned();
+    let (what, name, key, value) = (word(), word(), word(), word());
+    let done = || -> Result<String, store::Error> {
+        let bucket = store::open(&name)?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(match what.as_str() {
+            "get" => bucket.get(&key)?.map_or("nothing".to_owned(), text),
+            "set" => format!("{:?}", bucket.set(&key, value.as_bytes())?),
+            "delete" => format!("{:?}", bucket.delete(&key)?),
+            "exists" => bucket.exists(&key)?.to_string(),
+            "increment" => {
+                atomics::increment(&bucket, &key, value.parse().unwrap_or(1))?.to_string()
+            }
+            "many" => {
+                let entries: Vec<_> = (0..value.parse::<usize>().unwrap_or(0))
+                    .map(|number| (format!("{key}{number:05}"), b"x".to_vec()))
+                    .collect();
+                for part in entries.chunks(200) {
+                    batch::set_many(&bucket, part)?;
+                }
+                let keys: Vec<_> = entries.into_iter().take(3).map(|(key, _)| key).collect();
+                batch::delete_many(&bucket, &keys[..1])?;
+                let found = batch::get_many(&bucket, &keys)?;
+                format!("{}", found.iter().flatten().count())
+            }
+            "keys" => {
+                let (mut count, mut cursor) = (0, None);
+                loop {
+                    let page = bucket.list_keys(cursor)?;
+                    count += page.keys.len();
+                    cursor = page.cursor;
+                    if cursor.is_none() {
+                        break count.to_string();
+                    }
+                }
+            }
+            "cursor" => bucket.list_keys(Some(77))?.keys.len().to_string(),
+            _ => "no such thing".to_owned(),
+        })
+    };
+    match done() {
+        Ok(text) => text,
+        Err(error) => format!("refused: {error:?}"),
     }
 }
 

@@ -47,6 +47,7 @@ impl Host {
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).map_err(|error| because(&error))?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)
             .map_err(|error| because(&error))?;
+        crate::keyvalue::add_to_linker(&mut linker).map_err(|error| because(&error))?;
         let room = Arc::<Room>::default();
         Ok(Self {
             clock: Clock::start(engine.clone(), Arc::clone(&room)),

@@ -4,9 +4,11 @@
 
 use crate::Limits;
 use crate::error::Exceeded;
+use crate::keyvalue::KeyValue;
 use crate::outgoing::Calls;
 use crate::progress::{Leaving, Progress};
 use crate::service::ServiceSpec;
+use node::buckets::BucketAccess;
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -71,6 +73,7 @@ pub(crate) struct Guest {
     http: WasiHttpCtx,
     table: ResourceTable,
     calls: Calls,
+    buckets: Option<BucketAccess>,
     /// Bytes that its request may still print.
     printable: Arc<AtomicUsize>,
     limits: Limits,
@@ -105,6 +108,7 @@ impl Guest {
             http,
             table,
             calls: Calls::new(Arc::clone(&spec.calls)),
+            buckets: spec.buckets.clone(),
             printable,
             limits: spec.limits,
             memory_bytes: 0,
@@ -114,6 +118,13 @@ impl Guest {
 }
 
 impl Guest {
+    pub(crate) fn key_value(&mut self) -> KeyValue<'_> {
+        KeyValue {
+            access: self.buckets.as_ref(),
+            table: &mut self.table,
+        }
+    }
+
     /// Another request: how it ends is of no concern to the last one's reader.
     pub(crate) fn begin(&mut self, progress: Arc<Progress>) {
         self.leaving = Leaving(progress);

@@ -5,7 +5,7 @@ use crate::error::WasmError;
 use wasmtime::component::Component;
 
 /// What of the wasi world is provided, for whoever imports something else.
-const PROVIDED: [&str; 9] = [
+const PROVIDED: [&str; 12] = [
     "wasi:cli/environment",
     "wasi:cli/stdout",
     "wasi:clocks/monotonic-clock",
@@ -14,6 +14,9 @@ const PROVIDED: [&str; 9] = [
     "wasi:http/types",
     "wasi:io/poll",
     "wasi:io/streams",
+    "wasi:keyvalue/atomics",
+    "wasi:keyvalue/batch",
+    "wasi:keyvalue/store",
     "wasi:random/random",
 ];
 

@@ -15,6 +15,7 @@ mod error;
 mod guest;
 mod import;
 mod instance;
+mod keyvalue;
 mod lane;
 mod limits;
 mod outgoing;

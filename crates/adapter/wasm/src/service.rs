@@ -17,6 +17,7 @@ use crate::progress::Progress;
 use crate::work::{Outcome, Work};
 use bytes::Bytes;
 use http_body::Body;
+use node::buckets::BucketAccess;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct ServiceSpec {
     pub output: OutputSink,
     /// Whom its guests may call; nobody else.
     pub calls: Arc<[AllowedCall]>,
+    /// What its guests may open as `wasi:keyvalue` stores.
+    pub buckets: Option<BucketAccess>,
 }
 
 /// A component ready to take requests. Cheap to clone.

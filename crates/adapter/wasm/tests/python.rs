@@ -104,6 +104,7 @@ async fn a_component_of_another_toolchain_answers_and_is_used_again() {
         environment: Vec::new(),
         output: Arc::new(|_, _| {}),
         calls: Arc::default(),
+        buckets: None,
     };
     let once = Service::new(&host, &cache, &component, spec(1)).expect("a service");
     for _ in 0..2 {

@@ -129,6 +129,7 @@ impl Library {
             environment: environment.into_iter().collect(),
             output: self.outputs.of(replica),
             calls: calls(view),
+            buckets: None,
         };
         let service = wasm::Service::new(&engine.host, &engine.cache, &bytes, spec);
         let service = service.map_err(|error| kernel::error_chain(&error))?;

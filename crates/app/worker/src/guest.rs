@@ -106,6 +106,7 @@ impl Guest {
                     environment: options.environment.guest.clone(),
                     output: OutputSink::clone(&self.output),
                     calls: std::sync::Arc::default(),
+                    buckets: None,
                 };
                 let service = Service::new(host, &self.cache, &self.module, spec)?;
                 Ok(Begun::Component(service))

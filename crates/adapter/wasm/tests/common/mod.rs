@@ -39,6 +39,7 @@ impl Bench {
                 printed.extend(bytes.iter().map(|byte| (line, *byte)));
             }),
             calls: Arc::default(),
+            buckets: None,
         }
     }
 
