@@ -4,6 +4,7 @@
 
 use crate::error::WorkerError;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 /// Of the node's own variables.
 const OURS: &str = "HOMEOSTAT_";
@@ -13,6 +14,8 @@ const NOT_FOR_GUESTS: [&str; 3] = ["HOST", "PORT", "PATH"];
 pub struct Environment {
     /// Where the worker listens.
     pub address: SocketAddr,
+    /// The agent's socket for buckets, and what this replica may open there.
+    pub buckets: Option<(PathBuf, String)>,
     /// What the guest gets.
     pub guest: Vec<(String, String)>,
 }
@@ -20,11 +23,14 @@ pub struct Environment {
 impl Environment {
     pub fn read(all: impl IntoIterator<Item = (String, String)>) -> Result<Self, WorkerError> {
         let (mut host, mut port) = (None, None);
+        let (mut socket, mut capability) = (None, None);
         let mut guest = Vec::new();
         for (name, value) in all {
             match name.as_str() {
                 "HOST" => host = Some(value),
                 "PORT" => port = Some(value),
+                "HOMEOSTAT_BUCKETS" => socket = Some(PathBuf::from(value)),
+                "HOMEOSTAT_CAPABILITY" => capability = Some(value),
                 _ if NOT_FOR_GUESTS.contains(&&*name) || name.starts_with(OURS) => {}
                 _ => guest.push((name, value)),
             }
@@ -34,6 +40,7 @@ impl Environment {
         guest.sort();
         Ok(Self {
             address: SocketAddr::new(host, port),
+            buckets: socket.zip(capability),
             guest,
         })
     }
@@ -72,6 +79,22 @@ mod tests {
         assert_eq!(found.address, ([127, 0, 0, 1], 8000).into());
         let names: Vec<&str> = found.guest.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["LANG", "TITLE"]);
+        // A capability is for nothing without the place to show it.
+        assert_eq!(found.buckets, None);
+    }
+
+    #[test]
+    fn buckets_are_the_workers_to_reach() {
+        let found = read(&[
+            ("HOST", "127.0.0.1"),
+            ("PORT", "8000"),
+            ("HOMEOSTAT_BUCKETS", "/d/run/buckets.sock"),
+            ("HOMEOSTAT_CAPABILITY", "hb1.a.b"),
+        ]);
+        let found = found.expect("reads");
+        let expected = ("/d/run/buckets.sock".into(), "hb1.a.b".to_owned());
+        assert_eq!(found.buckets, Some(expected));
+        assert!(found.guest.is_empty());
     }
 
     #[test]

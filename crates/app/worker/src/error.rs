@@ -30,6 +30,10 @@ pub enum WorkerError {
     },
     #[error("what the actor holds cannot be sealed")]
     Key(#[from] vault::VaultError),
+    #[error("buckets cannot be reached")]
+    Buckets(#[source] io::Error),
+    #[error("the replica's capability cannot be used")]
+    Capability(#[from] wire::bucket::BucketError),
     #[error("{address} cannot be listened on")]
     Listen {
         address: SocketAddr,

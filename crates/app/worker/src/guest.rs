@@ -8,8 +8,10 @@ use http::{Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use ipc::buckets::BucketClient;
+use node::buckets::BucketAccess;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use vault::Vault;
@@ -90,7 +92,7 @@ impl Guest {
                     limits: options.limits,
                     environment: options.environment.guest.clone(),
                     output: OutputSink::clone(&self.output),
-                    buckets: None,
+                    buckets: options.environment.buckets.as_ref().map(open).transpose()?,
                     state: Some(options.state.clone()),
                     seal: self.seal.clone(),
                     idle: options.idle,
@@ -113,6 +115,12 @@ impl Guest {
             }
         }
     }
+}
+
+/// Within the runtime: its client connects as soon as the agent is there.
+fn open((socket, capability): &(PathBuf, String)) -> Result<BucketAccess, WorkerError> {
+    let client = BucketClient::new(socket).map_err(WorkerError::Buckets)?;
+    Ok(BucketAccess::new(Arc::new(client), capability)?)
 }
 
 /// With the node's key, under the service's name.

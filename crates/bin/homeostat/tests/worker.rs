@@ -391,6 +391,17 @@ fn no_core_is_dumped_of_what_guests_hold() {
 }
 
 #[test]
+fn a_capability_that_cannot_be_read_is_named() {
+    let home = Home::new();
+    let (mut command, _) = home.command("actor", &counter(), &[]);
+    command.env("HOMEOSTAT_BUCKETS", home.path("buckets.sock"));
+    let output = command.output().expect("runs");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("capability cannot be used"), "{text}");
+}
+
+#[test]
 fn what_cannot_be_run_is_named_with_the_next_step() {
     let home = Home::new();
     for (kind, module, said, help) in [
