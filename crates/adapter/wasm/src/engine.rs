@@ -24,9 +24,19 @@ const INSTANCES_MAX: u32 = 1_000;
 /// Of one guest's calls: deep recursion ends in a trap well inside the host's.
 pub(crate) const STACK_BYTES_MAX: usize = 512 << 10;
 pub(crate) const ASYNC_STACK_BYTES: usize = 1 << 20;
-/// Pages an instance used that are kept for the next one instead of given back.
-const KEEP_RESIDENT_BYTES: usize = 1 << 20;
+/// Of what an instance used, what stays for the next one instead of being given
+/// back and faulted in again: where the kernel tells which pages were written,
+/// only those are reset; where it cannot, all of this is, so it is less.
+const KEPT_IF_TOLD_BYTES: usize = 1 << 20;
+const KEPT_BYTES: usize = 64 << 10;
 const PARTS_PER_COMPONENT: u32 = 20;
+
+/// Has the kernel tell this process which of its pages were written, and says
+/// whether it does. To be called before a process hides its memory from others
+/// of its user: from then on only root is told, and instances start slower.
+pub fn watch_own_pages() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
+}
 
 /// Runs components. Cheap to clone.
 #[derive(Clone)]
@@ -80,6 +90,11 @@ fn is_core_module(bytes: &[u8]) -> bool {
 }
 
 fn config() -> Config {
+    let kept = if watch_own_pages() {
+        KEPT_IF_TOLD_BYTES
+    } else {
+        KEPT_BYTES
+    };
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(INSTANCES_MAX)
         .total_core_instances(INSTANCES_MAX * 4)
@@ -91,10 +106,8 @@ fn config() -> Config {
         .max_tables_per_component(PARTS_PER_COMPONENT)
         .max_memory_size(MEMORY_BYTES_MAX)
         .table_elements(TABLE_ELEMENTS_MAX)
-        .linear_memory_keep_resident(KEEP_RESIDENT_BYTES)
-        .table_keep_resident(KEEP_RESIDENT_BYTES)
-        // Only what an instance wrote to is reset, without giving its pages back
-        // and faulting them in again; where the kernel cannot tell, all of it is.
+        .linear_memory_keep_resident(kept)
+        .table_keep_resident(kept)
         .pagemap_scan(Enabled::Auto);
     let mut config = Config::new();
     config

@@ -29,7 +29,7 @@ pub use actor::{
 };
 pub use answer::{Answer, AnswerBody};
 pub use compiled::CompiledCache;
-pub use engine::Host;
+pub use engine::{Host, watch_own_pages};
 pub use error::{GuestError, WasmError};
 pub use guest::{Line, OutputSink};
 pub use limits::Limits;

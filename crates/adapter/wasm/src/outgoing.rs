@@ -229,7 +229,9 @@ mod tests {
             if let Ok(uri) = format!("http://news.example:8080/api{path}").parse::<http::Uri>()
                 && bound().admit(&uri).is_ok()
             {
-                proptest::prop_assert!(!uri.path().contains("/..") && !uri.path().contains("%2f"));
+                let read = uri.path().to_ascii_lowercase().replace("%2e", ".");
+                let climbs = read.split('/').any(|part| part == "..");
+                proptest::prop_assert!(!climbs && !read.contains("%2f"), "{}", uri.path());
                 proptest::prop_assert!(uri.path() == "/api" || uri.path().starts_with("/api/"));
             }
         }
