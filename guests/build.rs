@@ -8,7 +8,7 @@ use wasi_preview1_component_adapter_provider::{
 };
 
 const TARGET: &str = "wasm32-wasip1";
-const COMPONENTS: [&str; 1] = ["probe"];
+const COMPONENTS: [&str; 2] = ["probe", "comments"];
 /// Core modules, as they are.
 const ACTORS: [&str; 2] = ["probe-actor", "visitors"];
 /// What actors are built on.
@@ -37,7 +37,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn watch(guest: &str, files: &[&str]) -> std::io::Result<()> {
-    for file in files {
+    // What is not there would make the script run each time.
+    for file in files.iter().filter(|file| Path::new(guest).join(file).exists()) {
         let line = format!("cargo::rerun-if-changed={guest}/{file}\n");
         std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
     }
@@ -70,7 +71,7 @@ fn build(guest: &str, target: &Path) -> Result<PathBuf, Box<dyn Error>> {
         )
         .into());
     }
-    watch(guest, &["Cargo.toml", "Cargo.lock", "src"])?;
+    watch(guest, &["Cargo.toml", "Cargo.lock", "src", "wit"])?;
     Ok(target
         .join(TARGET)
         .join("release")

@@ -8,3 +8,5 @@ pub const PROBE_ACTOR: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/probe-a
 
 /// Counts who has its events open, live.
 pub const VISITORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/visitors.wasm"));
+/// Readers' comments, kept in the bucket bound as `comments`.
+pub const COMMENTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/comments.wasm"));

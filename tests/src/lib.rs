@@ -238,12 +238,31 @@ pub fn exchange(
         .and_then(|status| status.parse().ok())
         .ok_or_else(wrong)?;
     let body = bytes[end + 4..].to_vec();
-    let answer = Answer { status, head, body };
+    let mut answer = Answer { status, head, body };
+    if answer.header("transfer-encoding") == Some("chunked") && method != "HEAD" {
+        answer.body = dechunked(&answer.body).ok_or_else(wrong)?;
+    }
     let announced = answer.header("content-length");
     let whole = announced.is_none_or(|length| length.parse() == Ok(answer.body.len()));
     (whole || method == "HEAD")
         .then_some(answer)
         .ok_or_else(wrong)
+}
+
+/// The pieces of a body put together; none if its end is missing.
+fn dechunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let line = bytes.windows(2).position(|window| window == b"\r\n")?;
+        let length = str::from_utf8(&bytes[..line]).ok()?;
+        let length = usize::from_str_radix(length.trim(), 16).ok()?;
+        bytes = bytes.get(line + 2..)?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(bytes.get(..length)?);
+        bytes = bytes.get(length + 2..)?;
+    }
 }
 
 impl Answer {

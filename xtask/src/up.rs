@@ -11,18 +11,23 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
-const PACKAGES: &str = "--package homeostat --package news-generator --package news-search";
+const PACKAGES: &str =
+    "--package homeostat --package news-generator --package news-search --package guests";
 
 /// # Errors
 /// Names the step that failed; on success this process is `homeostat`.
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let news = Workspace::load()?.root.join("examples/news");
+    crate::tools::guest_target()?;
     let built = step("build", || programs(PACKAGES))?;
     let generator = &built["news-generator"];
     step("news site", || site(&news, generator))?;
     step("news search", || {
         place(&built["news-search"], &news.join("bin/news-search"))
             .map_err(|why| format!("cannot place news-search in {}: {why}", news.display()))
+    })?;
+    step("news comments and visitors", || {
+        run_command(Command::new(&built["guests"]).arg(news.join("bin")))
     })?;
     say("==> homeostat up examples/news");
     let why = Command::new(&built["homeostat"])

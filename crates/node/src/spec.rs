@@ -39,79 +39,45 @@ pub fn replica_spec(
         environment.extend(binding.environment.clone().zip(value));
     }
     let trusted = desired.policy(&applied.manifest.project).trusted;
+    let work = work(&id, service, applied, trusted, settings);
     ReplicaSpec {
-        work: work(&id, service, (applied, trusted), settings),
+        limits: limits(service, &work),
+        work,
         project: applied.manifest.project.clone(),
         environment,
         secrets: secrets(service, applied),
         buckets,
         singleton: matches!(service.run, Run::Actor(_)),
-        limits: limits(service, trusted),
         id,
-    }
-}
-
-/// What a process of its own runs a guest as: actors, and components that the
-/// edge is not trusted to.
-fn worker_kind(run: &Run, trusted: bool) -> Option<&'static str> {
-    match run {
-        Run::Actor(_) => Some("actor"),
-        Run::Wasm(_) if !trusted => Some("component"),
-        Run::Wasm(_) | Run::Process(_) => None,
     }
 }
 
 fn work(
     id: &ReplicaId,
     service: &Service,
-    (applied, trusted): (&Applied, bool),
+    applied: &Applied,
+    trusted: bool,
     settings: &Settings,
 ) -> Work {
     // Content has the file of whatever runs from one; see `Run::file`.
     let hash = applied.programs.get(&id.service).copied();
     let file = hash.map(|hash| chunk_path(&settings.layout.content(), &hash));
-    let command = match (&service.run, hash, worker_kind(&service.run, trusted)) {
-        (_, _, Some(kind)) => worker_command(id, (kind, file), service, settings),
-        (Run::Process(command), ..) => program(command, file.as_deref(), &applied.directory),
-        (Run::Wasm(_) | Run::Actor(_), Some(module), None) => {
+    let command = match (&service.run, hash) {
+        (Run::Process(command), _) => program(command, file.as_deref(), &applied.directory),
+        (Run::Wasm(_), Some(module)) if trusted => {
             return Work::Component(Component {
                 module,
                 time: service.limits.time.unwrap_or(service.deadline),
                 calls: calls(service, applied, settings),
             });
         }
-        (Run::Wasm(_) | Run::Actor(_), None, None) => Vec::new(),
+        (Run::Wasm(_), _) => worker(id, "component", file.as_deref(), service, settings),
+        (Run::Actor(_), _) => worker(id, "actor", file.as_deref(), service, settings),
     };
     Work::Process {
         command,
         directory: applied.directory.clone(),
     }
-}
-
-fn worker_command(
-    id: &ReplicaId,
-    (kind, file): (&str, Option<PathBuf>),
-    service: &Service,
-    settings: &Settings,
-) -> Vec<String> {
-    let mut command = worker(id, kind, settings);
-    let limits = &service.limits;
-    let time = limits.time.unwrap_or(service.deadline);
-    let module = file.unwrap_or_default();
-    command.extend(["--module".to_owned(), text(&module)]);
-    command.extend(["--time".to_owned(), format_duration(time)]);
-    command.extend(["--grace".to_owned(), format_duration(service.stop_grace)]);
-    if kind == "actor" && !service.secrets.is_empty() {
-        // What it keeps of them on disk is sealed as they are.
-        command.extend(["--keys".to_owned(), text(&settings.layout.keys())]);
-    }
-    let memory = limits.memory.map(|memory| memory.0.to_string());
-    let concurrency = limits.concurrency.map(|count| count.to_string());
-    for (option, value) in [("--memory", memory), ("--concurrency", concurrency)] {
-        let words = value.into_iter();
-        command.extend(words.flat_map(|value| [option.to_owned(), value]));
-    }
-    command
 }
 
 /// By variable, where each secret lies: names belong to the project.
@@ -124,10 +90,10 @@ fn secrets(service: &Service, applied: &Applied) -> BTreeMap<String, String> {
 }
 
 /// A worker needs memory beside its guest's.
-fn limits(service: &Service, trusted: bool) -> Limits {
+fn limits(service: &Service, work: &Work) -> Limits {
     let mut limits = service.limits.clone();
-    let worker = worker_kind(&service.run, trusted);
-    if let (Some(_), Some(memory)) = (worker, &mut limits.memory) {
+    let in_worker = matches!(work, Work::Process { .. }) && !matches!(service.run, Run::Process(_));
+    if let (true, Some(memory)) = (in_worker, &mut limits.memory) {
         memory.0 = memory.0.saturating_add(WORKER_MEMORY.0);
     }
     limits
@@ -146,39 +112,68 @@ fn program(command: &[String], copied: Option<&Path>, directory: &Path) -> Vec<S
     command
 }
 
-/// The start of a worker's command.
-fn worker(id: &ReplicaId, kind: &str, settings: &Settings) -> Vec<String> {
-    let state = settings.layout.actors().join(id.service.as_str());
-    let words = [
-        "worker",
-        "--kind",
-        kind,
-        "--service",
-        id.service.as_str(),
-        "--cache",
-        &text(&settings.layout.compiled()),
-        "--state",
-        &text(&state),
+/// A worker's command.
+fn worker(
+    id: &ReplicaId,
+    kind: &str,
+    module: Option<&Path>,
+    service: &Service,
+    settings: &Settings,
+) -> Vec<String> {
+    let layout = &settings.layout;
+    let state = layout.actors().join(id.service.as_str());
+    let time = service.limits.time.unwrap_or(service.deadline);
+    let memory = service.limits.memory.map(|memory| memory.0.to_string());
+    let concurrency = service.limits.concurrency.map(|count| count.to_string());
+    // What an actor keeps of its secrets on disk is sealed as they are.
+    let sealed = kind == "actor" && !service.secrets.is_empty();
+    let options = [
+        ("--kind", Some(kind.to_owned())),
+        ("--service", Some(id.service.to_string())),
+        ("--module", module.map(text)),
+        ("--cache", Some(text(&layout.compiled()))),
+        ("--state", Some(text(&state))),
+        ("--time", Some(format_duration(time))),
+        ("--grace", Some(format_duration(service.stop_grace))),
+        ("--keys", sealed.then(|| text(&layout.keys()))),
+        ("--memory", memory),
+        ("--concurrency", concurrency),
     ];
-    let mut command = vec![text(&settings.program)];
-    command.extend(words.map(str::to_owned));
-    command
+    let set = options
+        .into_iter()
+        .filter_map(|(option, value)| Some([option.to_owned(), value?]));
+    let program = [text(&settings.program), "worker".to_owned()];
+    program.into_iter().chain(set.flatten()).collect()
 }
 
-/// Requests to the bound services' routes, at the local edge.
+/// Requests to the bound services' routes: at the local edge, by its address
+/// and by the routes' own hosts.
 fn calls(service: &Service, applied: &Applied, settings: &Settings) -> Vec<AllowedCall> {
     let authority = settings.base_url.split("//").nth(1).unwrap_or_default();
-    let bound = service.bindings.values().filter_map(|binding| {
+    let Ok(address) = authority.parse() else {
+        return Vec::new();
+    };
+    let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for binding in service.bindings.values() {
         let BindingTarget::Service(name) = &binding.target else {
-            return None;
+            continue;
         };
-        let routes = &applied.manifest.services.get(name)?.routes;
-        Some(AllowedCall {
-            authority: authority.to_owned(),
-            paths: routes.iter().map(|route| route.path.0.clone()).collect(),
-        })
-    });
-    bound.collect()
+        let bound = applied.manifest.services.get(name);
+        for route in bound.into_iter().flat_map(|bound| &bound.routes) {
+            let host = Some(&route.host.0).filter(|host| !host.starts_with('*'));
+            for authority in [Some(authority), host.map(String::as_str)] {
+                let authority = authority.map(str::to_owned);
+                let of = authority.map(|authority| paths.entry(authority).or_default());
+                of.into_iter().for_each(|of| of.push(route.path.0.clone()));
+            }
+        }
+    }
+    let call = |(authority, paths)| AllowedCall {
+        authority,
+        address,
+        paths,
+    };
+    paths.into_iter().map(call).collect()
 }
 
 fn text(path: &Path) -> String {

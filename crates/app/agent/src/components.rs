@@ -31,6 +31,27 @@ pub struct Unfit {
     pub help: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Component,
+    Actor,
+}
+
+impl Kind {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Component => "component",
+            Self::Actor => "actor",
+        }
+    }
+
+    pub fn read(word: &str) -> Option<Self> {
+        [Self::Component, Self::Actor]
+            .into_iter()
+            .find(|kind| kind.word() == word)
+    }
+}
+
 impl Unfit {
     fn because(message: impl Into<String>) -> Self {
         Self {
@@ -74,12 +95,12 @@ impl Components {
     }
 
     /// Compiles and links a file in a process of its own.
-    pub async fn check(&self, layout: &Layout, file: &Path) -> Result<(), Unfit> {
+    pub async fn check(&self, layout: &Layout, kind: Kind, file: &Path) -> Result<(), Unfit> {
         let Ok(_place) = self.compiling.acquire().await else {
             return Err(Unfit::because("the agent is going down"));
         };
         let child = Command::new(&self.program)
-            .arg("compile")
+            .args(["compile", kind.word()])
             .args([layout.compiled().as_path(), file])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -110,7 +131,7 @@ impl Components {
     ) -> Result<(), DriverError> {
         let failed = |what: String| DriverError::Failed { what, source: None };
         let file = shared.content.path(component.module);
-        let checked = self.check(&shared.layout, &file).await;
+        let checked = self.check(&shared.layout, Kind::Component, &file).await;
         checked.map_err(|unfit| failed(unfit.to_string()))?;
         let mut given = Given::default();
         for (variable, path) in &spec.secrets {
@@ -190,16 +211,29 @@ fn read_snapshot(path: &Path) -> Option<EdgeSnapshot> {
 
 /// The compiler's process: compiles the file into the cache, or says on
 /// standard output why it is unfit.
-pub fn compile(cache: &Path, file: &Path) -> Result<(), Unfit> {
+pub fn compile(kind: Kind, cache: &Path, file: &Path) -> Result<(), Unfit> {
     let unfit = |error: wasm::WasmError| Unfit {
+        message: kernel::error_chain(&error),
+        help: error.hint(),
+    };
+    let unfit_actor = |error: wasm::ActorModuleError| Unfit {
         message: kernel::error_chain(&error),
         help: error.hint(),
     };
     let bytes = std::fs::read(file)
         .map_err(|error| Unfit::because(format!("cannot read {}: {error}", file.display())))?;
-    let host = wasm::Host::new().map_err(unfit)?;
     let cache = wasm::CompiledCache::open(cache).map_err(unfit)?;
-    wasm::check(&host, &cache, &bytes).map_err(unfit)
+    match kind {
+        Kind::Component => {
+            let host = wasm::Host::new().map_err(unfit)?;
+            wasm::check(&host, &cache, &bytes).map_err(unfit)
+        }
+        Kind::Actor => {
+            let host = wasm::ActorHost::new().map_err(unfit_actor)?;
+            host.prepare(&cache, &bytes).map_err(unfit_actor)?;
+            Ok(())
+        }
+    }
 }
 
 /// Checks each component of a manifest, so that an unfit one changes nothing.
@@ -209,11 +243,16 @@ pub async fn require(
     programs: &BTreeMap<kernel::Name, kernel::Hash>,
 ) -> Result<(), wire::api::ApiError> {
     for (name, service) in &manifest.services {
-        let (manifest::Run::Wasm(file), Some(hash)) = (&service.run, programs.get(name)) else {
+        let (kind, file) = match &service.run {
+            manifest::Run::Wasm(file) => (Kind::Component, file),
+            manifest::Run::Actor(file) => (Kind::Actor, file),
+            manifest::Run::Process(_) => continue,
+        };
+        let Some(hash) = programs.get(name) else {
             continue;
         };
         let path = shared.content.path(*hash);
-        let checked = shared.components.check(&shared.layout, &path).await;
+        let checked = shared.components.check(&shared.layout, kind, &path).await;
         checked.map_err(|unfit| {
             crate::apply::api_error(
                 "invalid_component",

@@ -128,7 +128,7 @@ impl Library {
             },
             environment: environment.into_iter().collect(),
             output: self.outputs.of(replica),
-            calls: calls(view),
+            calls: view.calls.iter().map(allowed).collect(),
             buckets: None,
         };
         let service = wasm::Service::new(&engine.host, &engine.cache, &bytes, spec);
@@ -138,18 +138,6 @@ impl Library {
             concurrency,
         })
     }
-}
-
-/// By the address that a binding names: nothing is looked up.
-fn calls(view: &ComponentView) -> Arc<[wasm::AllowedCall]> {
-    let allowed = view.calls.iter().filter_map(|call| {
-        Some(wasm::AllowedCall {
-            authority: call.authority.clone(),
-            address: call.authority.parse().ok()?,
-            paths: call.paths.clone(),
-        })
-    });
-    allowed.collect()
 }
 
 impl Library {
@@ -195,6 +183,14 @@ impl Component for Here {
                 Err(_) => Err(ComponentError::Broken),
             }
         })
+    }
+}
+
+fn allowed(call: &wire::edge::AllowedCall) -> wasm::AllowedCall {
+    wasm::AllowedCall {
+        authority: call.authority.clone(),
+        address: call.address,
+        paths: call.paths.clone(),
     }
 }
 

@@ -98,8 +98,10 @@ pub struct ComponentView {
 /// Requests of a guest's own that are let out; all others are denied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AllowedCall {
-    /// `127.0.0.1:8080`.
+    /// As the guest names it: `news.example`, `127.0.0.1:8080`.
     pub authority: String,
+    /// Where that is.
+    pub address: SocketAddr,
     /// Prefixes on whole path components.
     pub paths: Vec<String>,
 }

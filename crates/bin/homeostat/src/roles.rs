@@ -3,7 +3,7 @@
 use crate::arguments::{Listen, Worker, WorkerKind};
 use crate::failure::Failure;
 use kernel::error_chain;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -22,10 +22,13 @@ pub fn shim(mut words: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// The compiler, apart from the agent that asked for it.
 pub fn compile(mut words: impl Iterator<Item = OsString>) -> ExitCode {
-    let (Some(cache), Some(file)) = (words.next(), words.next()) else {
+    use agent::components::{Kind, compile};
+    let kind = words.next();
+    let kind = kind.as_deref().and_then(OsStr::to_str).and_then(Kind::read);
+    let (Some(kind), Some(cache), Some(file)) = (kind, words.next(), words.next()) else {
         return ExitCode::from(2);
     };
-    let Err(unfit) = agent::components::compile(Path::new(&cache), Path::new(&file)) else {
+    let Err(unfit) = compile(kind, Path::new(&cache), Path::new(&file)) else {
         return ExitCode::SUCCESS;
     };
     let told = serde_json::to_string(&unfit).unwrap_or_default();

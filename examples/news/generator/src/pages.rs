@@ -11,6 +11,7 @@ pub struct Frame<'a> {
     pub style: &'a str,
     pub section_style: &'a str,
     pub script: &'a str,
+    pub live: &'a str,
     pub logo: &'a str,
 }
 
@@ -38,7 +39,8 @@ pub fn article(
             "<figure><img src=\"{image}\" alt=\"{title}\" loading=\"lazy\"></figure>"
         );
     }
-    let around = page(title, "", frame).len() + 90 * (related.len() + article.downloads.len());
+    let around =
+        page(title, COMMENTS, frame).len() + 90 * (related.len() + article.downloads.len());
     let first = words.paragraph(article.section);
     let _ = writeln!(body, "<p>{first}</p>");
     while body.len() + around + 200 < article.bytes {
@@ -50,7 +52,9 @@ pub fn article(
             "<p><a href=\"{download}\">The data behind this</a></p>"
         );
     }
-    body.push_str("</article>\n<ul class=\"related\">\n");
+    body.push_str("</article>\n");
+    body.push_str(COMMENTS);
+    body.push_str("<ul class=\"related\">\n");
     for other in related {
         let _ = writeln!(
             body,
@@ -86,6 +90,7 @@ fn page(title: &str, body: &str, frame: &Frame) -> String {
         style,
         section_style,
         script,
+        live,
         logo,
     } = frame;
     let mut links = String::new();
@@ -104,16 +109,25 @@ fn page(title: &str, body: &str, frame: &Frame) -> String {
          <link rel=\"alternate\" type=\"application/rss+xml\" href=\"/feed.xml\">\n\
          <link rel=\"stylesheet\" href=\"{section_style}\">\n\
          <link rel=\"stylesheet\" href=\"{style}\">\n\
-         <script src=\"{script}\" defer></script>\n</head>\n<body>\n\
+         <script src=\"{script}\" defer></script>\n\
+         <script src=\"{live}\" defer></script>\n</head>\n<body>\n\
          <header><a href=\"/\"><img src=\"{logo}\" alt=\"The Stationary News\" width=\"64\" height=\"64\"></a>\n\
          <nav>{links}</nav>\n\
-         <form action=\"/search\"><input name=\"q\" type=\"search\" placeholder=\"Search\"></form></header>\n\
+         <form action=\"/search\"><input name=\"q\" type=\"search\" placeholder=\"Search\"></form>\n\
+         <small id=\"visitors\"></small></header>\n\
          <main>\n{body}</main>\n</body>\n</html>\n"
     )
 }
 
 /// In each page's head; the tool replaces only directories that carry it.
 pub const GENERATOR: &str = "news-generator";
+
+const COMMENTS: &str = "<section id=\"comments\">\n<h2>Comments</h2>\n<ul></ul>\n\
+    <form><textarea name=\"text\" required maxlength=\"2000\"></textarea>\n\
+    <button>Comment</button> <output></output></form>\n</section>\n";
+
+/// Shows comments and who else is here: the services `comments` and `visitors`.
+pub const LIVE_SCRIPT: &str = include_str!("live.js");
 
 pub fn feed(articles: &[&Article]) -> String {
     let mut out = String::from(

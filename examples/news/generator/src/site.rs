@@ -42,6 +42,7 @@ pub fn build(seed: u64) -> Site {
         }
     }
     let main_style = add(&mut files, "style", "css", pages::MAIN_STYLE.into());
+    let live = add(&mut files, "live", "js", pages::LIVE_SCRIPT.into());
     let favicon = media::png(FAVICON_BYTES, &mut rng);
     files.insert("favicon.ico".to_owned(), icon(&favicon));
     files.insert(
@@ -50,9 +51,9 @@ pub fn build(seed: u64) -> Site {
     );
 
     let mut articles = plan_articles(&article_bytes, &assets, &mut rng, &mut words);
-    add_pages(&mut files, &articles, &assets, &main_style, &mut words);
+    add_pages(&mut files, &articles, &assets, (&main_style, &live), &mut words);
     shuffle(&mut articles, &mut rng);
-    let popularity = popularity(rank(&articles, &assets, main_style));
+    let popularity = popularity(rank(&articles, &assets, main_style, live));
     Site { files, popularity }
 }
 
@@ -162,7 +163,7 @@ fn add_pages(
     files: &mut BTreeMap<String, Vec<u8>>,
     articles: &[Article],
     assets: &Assets,
-    main_style: &str,
+    (main_style, live): (&str, &str),
     words: &mut Words,
 ) {
     let of = |kind: Kind, number: usize| {
@@ -174,6 +175,7 @@ fn add_pages(
         style: main_style,
         section_style: of(Kind::Style, number),
         script: of(Kind::Script, number),
+        live,
         logo: of(Kind::Svg, 0),
     };
     for (number, article) in articles.iter().enumerate() {
@@ -202,7 +204,12 @@ fn add_pages(
 }
 
 /// The addresses of each class, the most popular first.
-fn rank(articles: &[Article], assets: &Assets, main_style: String) -> Vec<(Class, Vec<String>)> {
+fn rank(
+    articles: &[Article],
+    assets: &Assets,
+    main_style: String,
+    live: String,
+) -> Vec<(Class, Vec<String>)> {
     let of = |kind| assets.get(&kind).cloned().unwrap_or_default();
     let mut page_list = vec!["/".to_owned()];
     page_list.extend(SECTIONS.iter().map(|section| format!("/{}/", section.name)));
@@ -211,6 +218,8 @@ fn rank(articles: &[Article], assets: &Assets, main_style: String) -> Vec<(Class
     images.extend([of(Kind::Svg), of(Kind::Png), of(Kind::Jpeg)].concat());
     let mut styles = vec![main_style];
     styles.extend(of(Kind::Style));
+    let mut scripts = vec![live];
+    scripts.extend(of(Kind::Script));
     let mut others = vec!["/feed.xml".to_owned(), "/robots.txt".to_owned()];
     others.extend(of(Kind::Download));
     vec![
@@ -218,7 +227,7 @@ fn rank(articles: &[Article], assets: &Assets, main_style: String) -> Vec<(Class
         (Class::Image, images),
         (Class::Style, styles),
         (Class::Other, others),
-        (Class::Script, of(Kind::Script)),
+        (Class::Script, scripts),
         (Class::Font, of(Kind::Font)),
     ]
 }

@@ -10,8 +10,8 @@ fn the_manifest_is_accepted_and_binds_search_to_the_site() {
     assert_eq!(news.project.to_string(), "news");
     let search = news
         .services
-        .values()
-        .next()
+        .iter()
+        .find_map(|(name, service)| (name.as_str() == "search").then_some(service))
         .expect("the manifest has a service");
     assert_eq!(search.replicas, 2);
     assert_eq!(search.routes.len(), 3);
