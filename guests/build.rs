@@ -38,7 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn watch(guest: &str, files: &[&str]) -> std::io::Result<()> {
     // What is not there would make the script run each time.
-    for file in files.iter().filter(|file| Path::new(guest).join(file).exists()) {
+    for file in files
+        .iter()
+        .filter(|file| Path::new(guest).join(file).exists())
+    {
         let line = format!("cargo::rerun-if-changed={guest}/{file}\n");
         std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes())?;
     }

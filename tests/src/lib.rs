@@ -202,9 +202,21 @@ pub fn ask(
     path: &str,
     body: &[u8],
 ) -> std::io::Result<Answer> {
+    ask_with(address, method, host, path, &[], body)
+}
+
+/// The same with more fields.
+pub fn ask_with(
+    address: SocketAddr,
+    method: &str,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
-    exchange(&mut stream, method, host, path, body)
+    exchange_with(&mut stream, method, host, path, fields, body)
 }
 
 /// The same on a connection that is there; the other side closes it.
@@ -215,13 +227,28 @@ pub fn exchange(
     path: &str,
     body: &[u8],
 ) -> std::io::Result<Answer> {
+    exchange_with(stream, method, host, path, &[], body)
+}
+
+fn exchange_with(
+    stream: &mut (impl Read + Write),
+    method: &str,
+    host: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let fields: String = fields
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     let length = match (method, body.len()) {
         ("GET" | "HEAD", 0) => String::new(),
         (_, length) => format!("content-length: {length}\r\n"),
     };
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{length}connection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{fields}{length}connection: close\r\n\r\n"
     )?;
     stream.write_all(body)?;
     let mut bytes = Vec::new();

@@ -161,10 +161,10 @@ fn calls(service: &Service, applied: &Applied, settings: &Settings) -> Vec<Allow
         let bound = applied.manifest.services.get(name);
         for route in bound.into_iter().flat_map(|bound| &bound.routes) {
             let host = Some(&route.host.0).filter(|host| !host.starts_with('*'));
-            for authority in [Some(authority), host.map(String::as_str)] {
-                let authority = authority.map(str::to_owned);
-                let of = authority.map(|authority| paths.entry(authority).or_default());
-                of.into_iter().for_each(|of| of.push(route.path.0.clone()));
+            let host = host.map(String::as_str);
+            for authority in [Some(authority), host].into_iter().flatten() {
+                let of = paths.entry(authority.to_owned()).or_default();
+                of.push(route.path.0.clone());
             }
         }
     }

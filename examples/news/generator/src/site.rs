@@ -51,7 +51,13 @@ pub fn build(seed: u64) -> Site {
     );
 
     let mut articles = plan_articles(&article_bytes, &assets, &mut rng, &mut words);
-    add_pages(&mut files, &articles, &assets, (&main_style, &live), &mut words);
+    add_pages(
+        &mut files,
+        &articles,
+        &assets,
+        (&main_style, &live),
+        &mut words,
+    );
     shuffle(&mut articles, &mut rng);
     let popularity = popularity(rank(&articles, &assets, main_style, live));
     Site { files, popularity }

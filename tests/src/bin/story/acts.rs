@@ -77,12 +77,14 @@ fn search_version(stage: &Stage, version: &str) -> Told {
     )
 }
 
-fn replicas(stage: &Stage) -> Vec<(String, u64)> {
+/// The ready replicas of a service, with their processes.
+pub fn replicas(stage: &Stage, service: &str) -> Vec<(String, u64)> {
     let output = stage.node.run(&["get", "replicas", "-o", "json"]);
     let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
     found
         .iter()
         .filter(|replica| replica["state"] == "ready")
+        .filter(|replica| replica["desired"]["service"] == service)
         .filter_map(|replica| {
             let name = replica["name"].as_str()?;
             Some((name.to_owned(), replica["observed"]["pid"].as_u64()?))
@@ -91,7 +93,7 @@ fn replicas(stage: &Stage) -> Vec<(String, u64)> {
 }
 
 pub fn agent_killed(stage: &Stage) -> Told<String> {
-    let before = replicas(stage);
+    let before = replicas(stage, "search");
     expect(before.len() == 2, || {
         format!("not two replicas: {before:?}")
     })?;
@@ -99,7 +101,7 @@ pub fn agent_killed(stage: &Stage) -> Told<String> {
     let killed = Instant::now();
     kill(agent);
     until("an agent with the same replicas", || {
-        (replicas(stage) == before).then_some(())
+        (replicas(stage, "search") == before).then_some(())
     });
     let took = killed.elapsed();
     expect(stage.node.pids().1 != agent, || {
@@ -112,13 +114,13 @@ pub fn agent_killed(stage: &Stage) -> Told<String> {
 }
 
 pub fn service_killed(stage: &Stage) -> Told<String> {
-    let before = replicas(stage);
+    let before = replicas(stage, "search");
     // All at once: whoever asks now must be held.
     for (_, pid) in &before {
         kill(u32::try_from(*pid).map_err(|why| why.to_string())?);
     }
     until("other processes", || {
-        let now = replicas(stage);
+        let now = replicas(stage, "search");
         let fresh = now.iter().all(|one| !before.contains(one));
         (now.len() == before.len() && fresh).then_some(())
     });
@@ -163,7 +165,8 @@ pub fn replayed(stage: &Stage) -> Told<String> {
 }
 
 pub fn down(stage: &Stage) -> Told<String> {
-    let running = replicas(stage);
+    let mut running = replicas(stage, "search");
+    running.extend(replicas(stage, "visitors"));
     let (supervisor, agent, edge) = stage.node.pids();
     stage.ok(&["down"])?;
     let parts = [supervisor, agent, edge].map(u64::from);

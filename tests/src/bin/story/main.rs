@@ -6,6 +6,7 @@
 
 mod acts;
 mod crowd;
+mod readers;
 mod stage;
 
 use std::io::Write;
@@ -67,6 +68,13 @@ fn tell(stage: &mut stage::Stage) -> Told {
         acts::supervisor_killed(stage)
     })?;
     act("the crowd has lost nothing", || crowd.judge())?;
+    act("readers see one another come and go", || {
+        readers::visit(stage)
+    })?;
+    act(
+        "they comment while agent, edge and worker are killed",
+        || readers::comment(stage),
+    )?;
     act("each decision replays to the same outcome", || {
         acts::replayed(stage)
     })?;

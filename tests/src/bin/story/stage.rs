@@ -23,6 +23,8 @@ impl Stage {
         let manifest = fs::read_to_string(example.join("homeostat.toml")).map_err(error)?;
         fs::write(news.join("homeostat.toml"), &manifest).map_err(error)?;
         fs::copy(program("news-search"), news.join("bin/news-search")).map_err(error)?;
+        fs::write(news.join("bin/comments.wasm"), guests::COMMENTS).map_err(error)?;
+        fs::write(news.join("bin/visitors.wasm"), guests::VISITORS).map_err(error)?;
         let generated = Command::new(program("news-generator"))
             .arg("--out")
             .arg(news.join("site"))
