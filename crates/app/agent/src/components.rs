@@ -229,7 +229,7 @@ pub fn compile(kind: Kind, cache: &Path, file: &Path) -> Result<(), Unfit> {
             wasm::check(&host, &cache, &bytes).map_err(unfit)
         }
         Kind::Actor => {
-            let host = wasm::ActorHost::new().map_err(unfit_actor)?;
+            let host = wasm::ActorHost::new().map_err(unfit)?;
             host.prepare(&cache, &bytes).map_err(unfit_actor)?;
             Ok(())
         }
