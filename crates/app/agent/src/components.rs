@@ -142,6 +142,7 @@ impl Components {
                 .secrets
                 .insert(variable.clone(), format!("{path} {sealed}"));
         }
+        given.capability = capability(shared, spec).await?;
         self.given().insert(spec.id.clone(), given);
         Ok(())
     }
@@ -201,6 +202,28 @@ impl Components {
     fn given(&self) -> std::sync::MutexGuard<'_, BTreeMap<ReplicaId, Given>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For the buckets that a replica is bound to; none without one.
+pub async fn capability(
+    shared: &Shared,
+    spec: &ReplicaSpec,
+) -> Result<Option<String>, DriverError> {
+    if spec.buckets.is_empty() {
+        return Ok(None);
+    }
+    let epoch = if spec.singleton {
+        let epoch = shared.buckets.next_epoch().await;
+        let failed = |error| DriverError::Failed {
+            what: format!("no fencing epoch for `{}`: {error}", spec.id),
+            source: None,
+        };
+        Some(epoch.map_err(failed)?)
+    } else {
+        None
+    };
+    let granted = (shared.buckets).grant(&spec.project, &spec.id, &spec.buckets, epoch);
+    Ok(Some(granted))
 }
 
 fn read_snapshot(path: &Path) -> Option<EdgeSnapshot> {

@@ -167,7 +167,13 @@ async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
             return Ok(());
         }
         shared.driver.prepare(&spec).await?;
-        let secrets = crate::secrets::of_replica(&shared, &spec).await?;
+        let mut secrets = crate::secrets::of_replica(&shared, &spec).await?;
+        if let Some(capability) = crate::components::capability(&shared, &spec).await? {
+            let socket = shared.layout.buckets_socket();
+            let socket = socket.to_string_lossy().into_owned();
+            secrets.0.insert(BUCKETS_VARIABLE.to_owned(), socket);
+            secrets.0.insert(CAPABILITY_VARIABLE.to_owned(), capability);
+        }
         shared.driver.start(&spec.id, secrets).await
     };
     let started: Result<(), DriverError> = started.await;
@@ -245,6 +251,18 @@ fn record(shared: &Shared, mut entry: JournalEntry) {
     }
 }
 
+/// What buckets may take is what was applied last, for old capabilities too.
+fn define_buckets(shared: &Shared, desired: &Desired) {
+    for (project, applied) in &desired.projects {
+        let mut limits = ProjectLimits::default();
+        if let Some(quota) = desired.policy(project).bucket_bytes {
+            limits.quota = quota;
+        }
+        let buckets = applied.manifest.buckets.clone();
+        shared.buckets.define(project, buckets, limits);
+    }
+}
+
 /// Follows the store and hands each new desired state to the machine.
 pub async fn follow_store(shared: Arc<Shared>) {
     use node::store::Store;
@@ -258,6 +276,7 @@ pub async fn follow_store(shared: Arc<Shared>) {
             }
         };
         let revision = desired.revision;
+        define_buckets(&shared, &desired);
         let event = Message::Node(NodeEvent::Desired(desired));
         if shared.messages.send(event).await.is_err() {
             return;
