@@ -3,8 +3,10 @@
 //! One task owns the machine, so that its events have one order; what takes
 //! time (starting, stopping, probing) runs beside it and comes back as events.
 
+use crate::buckets::ProjectLimits;
 use crate::shared::{Message, Settlement, Shared};
 use kernel::{ReplicaId, Time, UnixMillis};
+use node::desired::Desired;
 use node::driver::{Driver, DriverError, DriverEvent, ProbeOutcome, ReplicaSpec, Work};
 use node::{Node, NodeEffect, NodeEvent};
 use std::collections::BTreeSet;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use wire::bucket::{CAPABILITY_VARIABLE, SOCKET_VARIABLE};
 use wire::decision::JournalEntry;
 use wire::edge::{CertificateView, EdgeSnapshot};
 
@@ -171,7 +174,7 @@ async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
         if let Some(capability) = crate::components::capability(&shared, &spec).await? {
             let socket = shared.layout.buckets_socket();
             let socket = socket.to_string_lossy().into_owned();
-            secrets.0.insert(BUCKETS_VARIABLE.to_owned(), socket);
+            secrets.0.insert(SOCKET_VARIABLE.to_owned(), socket);
             secrets.0.insert(CAPABILITY_VARIABLE.to_owned(), capability);
         }
         shared.driver.start(&spec.id, secrets).await

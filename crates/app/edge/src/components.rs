@@ -13,7 +13,9 @@ use http_body_util::BodyExt;
 use ingress::{
     BoxError, Component, ComponentAnswer, ComponentBody, ComponentError, Components, RequestBody,
 };
+use ipc::buckets::BucketClient;
 use kernel::ReplicaId;
+use node::buckets::BucketAccess;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use wasm::{CompiledCache, GuestError, Host, HttpError, Limits};
@@ -25,6 +27,8 @@ pub struct Library {
     layout: Layout,
     engine: OnceLock<Result<Engine, String>>,
     outputs: Outputs,
+    /// One connection for all components, made by the first that needs it.
+    bucket_client: OnceLock<Arc<BucketClient>>,
     loaded: RwLock<BTreeMap<ReplicaId, Loaded>>,
     /// One at a time: two snapshots must not load the same.
     loading: Mutex<()>,
@@ -50,6 +54,7 @@ impl Library {
         Self {
             content,
             outputs: Outputs::new(layout.replicas()),
+            bucket_client: OnceLock::new(),
             layout,
             engine: OnceLock::new(),
             loaded: RwLock::default(),
@@ -129,7 +134,7 @@ impl Library {
             environment: environment.into_iter().collect(),
             output: self.outputs.of(replica),
             calls: view.calls.iter().map(allowed).collect(),
-            buckets: None,
+            buckets: self.buckets(view)?,
         };
         let service = wasm::Service::new(&engine.host, &engine.cache, &bytes, spec);
         let service = service.map_err(|error| kernel::error_chain(&error))?;
@@ -141,6 +146,21 @@ impl Library {
 }
 
 impl Library {
+    fn buckets(&self, view: &ComponentView) -> Result<Option<BucketAccess>, String> {
+        let Some(capability) = &view.capability else {
+            return Ok(None);
+        };
+        let client = if let Some(client) = self.bucket_client.get() {
+            Arc::clone(client)
+        } else {
+            let client = BucketClient::new(&self.layout.buckets_socket());
+            let client = Arc::new(client.map_err(|error| error.to_string())?);
+            Arc::clone(self.bucket_client.get_or_init(|| client))
+        };
+        let access = BucketAccess::new(client, capability);
+        access.map(Some).map_err(|error| error.to_string())
+    }
+
     /// In the clear from here on only in this process's memory.
     fn secrets(&self, view: &ComponentView) -> Result<Vec<(String, String)>, String> {
         if view.secrets.is_empty() {

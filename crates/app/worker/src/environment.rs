@@ -5,6 +5,7 @@
 use crate::error::WorkerError;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use wire::bucket::{CAPABILITY_VARIABLE, SOCKET_VARIABLE};
 
 /// Of the node's own variables.
 const OURS: &str = "HOMEOSTAT_";
@@ -29,8 +30,8 @@ impl Environment {
             match name.as_str() {
                 "HOST" => host = Some(value),
                 "PORT" => port = Some(value),
-                "HOMEOSTAT_BUCKETS" => socket = Some(PathBuf::from(value)),
-                "HOMEOSTAT_CAPABILITY" => capability = Some(value),
+                SOCKET_VARIABLE => socket = Some(PathBuf::from(value)),
+                CAPABILITY_VARIABLE => capability = Some(value),
                 _ if NOT_FOR_GUESTS.contains(&&*name) || name.starts_with(OURS) => {}
                 _ => guest.push((name, value)),
             }

@@ -83,6 +83,11 @@ impl Guest {
         &self.place
     }
 
+    fn buckets(&self) -> Result<Option<BucketAccess>, WorkerError> {
+        let bound = self.options.environment.buckets.as_ref();
+        bound.map(open).transpose()
+    }
+
     pub fn begin(&self) -> Result<Begun, WorkerError> {
         let options = &self.options;
         match &self.engine {
@@ -92,7 +97,7 @@ impl Guest {
                     limits: options.limits,
                     environment: options.environment.guest.clone(),
                     output: OutputSink::clone(&self.output),
-                    buckets: options.environment.buckets.as_ref().map(open).transpose()?,
+                    buckets: self.buckets()?,
                     state: Some(options.state.clone()),
                     seal: self.seal.clone(),
                     idle: options.idle,
@@ -108,7 +113,7 @@ impl Guest {
                     environment: options.environment.guest.clone(),
                     output: OutputSink::clone(&self.output),
                     calls: std::sync::Arc::default(),
-                    buckets: None,
+                    buckets: self.buckets()?,
                 };
                 let service = Service::new(host, &self.cache, &self.module, spec)?;
                 Ok(Begun::Component(service))

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 pub const VERSION: u32 = 1;
+/// Where a worker finds the socket and its replica's capability.
+pub const SOCKET_VARIABLE: &str = "HOMEOSTAT_BUCKETS";
+pub const CAPABILITY_VARIABLE: &str = "HOMEOSTAT_CAPABILITY";
 pub const KEY_BYTES_MAX: usize = 512;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 pub const BATCH_KEYS_MAX: usize = 256;
