@@ -240,7 +240,7 @@ fn exchange_with(
 ) -> std::io::Result<Answer> {
     let fields: String = fields
         .iter()
-        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .flat_map(|(name, value)| [name, ": ", value, "\r\n"])
         .collect();
     let length = match (method, body.len()) {
         ("GET" | "HEAD", 0) => String::new(),

@@ -307,3 +307,11 @@ proptest::proptest! {
         bench.refused(&bytes);
     }
 }
+
+#[tokio::test]
+async fn a_service_without_buckets_finds_no_store() {
+    let bench = Bench::new();
+    let service = bench.service(Limits::default());
+    let said = ask(&service, "/kv?get,log,a").await.expect("answers");
+    assert_eq!(said, "refused: Error::NoSuchStore");
+}

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 const PAGE: &str = "/comments?page=/world/story.html";
 const READERS: usize = 4;
 const COMMENTS_EACH: usize = 40;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub fn comment(stage: &Stage) -> Told<String> {
     let address = stage.node.http;

@@ -9,6 +9,8 @@
 
 mod calls;
 mod capability;
+#[cfg(test)]
+mod guest_tests;
 mod presence;
 mod rates;
 mod serve;

@@ -14,18 +14,18 @@ fn name(text: &str) -> Name {
 }
 
 /// A data directory, and what is served from it for now.
-struct Place {
+pub struct Place {
     directory: tempfile::TempDir,
-    layout: Layout,
+    pub layout: Layout,
 }
 
-struct Serving {
+pub struct Serving {
     server: Arc<BucketServer>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let layout = Layout::new(directory.path());
         for folder in ["store", "run"] {
@@ -34,7 +34,7 @@ impl Place {
         Self { directory, layout }
     }
 
-    async fn serve(&self) -> Serving {
+    pub async fn serve(&self) -> Serving {
         let server = BucketServer::open(&self.layout).await.expect("opens");
         let server = Arc::new(server);
         let (serving, layout) = (Arc::clone(&server), self.layout.clone());
@@ -44,13 +44,13 @@ impl Place {
         Serving { server, task }
     }
 
-    fn client(&self) -> Arc<BucketClient> {
+    pub fn client(&self) -> Arc<BucketClient> {
         Arc::new(BucketClient::new(&self.layout.buckets_socket()).expect("a client"))
     }
 }
 
 impl Serving {
-    async fn end(self) {
+    pub async fn end(self) {
         self.server.store.shutdown().await;
         self.task.abort();
         let _ = self.task.await;
@@ -68,7 +68,7 @@ impl Serving {
             .grant(&name(project), &replica, &bindings, epoch.map(FencingEpoch))
     }
 
-    fn access(&self, client: &Arc<BucketClient>) -> BucketAccess {
+    pub fn access(&self, client: &Arc<BucketClient>) -> BucketAccess {
         let text = self.capability("news", 1 << 20, 100_000, None);
         BucketAccess::new(client.clone(), &text).expect("a capability")
     }
