@@ -124,22 +124,25 @@ impl TestNode {
     }
 
     /// The process ids the supervisor reports, through `doctor`.
+    ///
+    /// # Panics
+    /// When one of them does not answer now.
     pub fn pids(&self) -> (u32, u32, u32) {
+        self.find_pids().expect("process ids")
+    }
+
+    /// The same, none while one of them is away.
+    pub fn find_pids(&self) -> Option<(u32, u32, u32)> {
         // It fails when it finds something bad, and tells the rest all the same.
         let output = self.run(&["doctor", "-o", "json"]);
-        let findings: Vec<serde_json::Value> =
-            serde_json::from_slice(&output.stdout).expect("JSON");
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).ok()?;
         let pid = |check: &str| {
-            findings
-                .iter()
-                .find(|finding| finding["check"] == check)
-                .and_then(|finding| {
-                    let found = finding["found"].as_str()?;
-                    found.strip_prefix("pid ")?.split(',').next()?.parse().ok()
-                })
-                .expect("a process id")
+            let mut findings = findings.iter();
+            let finding = findings.find(|finding| finding["check"] == check)?;
+            let found = finding["found"].as_str()?;
+            found.strip_prefix("pid ")?.split(',').next()?.parse().ok()
         };
-        (pid("supervisor"), pid("agent"), pid("edge"))
+        Some((pid("supervisor")?, pid("agent")?, pid("edge")?))
     }
 }
 

@@ -67,7 +67,9 @@ fn killed_edges_and_agents_lose_no_component() {
         let load = Load::of(node.http, "/hello");
         let (_, agent, _) = node.pids();
         kill(agent);
-        until("another agent", || (node.pids().1 != agent).then_some(()));
+        until("another agent", || {
+            node.find_pids().filter(|pids| pids.1 != agent)
+        });
         let outcome = load.stop();
         assert!(outcome.good > 0 && outcome.bad.is_empty(), "{outcome:?}");
         let (_, _, edge) = node.pids();
@@ -76,13 +78,14 @@ fn killed_edges_and_agents_lose_no_component() {
             let served = node
                 .get("/hello")
                 .is_ok_and(|answer| answer.body == b"hello");
-            (served && node.pids().2 != edge).then_some(())
+            let another = node.find_pids().is_some_and(|pids| pids.2 != edge);
+            (served && another).then_some(())
         });
     }
     let objects = until("the new edge's word", || {
         let text = node.ok(&["get", "replicas", "-o", "json"]);
         let objects: serde_json::Value = serde_json::from_str(&text).ok()?;
-        let edge = node.pids().2;
+        let edge = node.find_pids()?.2;
         (objects.as_array()?.iter())
             .all(|one| one["observed"]["pid"] == edge)
             .then_some(objects)

@@ -25,17 +25,19 @@ pub fn comment(stage: &Stage) -> Told<String> {
         .collect();
     let mut kills = 0;
     while !readers.iter().all(std::thread::JoinHandle::is_finished) {
-        let (_, agent, edge) = stage.node.pids();
+        let Some((_, agent, edge)) = stage.node.find_pids() else {
+            continue;
+        };
         let worker = replicas(stage, "visitors").first().map(|(_, pid)| *pid);
         let worker = worker.and_then(|pid| u32::try_from(pid).ok());
         let victim = [Some(agent), Some(edge), worker][kills % 3];
-        if let Some(victim) = victim.filter(|pid| *pid > 0) {
+        if let Some(victim) = victim {
             kill(victim);
         }
         kills += 1;
         until("all that was killed", || {
-            let (_, agent, edge) = stage.node.pids();
-            let back = ![Some(agent), Some(edge)].contains(&victim) && agent > 0 && edge > 0;
+            let (_, agent, edge) = stage.node.find_pids()?;
+            let back = ![Some(agent), Some(edge)].contains(&victim);
             let served = stage
                 .node
                 .get(PAGE)
