@@ -162,6 +162,7 @@ impl IntoResponse for Refused {
             "conflict" => StatusCode::CONFLICT,
             "invalid_manifest"
             | "invalid_certificate"
+            | "invalid_component"
             | "invalid_secret"
             | "invalid_token"
             | "missing_secret"
