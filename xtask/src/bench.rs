@@ -28,8 +28,8 @@ const BENCHES: [Bench; 2] = [
     Bench {
         name: "wasm",
         package: "bench-wasm",
-        packages: &["homeostat"],
-        examples: &[],
+        packages: &["homeostat", "store", "agent"],
+        examples: &["writes", "sets"],
     },
 ];
 

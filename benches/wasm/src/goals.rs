@@ -15,3 +15,6 @@ pub const IDLE: Goal = Goal {
     closes: 5_000.0,
     last: 20_000.0,
 };
+pub const SETS_ETCD: Goal = Goal::ratio("bucket_sets_vs_etcd", "/s", Better::More, 1.0, 1.0);
+/// With `appendfsync always`: where the bucket's sets should end.
+pub const SETS_REDIS: Goal = Goal::ratio("bucket_sets_vs_redis", "/s", Better::More, 0.0, 1.0);

@@ -5,6 +5,7 @@
 //! Holds: a figure that is short is said and is no failure; an error, such as
 //! one wrong answer, ends all without its figures.
 
+mod buckets;
 mod calls;
 mod conditions;
 mod goals;
@@ -25,7 +26,8 @@ use std::time::Duration;
 type Report<'a> = &'a mut dyn FnMut(Figure);
 type Part = (&'static str, fn(&Bench, Report) -> Result<(), Failure>);
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 5] = [
+    ("buckets", buckets::measure),
     ("calls", calls::measure),
     ("serving", serving::measure),
     ("hog", hog::measure),

@@ -103,7 +103,7 @@ pub fn open(place: Place, node: u64) -> Result<(Database, Loaded), OpenError> {
             Place::Layer { fresh, open, .. } => {
                 let database = open(&builder()).map_err(|error| unreadable(&path, error))?;
                 if fresh {
-                    let made = initialise(&database, node);
+                    let made = initialise(&database, node, &[]);
                     made.map_err(|error| unreadable(&path, error))?;
                 }
                 database
@@ -157,7 +157,7 @@ fn open_file(path: &Path, node: u64) -> Result<Database, OpenError> {
         Ok(about) if about.len() == 0 => return Err(damaged(&name, "it is empty")),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_file(path, node, &name)?;
+            make_file(path, node, &name, &[])?;
         }
         Err(error) => return Err(file(error)),
     }
@@ -172,8 +172,18 @@ fn open_file(path: &Path, node: u64) -> Result<Database, OpenError> {
     }
 }
 
+/// A store that begins with these rows of `meta`, where there is no file yet.
+pub fn make_with(path: &Path, node: u64, rows: &[(&str, &[u8])]) -> Result<(), OpenError> {
+    let name = path.display().to_string();
+    if path.exists() {
+        let source = io::Error::from(io::ErrorKind::AlreadyExists);
+        return Err(OpenError::File { path: name, source });
+    }
+    make_file(path, node, &name, rows)
+}
+
 /// Under another name first: a power cut leaves no half-made store behind.
-fn make_file(path: &Path, node: u64, name: &str) -> Result<(), OpenError> {
+fn make_file(path: &Path, node: u64, name: &str, rows: &[(&str, &[u8])]) -> Result<(), OpenError> {
     let file = |source| OpenError::File {
         path: name.to_owned(),
         source,
@@ -181,7 +191,7 @@ fn make_file(path: &Path, node: u64, name: &str) -> Result<(), OpenError> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".new-{}", std::process::id()));
     let draft = PathBuf::from(draft);
-    let made = make_draft(&draft, node, name).and_then(|()| {
+    let made = make_draft(&draft, node, name, rows).and_then(|()| {
         // A hard link, unlike a rename, never replaces what is there.
         match std::fs::hard_link(&draft, path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(file(error)),
@@ -195,20 +205,28 @@ fn make_file(path: &Path, node: u64, name: &str) -> Result<(), OpenError> {
     folder.and_then(|folder| folder.sync_all()).map_err(file)
 }
 
-fn make_draft(draft: &Path, node: u64, name: &str) -> Result<(), OpenError> {
+fn make_draft(
+    draft: &Path,
+    node: u64,
+    name: &str,
+    rows: &[(&str, &[u8])],
+) -> Result<(), OpenError> {
     let _ = std::fs::remove_file(draft);
     let database = builder().create(draft);
     let database = database.map_err(|error| unreadable(name, error))?;
-    initialise(&database, node).map_err(|error| unreadable(name, error))?;
+    initialise(&database, node, rows).map_err(|error| unreadable(name, error))?;
     database.close().map_err(|error| unreadable(name, error))
 }
 
-fn initialise(database: &Database, node: u64) -> Result<(), redb::Error> {
+fn initialise(database: &Database, node: u64, rows: &[(&str, &[u8])]) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert("format", FORMAT.to_le_bytes().as_slice())?;
         meta.insert("node", node.to_le_bytes().as_slice())?;
+        for (key, value) in rows {
+            meta.insert(*key, *value)?;
+        }
         transaction.open_table(LOG)?;
     }
     transaction.commit()?;

@@ -6,6 +6,7 @@
 //! under way share the next one; a failed write stops the store for good.
 
 mod alone;
+mod backup;
 mod change;
 mod changing;
 mod disk;
@@ -26,6 +27,7 @@ mod watching;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, BackupError, backup};
 pub use change::{
     Bound, Change, ChangeError, ChangeRefusal, Changed, Fence, ONCE_PREFIX, Once, Step,
     once_prefix, weight,

@@ -181,7 +181,12 @@ impl EmbeddedStore {
             .unwrap_or(Err(StoreError::Unknown))
     }
 
-    async fn read_barrier(&self) -> Result<(), StoreError> {
+    /// The state as it is applied now. Others wait for `look`.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        self.shared.with(|_, state| look(state))
+    }
+
+    pub(crate) async fn read_barrier(&self) -> Result<(), StoreError> {
         self.health.check()?;
         let barrier = async {
             tokio::select! {

@@ -95,6 +95,7 @@ pub enum Act {
     AuditVerify,
     ProjectList,
     ProjectSet,
+    StoreBackup,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +184,7 @@ pub const ROUTES: &[Route] = {
         route(Act::AuditVerify, Get, "/v1/audit/verify", Admin, Node),
         route(Act::ProjectList, Get, "/v1/projects", Viewer, Project),
         route(Act::ProjectSet, Post, "/v1/projects/{project}", Admin, Node),
+        route(Act::StoreBackup, Post, "/v1/store/backup", Admin, Node),
     ]
 };
 

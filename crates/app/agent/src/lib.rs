@@ -9,6 +9,7 @@ mod api;
 mod apply;
 pub mod audit;
 mod auth;
+pub mod backup;
 pub mod buckets;
 mod care;
 pub mod components;

@@ -95,6 +95,11 @@ impl Client {
         read_all(self.send(Method::POST, path, bytes.into()).await?).await
     }
 
+    /// Posts nothing, and takes the answer as it is.
+    pub async fn post_for_bytes(&self, path: &str) -> Result<Bytes, ClientError> {
+        collect(self.send(Method::POST, path, Bytes::new()).await?).await
+    }
+
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         read_all(self.send(Method::DELETE, path, Bytes::new()).await?).await
     }

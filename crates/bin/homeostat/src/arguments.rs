@@ -128,6 +128,9 @@ pub enum Command {
     /// Who changed what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(Audit),
+    /// Back the node's stores up, and restore them
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// What projects may do on this node
     #[command(subcommand)]
     Project(Projects),
@@ -227,6 +230,25 @@ pub enum Role {
     Viewer,
     Operator,
     Admin,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Write control state and buckets, at one cut, into a new file
+    ///
+    /// Content, logs and keys are not in it.
+    #[command(after_help = "Example:\n  homeostat store backup node.backup")]
+    Backup { file: PathBuf },
+    /// Make the stores of a node that does not run from a backup
+    #[command(
+        after_help = "Examples:\n  homeostat down && homeostat store restore node.backup --replace && homeostat up\n  homeostat --data-dir ./elsewhere store restore node.backup"
+    )]
+    Restore {
+        file: PathBuf,
+        /// Move the stores that are there aside
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 #[derive(Clone, Debug, Subcommand)]

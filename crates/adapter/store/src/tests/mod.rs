@@ -1,5 +1,6 @@
 //! The store against openraft's own suite, ours, and a cruel disk.
 
+mod backup;
 mod calls;
 mod changes;
 mod cruel;

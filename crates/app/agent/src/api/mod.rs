@@ -10,6 +10,7 @@ mod guard;
 mod looking;
 mod projects;
 mod secrets;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -82,6 +83,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::AuditVerify => on(method, audited::verify),
         Act::ProjectList => on(method, projects::list),
         Act::ProjectSet => on(method, projects::set),
+        Act::StoreBackup => on(method, store::backup),
     }
 }
 
@@ -115,6 +117,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         audited::verify,
         projects::list,
         projects::set,
+        store::backup,
         openapi
     ),
     components(schemas(

@@ -8,6 +8,7 @@ mod inspect;
 mod project;
 mod replay;
 mod secret;
+mod store;
 mod token;
 mod up;
 
@@ -82,6 +83,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Secret(what) => secret::run(context, &what).await,
         Command::Token(what) => token::run(context, &what).await,
         Command::Audit(what) => audit::run(context, &what).await,
+        Command::Store(what) => store::run(context, &what).await,
         Command::Project(what) => project::run(context, &what).await,
         Command::Doctor => doctor::run(context).await,
         Command::Replay(asked) => replay::run(context, asked).await,

@@ -1,0 +1,26 @@
+//! The stores' backup, as bytes.
+
+use super::guard::Caller;
+use super::{Agent, Refused};
+use crate::apply::api_error;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use kernel::error_chain;
+use wire::api::ApiError;
+
+/// Control state and buckets at one cut. It has all that was acknowledged
+/// before it was asked for.
+#[utoipa::path(post, path = "/v1/store/backup",
+    responses((status = 200, body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 503, body = ApiError)))]
+pub async fn backup(State(shared): Agent, caller: Caller) -> Result<Response, Refused> {
+    let change = caller.change(&shared, "store".to_owned()).await?;
+    let made = change.run(async move {
+        let made = crate::backup::backup(&shared).await;
+        made.map_err(|error| api_error("storage", error_chain(&error), Some("homeostat doctor")))
+    });
+    let bytes = made.await?;
+    let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+    Ok((kind, bytes).into_response())
+}

@@ -1,0 +1,129 @@
+//! Backup and restore of what the node was told and what its services keep:
+//! the control group and the buckets, at one cut.
+//!
+//! Holds: a restore is whole or leaves all as it was; stores that are there are
+//! moved aside, never written over.
+//! Never: contains content, logs or keys; `docs/operating.md` says what goes
+//! along.
+
+use crate::machine::unix_now;
+use crate::shared::Shared;
+use kernel::{NodeId, Revision};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use store::{Backup, BackupError, Options};
+use wire::layout::Layout;
+
+const CONTROL: &str = "control";
+const BUCKETS: &str = "buckets";
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    #[error("a node runs on {0}")]
+    Running(PathBuf),
+    #[error("there is a store at {0} already")]
+    There(PathBuf),
+    #[error("cannot use {path}")]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+}
+
+impl RestoreError {
+    /// What the reader can do next, if we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Running(_) => Some("homeostat down"),
+            Self::There(_) => Some("give `--replace`: what is there is moved aside"),
+            Self::File { .. } => Some("let this user write the data directory"),
+            Self::Backup(error) => error.hint(),
+        }
+    }
+}
+
+/// One file's bytes; secrets in it are sealed as they are in the store.
+pub async fn backup(shared: &Shared) -> Result<Vec<u8>, BackupError> {
+    let stores = [(CONTROL, &shared.store), (BUCKETS, shared.buckets.store())];
+    store::backup(&stores, unix_now()).await
+}
+
+/// Makes the stores of a node that does not run. Blocks.
+///
+/// Returns the cut's revisions, by store.
+pub fn restore(
+    layout: &Layout,
+    bytes: &[u8],
+    replace: bool,
+) -> Result<Vec<(String, Revision)>, RestoreError> {
+    let kept = Backup::read(bytes)?;
+    let file = |path: &Path, source| RestoreError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let lock = layout.agent_lock();
+    for path in [&lock, &layout.store()] {
+        let folder = path.parent().unwrap_or(&layout.root);
+        fs::create_dir_all(folder).map_err(|source| file(folder, source))?;
+    }
+    let _lock = ipc::lock_file(&lock).map_err(|_| RestoreError::Running(layout.root.clone()))?;
+    let targets = [(CONTROL, layout.store()), (BUCKETS, layout.buckets())];
+    let there = targets.iter().find(|(_, path)| path.exists());
+    if let Some((_, path)) = there.filter(|_| !replace) {
+        return Err(RestoreError::There(path.clone()));
+    }
+    let mut moved = Moved::default();
+    for (_, path) in &targets {
+        moved.aside(path).map_err(|source| file(path, source))?;
+    }
+    for (name, path) in &targets {
+        moved.made.push(path.clone());
+        let options = Options {
+            path: path.clone(),
+            node: NodeId(1),
+        };
+        kept.restore(name, &options)?;
+    }
+    moved.done = true;
+    let revisions = kept.revisions();
+    Ok(revisions
+        .map(|(name, revision)| (name.to_owned(), revision))
+        .collect())
+}
+
+/// What was moved aside, and comes back unless all went well.
+#[derive(Default)]
+struct Moved {
+    from_to: Vec<(PathBuf, PathBuf)>,
+    made: Vec<PathBuf>,
+    done: bool,
+}
+
+impl Moved {
+    fn aside(&mut self, path: &Path) -> io::Result<()> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".before-{}", unix_now().0));
+        let aside = PathBuf::from(aside);
+        match fs::rename(path, &aside) {
+            Ok(()) => self.from_to.push((path.to_owned(), aside)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        for path in &self.made {
+            let _ = fs::remove_file(path);
+        }
+        for (path, aside) in &self.from_to {
+            let _ = fs::rename(aside, path);
+        }
+    }
+}

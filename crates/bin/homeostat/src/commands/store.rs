@@ -1,0 +1,75 @@
+//! The stores: backed up while the node runs, restored while it does not.
+
+use super::Context;
+use crate::arguments::StoreCommand;
+use crate::failure::{CONFLICT, FAILED, Failure};
+use crate::output::say;
+use agent::backup::{RestoreError, restore};
+use kernel::error_chain;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub async fn run(context: &Context, what: &StoreCommand) -> Result<ExitCode, Failure> {
+    match what {
+        StoreCommand::Backup { file } => backup(context, file).await?,
+        StoreCommand::Restore { file, replace } => put_back(context, file, *replace)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The file is there whole or not at all.
+async fn backup(context: &Context, file: &Path) -> Result<(), Failure> {
+    let bytes = context.client.post_for_bytes("/v1/store/backup").await?;
+    let mut draft = file.as_os_str().to_owned();
+    draft.push(format!(".new-{}", std::process::id()));
+    let draft = Path::new(&draft);
+    let kept = keep(draft, file, &bytes);
+    let _ = fs::remove_file(draft);
+    kept.map_err(|error| {
+        let exit = if error.kind() == io::ErrorKind::AlreadyExists {
+            CONFLICT
+        } else {
+            FAILED
+        };
+        let help = "give another file; nothing was written over";
+        Failure::new(exit, format!("{}: {error}", file.display()), Some(help))
+    })?;
+    say(&format!(
+        "{} bytes in {}; keep the directory `keys` of the node's data with it, or its secrets stay sealed",
+        bytes.len(),
+        file.display()
+    ));
+    Ok(())
+}
+
+fn keep(draft: &Path, file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut writer = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(draft)?;
+    writer.write_all(bytes)?;
+    writer.sync_all()?;
+    // Unlike a rename, a link never replaces what is there.
+    fs::hard_link(draft, file)
+}
+
+fn put_back(context: &Context, file: &Path, replace: bool) -> Result<(), Failure> {
+    let bytes = fs::read(file)
+        .map_err(|error| Failure::new(FAILED, format!("{}: {error}", file.display()), None))?;
+    let restored = restore(&context.layout, &bytes, replace).map_err(|error| {
+        let exit = match error {
+            RestoreError::Running(_) | RestoreError::There(_) => CONFLICT,
+            _ => FAILED,
+        };
+        Failure::new(exit, error_chain(&error), error.hint())
+    })?;
+    for (name, revision) in restored {
+        say(&format!("{name}: as it was at revision {revision}"));
+    }
+    say("next: homeostat up");
+    Ok(())
+}
