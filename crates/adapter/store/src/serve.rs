@@ -11,7 +11,7 @@ use crate::file::{self, Loaded, Place};
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
 use crate::raft::halves;
-use crate::room::Room;
+use crate::room::{self, Room};
 use crate::shared::Shared;
 use crate::state::{State, entry};
 use crate::types::{Batch, Command, Reply, TypeConfig};
@@ -23,6 +23,7 @@ use node::store::{Entry, Key, Lease, Outcome, RangeReply, Store, StoreError, Tra
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
 use std::collections::BTreeMap;
 use std::ops::Bound;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -82,7 +83,11 @@ pub struct EmbeddedStore {
 impl EmbeddedStore {
     pub async fn open(options: Options) -> Result<Self, OpenError> {
         let Options { path, node } = options;
-        Self::open_at(Place::File(path), node, Tuning::default()).await
+        let free = |path: &Path| file::free_bytes(path).unwrap_or(u64::MAX);
+        room::give_up_reserve(&path, free(&path));
+        let opened = Self::open_at(Place::File(path.clone()), node, Tuning::default()).await?;
+        room::set_reserve_aside(&path, free(&path));
+        Ok(opened)
     }
 
     pub(crate) async fn open_at(

@@ -19,7 +19,6 @@ mod logs;
 mod machine;
 mod objects;
 mod projects;
-mod roll;
 mod seal;
 pub mod secrets;
 mod shared;

@@ -7,7 +7,7 @@
 //! Never: shows a value again, to anyone.
 
 use crate::apply::{api_error, read_desired, storage};
-use crate::roll::roll;
+use crate::projects::roll::roll;
 use crate::shared::Shared;
 use kernel::{Name, UnixMillis, error_chain};
 use manifest::Manifest;

@@ -4,13 +4,15 @@
 //! with its limit; a policy that cannot be read is an error, never a project
 //! without limits.
 
+pub mod roll;
+
 use crate::apply::{api_error, read_desired, storage};
-use crate::roll::roll;
 use crate::shared::Shared;
 use kernel::{Bytes, Name};
 use manifest::{Manifest, Run};
 use node::desired::{POLICY_PREFIX, ProjectPolicy, policy_key};
 use node::store::{Operation, Store, StoreError};
+use roll::roll;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wire::api::{ApiError, Policy, ProjectView};
