@@ -20,8 +20,8 @@ pub fn find() -> Option<PathBuf> {
         })
 }
 
-/// With its own defaults; `cli` since the guest is built by a standard library
-/// that links all of it, as ours always does.
+/// With its own defaults; `cli` and `keyvalue` since the guest imports them, as
+/// ours always provides.
 pub fn start(
     program: &Path,
     component: &Path,
@@ -32,7 +32,14 @@ pub fn start(
     let address = free_address()?;
     let mut command = pinned(cores, program);
     command
-        .args(["serve", "-S", "cli", "--max-instance-reuse-count"])
+        .args([
+            "serve",
+            "-S",
+            "cli",
+            "-S",
+            "keyvalue",
+            "--max-instance-reuse-count",
+        ])
         .arg(reuse.to_string())
         .args(["--addr", &address.to_string()])
         .arg(component);
