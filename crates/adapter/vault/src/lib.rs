@@ -68,27 +68,28 @@ impl Vault {
                 bytes: value.len(),
             });
         }
-        let nonce: [u8; NONCE_LEN] = key::random()?;
-        let mut sealed = nonce.to_vec();
-        let mut text = value.to_vec();
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        self.key
-            .seal_in_place_append_tag(nonce, Aad::from(name), &mut text)
-            .map_err(|_| VaultError::TooLarge {
-                name: name.to_owned(),
-                bytes: value.len(),
-            })?;
-        sealed.extend_from_slice(&text);
+        let sealed = self.sealed(name, value.to_vec(), Vec::new())?;
         let sealed = BASE64URL_NOPAD.encode(&sealed);
         Ok(format!("{FORMAT}.{}.{sealed}", self.key.id()))
     }
 
     /// As [`Vault::seal`], of any length and as bytes: `v1.KEY.` and after it
     /// nonce and text as they are.
-    pub fn seal_bytes(&self, name: &str, mut value: Vec<u8>) -> Result<Vec<u8>, VaultError> {
+    pub fn seal_bytes(&self, name: &str, value: Vec<u8>) -> Result<Vec<u8>, VaultError> {
+        let start = format!("{FORMAT}.{}.", self.key.id()).into_bytes();
+        self.sealed(name, value, start)
+    }
+
+    /// `start`, a nonce of its own, and the text with its tag.
+    fn sealed(
+        &self,
+        name: &str,
+        mut value: Vec<u8>,
+        start: Vec<u8>,
+    ) -> Result<Vec<u8>, VaultError> {
         let bytes = value.len();
         let nonce: [u8; NONCE_LEN] = key::random()?;
-        let mut sealed = format!("{FORMAT}.{}.", self.key.id()).into_bytes();
+        let mut sealed = start;
         sealed.extend(nonce);
         let nonce = Nonce::assume_unique_for_key(nonce);
         self.key
@@ -120,16 +121,7 @@ impl Vault {
                 path: self.path.clone(),
             });
         }
-        let (nonce, text) = text.split_at_checked(NONCE_LEN).ok_or_else(damaged)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
-        let mut text = Zeroizing::new(text.to_vec());
-        let length = self
-            .key
-            .open_in_place(nonce, Aad::from(name), &mut text)
-            .map_err(|_| damaged())?
-            .len();
-        text.truncate(length);
-        Ok(text)
+        self.unsealed(name, text)
     }
 
     /// Opens what [`Vault::seal`] made under the same name.
@@ -158,6 +150,15 @@ impl Vault {
         let bytes = BASE64URL_NOPAD
             .decode(text.as_bytes())
             .map_err(|_| damaged())?;
+        self.unsealed(name, &bytes)
+    }
+
+    /// What [`Vault::seal`] and [`Vault::seal_bytes`] end with: a nonce, then the
+    /// text with its tag.
+    fn unsealed(&self, name: &str, bytes: &[u8]) -> Result<Value, VaultError> {
+        let damaged = || VaultError::Damaged {
+            name: name.to_owned(),
+        };
         let (nonce, text) = bytes.split_at_checked(NONCE_LEN).ok_or_else(damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
         let mut text = Zeroizing::new(text.to_vec());
