@@ -5,9 +5,11 @@
 //! Holds: a peer of another user is never answered.
 //! Never: decides what a message means.
 
+mod asked;
 pub mod buckets;
 pub mod connection;
 pub mod process;
 
+pub use asked::Asked;
 pub use connection::{Connection, IpcError, Listener, ReceiveHalf, SendHalf, connect};
 pub use process::{Identity, LockFile, Watched, lock_file, write_pid_file};

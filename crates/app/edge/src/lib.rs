@@ -25,13 +25,13 @@ use crate::control::Control;
 use crate::data_plane::DataPlane;
 use crate::listeners::Listeners;
 use crate::rows::Rows;
+use ipc::Asked;
 use rustix::process::{Pid, Resource, Rlimit, getppid, getrlimit, setrlimit};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use wire::layout::Layout;
 use wire::supervise::ListenerName;
@@ -129,28 +129,6 @@ async fn keep_house(plane: Arc<DataPlane>) {
         plane.save_again().await;
         let rows = Arc::clone(&plane.rows);
         let _ = tokio::task::spawn_blocking(move || rows.check()).await;
-    }
-}
-
-/// The signals that tell an edge to leave.
-struct Asked {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Asked {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
     }
 }
 

@@ -18,13 +18,13 @@ pub use environment::Environment;
 pub use error::WorkerError;
 
 use guest::Guest;
+use ipc::Asked;
 use output::Lines;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use wasm::Limits;
 
@@ -112,26 +112,4 @@ async fn work(options: Options, lines: &Lines) -> Result<(), WorkerError> {
         begun.stop().await;
     }
     Ok(())
-}
-
-/// The signals that ask a process to stop.
-struct Asked {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Asked {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
 }
