@@ -4,12 +4,13 @@ use super::Context;
 use crate::arguments::Format;
 use crate::failure::{DENIED, FAILED, Failure, INTERRUPTED, NOT_FOUND, PENDING};
 use crate::output::{self, say};
-use client::{Lines, segment};
+use client::{ClientError, Lines, segment};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
 use wire::api::{ApplyRequest, Change, PlanReply, Progress};
 
 pub const MANIFEST: &str = "homeostat.toml";
@@ -141,17 +142,14 @@ fn show(change: &Change) -> Result<(), Failure> {
 
 pub async fn apply(context: &Context, path: &Path) -> Result<ExitCode, Failure> {
     let written = read(path)?;
-    let lines = context
-        .client
-        .post_lines("/v1/apply", &written.request)
-        .await?;
+    let lines = context.client.post_lines("/v1/apply", &written.request);
     follow(lines, Some(&written)).await?.show(context)?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub async fn rollback(context: &Context, project: &str, to: u64) -> Result<ExitCode, Failure> {
     let path = format!("/v1/rollback/{}?to={to}", segment(project));
-    let lines = context.client.post_lines(&path, &()).await?;
+    let lines = context.client.post_lines(&path, &());
     follow(lines, None).await?.show(context)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -159,7 +157,7 @@ pub async fn rollback(context: &Context, project: &str, to: u64) -> Result<ExitC
 pub async fn restart(context: &Context, service: &str) -> Result<ExitCode, Failure> {
     let service = service.strip_prefix("service/").unwrap_or(service);
     let path = format!("/v1/restart/{}", segment(service));
-    let lines = context.client.post_lines(&path, &()).await?;
+    let lines = context.client.post_lines(&path, &());
     follow(lines, None).await?;
     say(&format!(
         "restarted; see why with: homeostat why service/{service}"
@@ -167,13 +165,23 @@ pub async fn restart(context: &Context, service: &str) -> Result<ExitCode, Failu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows progress to the end.
-pub async fn follow(mut lines: Lines, written: Option<&Written>) -> Result<Done, Failure> {
+/// Sends a change and shows its progress to the end.
+pub async fn follow(
+    sent: impl Future<Output = Result<Lines, ClientError>>,
+    written: Option<&Written>,
+) -> Result<Done, Failure> {
+    // One listener for the whole wait, there before anything is sent: between
+    // two of them a signal would be nobody's.
+    let mut interrupts = signal(SignalKind::interrupt())?;
+    let mut lines = tokio::select! {
+        lines = sent => lines?,
+        _ = interrupts.recv() => return Err(interrupted()),
+    };
     let mut bar: Option<ProgressBar> = None;
     loop {
         let next = tokio::select! {
             next = lines.next::<Progress>() => next?,
-            _ = tokio::signal::ctrl_c() => return Err(interrupted()),
+            _ = interrupts.recv() => return Err(interrupted()),
         };
         let Some(progress) = next else { break };
         match progress {

@@ -88,10 +88,7 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
         give(context, &request).await?;
     }
     if let Some(written) = written {
-        let lines = context
-            .client
-            .post_lines("/v1/apply", &written.request)
-            .await?;
+        let lines = context.client.post_lines("/v1/apply", &written.request);
         let done = apply::follow(lines, Some(&written)).await?;
         done.show(context)?;
         say("next: homeostat get services, homeostat trust (for https without warnings)");
