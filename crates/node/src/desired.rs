@@ -1,6 +1,6 @@
 //! Desired state as it lies in the store: which key holds what.
 
-use kernel::{Bytes, Hash, Name, Revision, UnixMillis};
+use kernel::{Bytes, Hash, Name, Revision, ScopedName, UnixMillis};
 use manifest::{Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -71,6 +71,13 @@ pub struct Applied {
     pub generations: BTreeMap<Name, Revision>,
 }
 
+impl Applied {
+    /// What its manifest calls `name`.
+    pub fn scoped(&self, name: &Name) -> ScopedName {
+        ScopedName::new(self.manifest.project.clone(), name.clone())
+    }
+}
+
 /// What the node wants now: all projects' heads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Desired {
@@ -86,19 +93,19 @@ impl Desired {
         self.policies.get(project).cloned().unwrap_or_default()
     }
 
-    pub fn sites(&self) -> impl Iterator<Item = (&Name, &Site, Hash)> {
+    pub fn sites(&self) -> impl Iterator<Item = (ScopedName, &Site, Hash)> {
         self.projects.values().flat_map(|applied| {
             applied.manifest.sites.iter().filter_map(|(name, site)| {
                 let tree = applied.trees.get(name)?;
-                Some((name, site, *tree))
+                Some((applied.scoped(name), site, *tree))
             })
         })
     }
 
-    pub fn services(&self) -> impl Iterator<Item = (&Name, &Service, &Applied)> {
+    pub fn services(&self) -> impl Iterator<Item = (ScopedName, &Service, &Applied)> {
         self.projects.values().flat_map(|applied| {
             let services = applied.manifest.services.iter();
-            services.map(move |(name, service)| (name, service, applied))
+            services.map(move |(name, service)| (applied.scoped(name), service, applied))
         })
     }
 }

@@ -23,7 +23,6 @@ use wire::shim::{Exit, Secrets};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaSpec {
     pub id: ReplicaId,
-    pub project: Name,
     pub work: Work,
     pub environment: BTreeMap<String, String>,
     /// Variables whose values are looked up at each start: the secret's

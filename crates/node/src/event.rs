@@ -2,7 +2,7 @@
 
 use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
-use kernel::{DecisionId, Name, ReplicaId, Revision, Time};
+use kernel::{DecisionId, ReplicaId, Revision, ScopedName, Time};
 use manifest::{Check, ProbeKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ pub enum NodeEvent {
         why: String,
     },
     RestartRequested {
-        service: Name,
+        service: ScopedName,
     },
     /// Stop all replicas; nothing is started any more.
     Shutdown,
@@ -90,18 +90,18 @@ pub enum NodeEffect {
     Publish(EdgeSnapshot),
     Record(JournalEntry),
     ServiceSettled {
-        service: Name,
+        service: ScopedName,
         generation: Revision,
     },
     RolloutFailed {
-        service: Name,
+        service: ScopedName,
         generation: Revision,
         why: String,
     },
     /// A restart that a person asked for is over; `failed` says why it did not
     /// replace every replica.
     RestartDone {
-        service: Name,
+        service: ScopedName,
         failed: Option<String>,
     },
     AllStopped,
@@ -109,7 +109,7 @@ pub enum NodeEffect {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
-    pub services: BTreeMap<Name, ServiceStatus>,
+    pub services: BTreeMap<ScopedName, ServiceStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

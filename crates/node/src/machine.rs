@@ -13,7 +13,7 @@ use crate::service::{Tended, Wanted};
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
 use control::DecisionIds;
-use kernel::{Name, ReplicaId, Rng, Time};
+use kernel::{ReplicaId, Rng, ScopedName, Time};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use wire::edge::EdgeSnapshot;
@@ -26,7 +26,7 @@ pub struct Node {
     found: Option<Vec<Adopted>>,
     taken_over: bool,
     desired: Option<Desired>,
-    services: BTreeMap<Name, Tended>,
+    services: BTreeMap<ScopedName, Tended>,
     published: Option<EdgeSnapshot>,
     version: u64,
     going_down: bool,
@@ -161,7 +161,7 @@ impl Node {
             now,
         };
         let mut wanted = wanted(desired, settings);
-        let mut by_service: BTreeMap<Name, Vec<Adopted>> = BTreeMap::new();
+        let mut by_service: BTreeMap<ScopedName, Vec<Adopted>> = BTreeMap::new();
         for one in self.found.take().unwrap_or_default() {
             by_service
                 .entry(one.replica.service.clone())
@@ -218,13 +218,13 @@ impl Node {
     }
 }
 
-fn find<'a>(services: &'a mut BTreeMap<Name, Tended>, id: &ReplicaId) -> Option<&'a mut Replica> {
+fn find<'a>(services: &'a mut BTreeMap<ScopedName, Tended>, id: &ReplicaId) -> Option<&'a mut Replica> {
     services.get_mut(&id.service)?.replicas.get_mut(id)
 }
 
 /// Going down, replicas are stopped at once: nobody is sent to them any more.
 fn want_nothing(
-    services: &mut BTreeMap<Name, Tended>,
+    services: &mut BTreeMap<ScopedName, Tended>,
     settings: &Settings,
     rng: &mut Rng,
     turn: &mut Turn<'_>,
@@ -239,7 +239,7 @@ fn want_nothing(
 }
 
 fn on_driver(
-    services: &mut BTreeMap<Name, Tended>,
+    services: &mut BTreeMap<ScopedName, Tended>,
     event: DriverEvent,
     settings: &Settings,
     rng: &mut Rng,
@@ -288,22 +288,17 @@ fn abandon(found: Vec<Adopted>, turn: &mut Turn<'_>) {
     }
 }
 
-fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<Name, Wanted> {
+fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<ScopedName, Wanted> {
     let services = desired.services().map(|(name, service, applied)| {
-        let generation = applied.generations.get(name).copied().unwrap_or_default();
+        let generation = applied.generations.get(&name.name).copied().unwrap_or_default();
         let id = ReplicaId {
             service: name.clone(),
             generation,
             index: 0,
         };
         let template = replica_spec(id, service, applied, desired, settings);
-        (
-            name.clone(),
-            Wanted {
-                service: service.clone(),
-                template,
-            },
-        )
+        let service = service.clone();
+        (name, Wanted { service, template })
     });
     services.collect()
 }

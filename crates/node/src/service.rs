@@ -9,7 +9,7 @@ use crate::event::{NodeEffect, ServiceStatus, Settings};
 use crate::replica::{Replica, Turn};
 use control::rollout::{Action, Reading, Rollout, State};
 use control::{Effort, Loop};
-use kernel::{Name, ObjectRef, ReplicaId, Revision, Rng, Time};
+use kernel::{ObjectRef, ReplicaId, Revision, Rng, ScopedName, Time};
 use manifest::Service;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Wanted {
 }
 
 pub(crate) struct Tended {
-    name: Name,
+    name: ScopedName,
     wanted: Option<Wanted>,
     rollout: Loop<Rollout>,
     pub replicas: BTreeMap<ReplicaId, Replica>,
@@ -36,7 +36,7 @@ pub(crate) struct Tended {
 }
 
 impl Tended {
-    pub fn new(name: Name, settings: &Settings) -> Self {
+    pub fn new(name: ScopedName, settings: &Settings) -> Self {
         let subject = ObjectRef::new("service", &name);
         Self {
             name,

@@ -3,7 +3,7 @@
 //! Holds: only ready replicas are endpoints; routes are in a fixed order.
 
 use crate::desired::Desired;
-use kernel::{Name, ReplicaId, Revision};
+use kernel::{ReplicaId, Revision, ScopedName};
 use manifest::Route;
 use std::collections::BTreeMap;
 use wire::edge::{
@@ -15,7 +15,7 @@ use wire::edge::{
 /// (sealed secrets, capabilities) are for others to fill in.
 pub fn snapshot(
     desired: &Desired,
-    endpoints: &BTreeMap<Name, Vec<Endpoint>>,
+    endpoints: &BTreeMap<ScopedName, Vec<Endpoint>>,
     components: BTreeMap<ReplicaId, ComponentView>,
 ) -> EdgeSnapshot {
     let mut made = EdgeSnapshot {
@@ -39,16 +39,16 @@ pub fn snapshot(
                 .map(|path| path.0.clone())
                 .collect(),
         };
-        made.sites.insert(name.clone(), view);
+        made.sites.insert(name, view);
     }
     for (name, service, _) in desired.services() {
         let target = Target::Service(name.clone());
         made.routes.extend(entries(&service.routes, &target));
         let view = ServiceView {
             deadline: service.deadline,
-            endpoints: endpoints.get(name).cloned().unwrap_or_default(),
+            endpoints: endpoints.get(&name).cloned().unwrap_or_default(),
         };
-        made.services.insert(name.clone(), view);
+        made.services.insert(name, view);
     }
     made
 }

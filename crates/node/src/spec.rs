@@ -24,7 +24,7 @@ pub fn replica_spec(
     for (name, binding) in &service.bindings {
         let value = match &binding.target {
             BindingTarget::Service(_) => Some(settings.base_url.clone()),
-            BindingTarget::Site(site) => site_directory(site, applied, desired, settings),
+            BindingTarget::Site(site) => site_directory(site, applied, settings),
             BindingTarget::Bucket(bucket) => {
                 let stated = applied.manifest.buckets.get(bucket);
                 let grant = stated.map(|stated| BucketGrant {
@@ -43,7 +43,6 @@ pub fn replica_spec(
     ReplicaSpec {
         limits: limits(service, &work),
         work,
-        project: applied.manifest.project.clone(),
         environment,
         secrets: secrets(service, applied),
         buckets,
@@ -60,7 +59,7 @@ fn work(
     settings: &Settings,
 ) -> Work {
     // Content has the file of whatever runs from one; see `Run::file`.
-    let hash = applied.programs.get(&id.service).copied();
+    let hash = applied.programs.get(&id.service.name).copied();
     let file = hash.map(|hash| chunk_path(&settings.layout.content(), &hash));
     let command = match (&service.run, hash) {
         (Run::Process(command), _) => program(command, file.as_deref(), &applied.directory),
@@ -121,7 +120,7 @@ fn worker(
     settings: &Settings,
 ) -> Vec<String> {
     let layout = &settings.layout;
-    let state = layout.actors().join(id.service.as_str());
+    let state = layout.actor(&id.service);
     let time = service.limits.time.unwrap_or(service.deadline);
     let memory = service.limits.memory.map(|memory| memory.0.to_string());
     let concurrency = service.limits.concurrency.map(|count| count.to_string());
@@ -186,21 +185,9 @@ fn chunk_path(content: &Path, hash: &Hash) -> PathBuf {
     content.join("chunks").join(shard).join(rest)
 }
 
-fn site_directory(
-    site: &Name,
-    applied: &Applied,
-    desired: &Desired,
-    settings: &Settings,
-) -> Option<String> {
-    let elsewhere = || {
-        desired
-            .sites()
-            .find(|(name, ..)| *name == site)
-            .map(|(.., tree)| tree)
-    };
-    let tree = applied.trees.get(site).copied().or_else(elsewhere)?;
-    let sites = settings.layout.sites();
-    Some(text(&sites.join(site.as_str()).join(tree.to_string())))
+fn site_directory(site: &Name, applied: &Applied, settings: &Settings) -> Option<String> {
+    let tree = applied.trees.get(site)?;
+    Some(text(&settings.layout.site(&applied.scoped(site), tree)))
 }
 
 #[cfg(test)]
@@ -232,7 +219,7 @@ mod tests {
             policies: BTreeMap::from([(name("p"), policy)]),
             ..Desired::default()
         };
-        let id = "a-g1-0".parse().expect("an id");
+        let id = "p.a-g1-0".parse().expect("an id");
         replica_spec(id, &service, &applied, &desired, &Settings::default())
     }
 

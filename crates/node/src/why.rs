@@ -55,5 +55,5 @@ fn concerns(subject: &ObjectRef, object: &ObjectRef) -> bool {
         && subject
             .name
             .parse::<ReplicaId>()
-            .is_ok_and(|replica| replica.service.as_str() == object.name)
+            .is_ok_and(|replica| replica.service.to_string() == object.name)
 }

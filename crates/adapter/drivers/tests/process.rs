@@ -52,7 +52,6 @@ impl Bench {
     fn spec(&self, command: &[&str], limits: Limits) -> ReplicaSpec {
         ReplicaSpec {
             id: id(),
-            project: Name::new("test").expect("a name"),
             work: Work::Process {
                 command: command.iter().map(|word| (*word).to_owned()).collect(),
                 directory: self.home.path().to_owned(),
@@ -140,7 +139,7 @@ fn driver(home: &Path, name: &str) -> (ProcessDriver, mpsc::UnboundedReceiver<Dr
 }
 
 fn id() -> ReplicaId {
-    "web-g1-0".parse().expect("an id")
+    "test.web-g1-0".parse().expect("an id")
 }
 
 fn alive(pid: u32) -> bool {
@@ -248,7 +247,7 @@ async fn output_and_environment_arrive_in_the_log() {
         .expect("a line");
     assert_eq!(
         (err.text.as_str(), err.replica.as_str()),
-        ("oops", "web-g1-0")
+        ("oops", "test.web-g1-0")
     );
     bench.clear().await;
 }

@@ -106,7 +106,8 @@ impl Account {
     pub fn attach(&mut self, service: &Arc<ServiceState>) {
         service.requests.fetch_add(1, Relaxed);
         service.in_flight.fetch_add(1, Relaxed);
-        self.row.service = Some(service.name.clone());
+        self.row.project = Some(service.name.project.clone());
+        self.row.service = Some(service.name.name.clone());
         self.service = Some(Arc::clone(service));
     }
 
@@ -164,6 +165,7 @@ fn empty_row(at: UnixMillis, client: String, tls: bool) -> AccessRow {
         status: 0,
         bytes: 0,
         micros: 0,
+        project: None,
         site: None,
         service: None,
         replica: None,

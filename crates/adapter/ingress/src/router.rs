@@ -9,7 +9,7 @@ use crate::pool::{EndpointState, Place};
 use crate::site::SiteState;
 use crate::{Components, Documents};
 use arc_swap::ArcSwap;
-use kernel::{Hash, Name};
+use kernel::{Hash, ScopedName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -23,12 +23,12 @@ pub enum SnapshotError {
     #[error("the snapshot has format {found}, this edge reads {SNAPSHOT_VERSION}")]
     Format { found: u32 },
     #[error("site `{site}` has the tree {}, which is not here", .tree.short())]
-    Tree { site: Name, tree: Hash },
+    Tree { site: ScopedName, tree: Hash },
     #[error("the route {host}{path} leads to `{target}`, which the snapshot lacks")]
     Target {
         host: String,
         path: String,
-        target: Name,
+        target: ScopedName,
     },
     #[error("the certificate for {hosts} cannot be used: {why}")]
     Certificate { hosts: String, why: String },
@@ -53,12 +53,12 @@ pub struct Table {
     /// Keys without the `*`: `.news.example`.
     wildcard: BTreeMap<String, Vec<Route>>,
     any: Vec<Route>,
-    pub sites: BTreeMap<Name, Arc<SiteState>>,
-    pub services: BTreeMap<Name, Arc<ServiceState>>,
+    pub sites: BTreeMap<ScopedName, Arc<SiteState>>,
+    pub services: BTreeMap<ScopedName, Arc<ServiceState>>,
 }
 
 pub struct ServiceState {
-    pub name: Name,
+    pub name: ScopedName,
     pub config: ArcSwap<ServiceConfig>,
     /// Woken when `config` changed.
     pub changed: watch::Sender<()>,
@@ -77,7 +77,7 @@ pub struct ServiceConfig {
 }
 
 impl ServiceState {
-    fn new(name: &Name) -> Self {
+    fn new(name: &ScopedName) -> Self {
         Self {
             name: name.clone(),
             config: ArcSwap::default(),
@@ -248,7 +248,7 @@ mod tests {
             ..EdgeSnapshot::default()
         };
         for (host, path, service) in routes {
-            let name = Name::new(*service).expect("name");
+            let name: ScopedName = format!("test/{service}").parse().expect("name");
             let view = ServiceView {
                 deadline: Duration::from_secs(1),
                 endpoints: vec![],
@@ -274,7 +274,7 @@ mod tests {
         ]);
         let table = Table::build(&snapshot, &Table::default(), &Nothing).expect("builds");
         let found = |host: &str, path: &str| match &table.find(host, path)?.served {
-            Served::Service(service) => Some(service.name.to_string()),
+            Served::Service(service) => Some(service.name.name.to_string()),
             Served::Site(_) => None,
         };
         assert_eq!(found("news.example", "/").as_deref(), Some("root"));

@@ -188,7 +188,8 @@ impl Ingress {
         };
         match &route.served {
             Served::Site(site) => {
-                account.row.site = Some(site.name.clone());
+                account.row.project = Some(site.name.project.clone());
+                account.row.site = Some(site.name.name.clone());
                 let asked = Asked {
                     method: request.method(),
                     headers: request.headers(),

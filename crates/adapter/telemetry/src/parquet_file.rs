@@ -29,6 +29,7 @@ const SCHEMA: &str = "message access {
     required int32 status (INTEGER(16,false));
     required int64 bytes (INTEGER(64,false));
     required int64 micros (INTEGER(64,false));
+    optional binary project (UTF8);
     optional binary site (UTF8);
     optional binary service (UTF8);
     optional binary replica (UTF8);
@@ -72,6 +73,9 @@ impl<W: Write + Send> AccessFile<W> {
         column::<Int32Type, _>(to, &statuses, None)?;
         numbers(to, rows, |row| row.bytes.cast_signed())?;
         numbers(to, rows, |row| row.micros.cast_signed())?;
+        maybe_texts(to, rows, |row| {
+            row.project.as_ref().map(ToString::to_string)
+        })?;
         maybe_texts(to, rows, |row| row.site.as_ref().map(ToString::to_string))?;
         maybe_texts(to, rows, |row| {
             row.service.as_ref().map(ToString::to_string)

@@ -11,7 +11,7 @@
 use agent::buckets::{BucketServer, ProjectLimits};
 use hdrhistogram::Histogram;
 use ipc::buckets::BucketClient;
-use kernel::{Bytes, Name, ReplicaId, Revision};
+use kernel::{Bytes, Name, ReplicaId, Revision, ScopedName};
 use node::buckets::{Bucket, BucketAccess};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -53,7 +53,7 @@ async fn serve(directory: &Path) -> Result<(), Failure> {
     };
     server.define(&project, BTreeMap::from([(name.clone(), stated)]), limits);
     let replica = ReplicaId {
-        service: name.clone(),
+        service: ScopedName::new(project, name.clone()),
         generation: Revision(1),
         index: 0,
     };
@@ -63,7 +63,7 @@ async fn serve(directory: &Path) -> Result<(), Failure> {
         rate: u32::MAX,
     };
     let bindings = BTreeMap::from([(name, grant)]);
-    let capability = server.grant(&project, &replica, &bindings, None);
+    let capability = server.grant(&replica, &bindings, None);
     std::fs::write(directory.join(CAPABILITY), capability)?;
     writeln!(std::io::stdout(), "serving")?;
     server.run(&layout).await?;

@@ -222,7 +222,7 @@ pub async fn capability(
     } else {
         None
     };
-    let granted = (shared.buckets).grant(&spec.project, &spec.id, &spec.buckets, epoch);
+    let granted = (shared.buckets).grant(&spec.id, &spec.buckets, epoch);
     Ok(Some(granted))
 }
 

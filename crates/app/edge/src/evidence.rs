@@ -69,7 +69,7 @@ mod tests {
     fn a_replica_that_fails_often_is_told_of_once_in_a_while() {
         let witness = Witness::new();
         let [one, two]: [ReplicaId; 2] =
-            ["a-g1-0", "a-g1-1"].map(|text| text.parse().expect("replica"));
+            ["p.a-g1-0", "p.a-g1-1"].map(|text| text.parse().expect("replica"));
         let now = Instant::now();
         assert!(witness.is_due(&one, now));
         assert!(!witness.is_due(&one, now + GAP / 2));

@@ -67,7 +67,7 @@ async fn a_replica_that_does_not_take_requests_is_told_of_at_once() {
             _ => None,
         })
         .await;
-    assert_eq!(failed.to_string(), "app-g1-0");
+    assert_eq!(failed.to_string(), "test.app-g1-0");
 }
 
 fn rows(node: &Node) -> Vec<AccessRow> {

@@ -16,7 +16,7 @@ pub use error::error_chain;
 pub use hash::{Hash, HashError, fnv1a};
 pub use id::{
     DecisionId, FencingEpoch, Name, NameError, NodeId, ObjectRef, ReplicaId, ReplicaIdError,
-    Revision,
+    Revision, ScopedName, ScopedNameError,
 };
 pub use rng::Rng;
 pub use time::{DurationError, Time, UnixMillis, duration_text, format_duration, parse_duration};

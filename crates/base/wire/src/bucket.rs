@@ -359,7 +359,7 @@ pub enum FromBuckets {
 pub struct Grant {
     pub project: Name,
     pub service: Name,
-    /// For messages: `visitors-g12-0`.
+    /// For messages: `news.visitors-g12-0`.
     pub replica: String,
     /// By the binding's name.
     pub bindings: BTreeMap<String, BucketGrant>,

@@ -1,13 +1,14 @@
 //! What the agent and the edge say to each other on `run/edge.sock`, and the
 //! snapshot that the edge keeps on disk and serves from alone.
 
-use kernel::{Bytes, Hash, Name, ReplicaId, Revision, Time, duration_text};
+use kernel::{Bytes, Hash, ReplicaId, Revision, ScopedName, Time, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-pub const SNAPSHOT_VERSION: u32 = 1;
+/// 2: sites and services by project and name.
+pub const SNAPSHOT_VERSION: u32 = 2;
 
 /// Everything the edge needs to serve. Replaced whole; a smaller `version` than
 /// the one in force is ignored.
@@ -19,8 +20,8 @@ pub struct EdgeSnapshot {
     /// The desired state it was made from.
     pub revision: Revision,
     pub routes: Vec<RouteEntry>,
-    pub sites: BTreeMap<Name, SiteView>,
-    pub services: BTreeMap<Name, ServiceView>,
+    pub sites: BTreeMap<ScopedName, SiteView>,
+    pub services: BTreeMap<ScopedName, ServiceView>,
     /// What the edge itself runs: those in the routes, and those that come up.
     #[serde(default)]
     pub components: BTreeMap<ReplicaId, ComponentView>,
@@ -40,8 +41,8 @@ pub struct RouteEntry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
-    Site(Name),
-    Service(Name),
+    Site(ScopedName),
+    Service(ScopedName),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -176,7 +177,7 @@ pub struct EdgeReadings {
     pub requests: u64,
     pub errors: u64,
     pub in_flight: u64,
-    pub services: BTreeMap<Name, ServiceReadings>,
+    pub services: BTreeMap<ScopedName, ServiceReadings>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

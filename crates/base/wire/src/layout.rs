@@ -1,9 +1,11 @@
 //! Where things lie in a node's data directory: a disk format like any other.
 
+use kernel::{Hash, ScopedName};
 use std::path::{Path, PathBuf};
 
-/// What `DATA/version` says; another number is refused.
-pub const DATA_VERSION: &str = "1";
+/// What `DATA/version` says; another number is refused. 2: what belongs to a
+/// service or site lies under its project and name.
+pub const DATA_VERSION: &str = "2";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
@@ -68,6 +70,10 @@ impl Layout {
     pub fn sites(&self) -> PathBuf {
         self.at("sites")
     }
+    /// One of them.
+    pub fn site(&self, site: &ScopedName, tree: &Hash) -> PathBuf {
+        self.sites().join(site.file_name()).join(tree.to_string())
+    }
     pub fn tls(&self) -> PathBuf {
         self.at("tls")
     }
@@ -94,6 +100,9 @@ impl Layout {
     pub fn actors(&self) -> PathBuf {
         self.at("actors")
     }
+    pub fn actor(&self, service: &ScopedName) -> PathBuf {
+        self.actors().join(service.file_name())
+    }
     pub fn logs(&self) -> PathBuf {
         self.at("logs")
     }
@@ -108,7 +117,8 @@ impl Layout {
     }
 
     /// A Unix socket's path is at most 107 bytes long; the longest is a
-    /// replica's. Whether `root` leaves room for it.
+    /// replica's, with a hash for its name where that is long. Whether `root`
+    /// leaves room for it.
     pub fn sockets_fit(root: &Path) -> bool {
         root.as_os_str().len() <= 40
     }

@@ -3,7 +3,8 @@
 use kernel::{Name, ReplicaId, UnixMillis};
 use serde::{Deserialize, Serialize};
 
-pub const ACCESS_ROW_VERSION: u8 = 1;
+/// 2: with the project.
+pub const ACCESS_ROW_VERSION: u8 = 2;
 
 /// One request. Client addresses are truncated (IPv4 /24, IPv6 /48) unless the
 /// operator says otherwise.
@@ -23,6 +24,9 @@ pub struct AccessRow {
     pub bytes: u64,
     /// From the request's head read to the answer's end.
     pub micros: u64,
+    /// Whose site or service answered; none where no route was found.
+    pub project: Option<Name>,
+    /// By its name within the project, like `service`.
     pub site: Option<Name>,
     pub service: Option<Name>,
     pub replica: Option<ReplicaId>,

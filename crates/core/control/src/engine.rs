@@ -308,7 +308,7 @@ mod tests {
             futile_max,
             rest: Duration::from_mins(1),
         };
-        let subject = ObjectRef::new("replica", "search-g1-0");
+        let subject = ObjectRef::new("replica", "news.search-g1-0");
         (
             Loop::new(Parameters::default(), subject, effort),
             DecisionIds::starting_at(DecisionId(1)),

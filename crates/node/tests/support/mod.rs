@@ -1,13 +1,13 @@
 //! The one service that the node's tests wish for.
 
-use kernel::{Bytes, Name, Revision, UnixMillis};
+use kernel::{Bytes, Revision, ScopedName, UnixMillis};
 use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
 use node::desired::{Applied, Desired};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub fn name() -> Name {
-    Name::new("search").expect("a name")
+pub fn name() -> ScopedName {
+    "news/search".parse().expect("a name")
 }
 
 pub fn desired(generation: u64, replicas: u32) -> Desired {
@@ -30,20 +30,20 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
         deadline: Duration::from_secs(5),
         stop_grace: Duration::from_secs(5),
     };
-    let project = Name::new("news").expect("a name");
+    let ScopedName { project, name }: ScopedName = name();
     let applied = Applied {
         number: generation,
         at_unix: UnixMillis(0),
         manifest: Manifest {
             project: project.clone(),
             sites: BTreeMap::new(),
-            services: BTreeMap::from([(name(), service)]),
+            services: BTreeMap::from([(name.clone(), service)]),
             buckets: BTreeMap::new(),
         },
         directory: "/news".into(),
         trees: BTreeMap::new(),
         programs: BTreeMap::new(),
-        generations: BTreeMap::from([(name(), Revision(generation))]),
+        generations: BTreeMap::from([(name, Revision(generation))]),
     };
     Desired {
         revision: Revision(generation),

@@ -18,7 +18,7 @@ mod serve;
 mod tests;
 
 use capability::Marker;
-use kernel::{Bytes, FencingEpoch, Name, NodeId, ReplicaId, error_chain};
+use kernel::{Bytes, FencingEpoch, Name, NodeId, ReplicaId, ScopedName, error_chain};
 use manifest::Bucket;
 use presence::Presence;
 use rates::Rates;
@@ -115,17 +115,17 @@ impl BucketServer {
     /// call on.
     pub fn grant(
         &self,
-        project: &Name,
         replica: &ReplicaId,
         bindings: &BTreeMap<Name, BucketGrant>,
         epoch: Option<FencingEpoch>,
     ) -> String {
         let bindings = bindings.iter();
         let bindings = bindings.map(|(name, bound)| (name.to_string(), bound.clone()));
-        let holder = format!("{project}/{}/{}", replica.service, replica.index);
+        let ScopedName { project, name } = replica.service.clone();
+        let holder = format!("{project}/{name}/{}", replica.index);
         self.marker.capability(Grant {
-            project: project.clone(),
-            service: replica.service.clone(),
+            project,
+            service: name,
             replica: replica.to_string(),
             bindings: bindings.collect(),
             fence: epoch.map(|epoch| Fence { holder, epoch }),

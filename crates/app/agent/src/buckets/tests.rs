@@ -57,7 +57,7 @@ impl Serving {
     }
 
     fn capability(&self, project: &str, quota: u64, rate: u32, epoch: Option<u64>) -> String {
-        let replica = "notes-g1-0".parse().expect("a replica");
+        let replica = format!("{project}.notes-g1-0").parse().expect("a replica");
         let grant = BucketGrant {
             bucket: name("comments"),
             quota: Bytes(quota),
@@ -65,7 +65,7 @@ impl Serving {
         };
         let bindings = BTreeMap::from([(name("log"), grant)]);
         self.server
-            .grant(&name(project), &replica, &bindings, epoch.map(FencingEpoch))
+            .grant(&replica, &bindings, epoch.map(FencingEpoch))
     }
 
     pub fn access(&self, client: &Arc<BucketClient>) -> BucketAccess {
