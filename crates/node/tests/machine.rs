@@ -182,7 +182,7 @@ fn service_comes_up_and_a_crash_is_answered_at_once_and_told() {
     world.crash_one(0);
     assert_eq!(world.running.len(), 2, "restarted without a wait");
     world.pass(Duration::from_secs(1));
-    let steps = node::why(&world.journal, &ObjectRef::new("service", "search"));
+    let steps = node::why(&world.journal, &ObjectRef::new("service", name()));
     let restart = steps
         .iter()
         .find(|step| step.decision.seen.contains("exit code 1"));

@@ -7,7 +7,7 @@
 //! Never: fails the replica; what cannot be written is dropped.
 
 use crate::clock;
-use kernel::{Name, ReplicaId};
+use kernel::{ReplicaId, ScopedName};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -220,7 +220,7 @@ pub fn read_log(directory: &Path, tail_lines: usize) -> io::Result<(Vec<LogLine>
 
 /// The directories of all of a service's replicas that have logs here, removed
 /// ones too, oldest generation first. `replicas` is `DATA/replicas`.
-pub fn replica_directories(replicas: &Path, service: &Name) -> io::Result<Vec<PathBuf>> {
+pub fn replica_directories(replicas: &Path, service: &ScopedName) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<(ReplicaId, PathBuf)> = Vec::new();
     for entry in std::fs::read_dir(replicas)? {
         let path = entry?.path();

@@ -84,15 +84,16 @@ impl ProcessDriver {
         self.options.directory.join(replica.to_string())
     }
 
-    /// Long names are shortened to fit; the hash keeps them apart.
+    /// Long names are shortened to fit; the hash keeps them apart, also where
+    /// somebody chose them to be alike.
     fn socket(&self, replica: &ReplicaId) -> PathBuf {
         let name = replica.to_string();
         let path = self.options.run_directory.join(format!("{name}.sock"));
         if path.as_os_str().len() <= SOCKET_PATH_BYTES_MAX {
             return path;
         }
-        let hash = kernel::fnv1a(name.bytes());
-        self.options.run_directory.join(format!("{hash:016x}.sock"))
+        let hash = blake3::hash(name.as_bytes()).to_hex();
+        self.options.run_directory.join(format!("{}.sock", &hash[..32]))
     }
 
     async fn prepare_replica(&self, spec: ReplicaSpec) -> Result<(), DriverError> {

@@ -6,7 +6,7 @@
 )]
 
 use drivers::{LogCursor, ProcessDriver, ProcessOptions, control_groups, read_log};
-use kernel::{Bytes, Name, ReplicaId};
+use kernel::{Bytes, ReplicaId};
 use manifest::{Check, Limits};
 use node::driver::{Driver, DriverEvent, Found, ReplicaSpec, Work};
 use std::collections::BTreeMap;

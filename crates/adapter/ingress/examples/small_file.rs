@@ -8,7 +8,7 @@ use ingress::{
     AccessLog, Component, Components, Document, Documents, EdgeSnapshot, Encoding, Evidence,
     Ingress, Options, Source,
 };
-use kernel::{Hash, Name, ReplicaId};
+use kernel::{Hash, ReplicaId, ScopedName};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write as _;
@@ -75,7 +75,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Arc::clone(&sum) as _,
         sum,
     );
-    let name = Name::new("site")?;
+    let name: ScopedName = "test/site".parse()?;
     let view = SiteView {
         tree: Hash([1; 32]),
         index: "index.html".to_owned(),

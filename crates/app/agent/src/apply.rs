@@ -6,12 +6,12 @@
 
 use crate::machine::unix_now;
 use crate::shared::{Settlement, Shared};
-use kernel::{Hash, Name, Revision, error_chain};
+use kernel::{Hash, Name, Revision, ScopedName, error_chain};
 use manifest::{BindingTarget, Manifest, Run};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
@@ -181,36 +181,23 @@ async fn prepare(
     })
 }
 
-/// Names and routes belong to one project each. Whoever may know of `only` one
-/// is not told whose it is.
+/// A route belongs to one project. Whoever may know of `only` one is not told
+/// whose it is.
 fn collisions(desired: &Desired, manifest: &Manifest, only: Option<&Name>) -> Result<(), ApiError> {
     let others = desired.projects.values().map(|applied| &applied.manifest);
     for other in others.filter(|other| other.project != manifest.project) {
-        let taken = |what: String| {
-            if only.is_some() {
-                let message = format!("{what} is taken on this node");
-                return Err(api_error("conflict", message, Some("choose another")));
-            }
-            let message = format!("{what} belongs to project `{}` already", other.project);
-            let help =
-                "take it out of one of the two manifests; see: homeostat get revisions -o json";
-            Err(api_error("conflict", message, Some(help)))
-        };
-        if let Some(name) = manifest
-            .sites
-            .keys()
-            .find(|name| other.sites.contains_key(*name))
-        {
-            return taken(format!("site/{name}"));
-        }
-        let mut services = manifest.services.keys();
-        if let Some(name) = services.find(|name| other.services.contains_key(*name)) {
-            return taken(format!("service/{name}"));
-        }
         let theirs: BTreeSet<_> = routes(other).collect();
-        if let Some((host, path)) = routes(manifest).find(|route| theirs.contains(route)) {
-            return taken(format!("the route {host}{path}"));
+        let Some((host, path)) = routes(manifest).find(|route| theirs.contains(route)) else {
+            continue;
+        };
+        if only.is_some() {
+            let message = format!("the route {host}{path} is taken on this node");
+            return Err(api_error("conflict", message, Some("choose another")));
         }
+        let owner = &other.project;
+        let message = format!("the route {host}{path} belongs to project `{owner}` already");
+        let help = "take it out of one of the two manifests; see: homeostat get revisions -o json";
+        return Err(api_error("conflict", message, Some(help)));
     }
     Ok(())
 }
@@ -389,9 +376,15 @@ pub async fn apply(shared: Arc<Shared>, request: ApplyRequest, only: Option<Name
 }
 
 /// `number` 0: the one before the current one.
-pub async fn rollback(shared: Arc<Shared>, project: Name, number: u64, report: Report) {
+pub async fn rollback(
+    shared: Arc<Shared>,
+    project: Name,
+    number: u64,
+    only: Option<Name>,
+    report: Report,
+) {
     let applying = shared.applying.lock().await;
-    let outcome = match prepare_rollback(&shared, &project, number).await {
+    let outcome = match prepare_rollback(&shared, &project, number, only.as_ref()).await {
         Ok(prepared) => commit(&shared, prepared, &report).await,
         Err(error) => Err(error),
     };
@@ -403,6 +396,7 @@ async fn prepare_rollback(
     shared: &Arc<Shared>,
     project: &Name,
     number: u64,
+    only: Option<&Name>,
 ) -> Result<Prepared, ApiError> {
     let Some((current, revision)) = read_head(&shared.store, project).await? else {
         return Err(api_error(
@@ -429,6 +423,11 @@ async fn prepare_rollback(
             Some("homeostat get revisions"),
         ));
     };
+    let desired = read_desired(&shared.store)
+        .await
+        .map_err(|error| storage(&error))?;
+    // A route that was given up since may be another project's by now.
+    collisions(&desired, &wanted.manifest, only)?;
     crate::projects::require(&shared.store, &wanted.manifest).await?;
     crate::secrets::require(&shared.store, &wanted.manifest).await?;
     let mut applied = Applied {
@@ -568,15 +567,16 @@ pub async fn take_back_unattended(shared: Arc<Shared>) {
 
 async fn take_back_failed(
     shared: &Arc<Shared>,
-    service: &Name,
+    service: &ScopedName,
     generation: Revision,
     why: &str,
 ) -> Result<(), ApiError> {
     let desired = read_desired(&shared.store)
         .await
         .map_err(|error| storage(&error))?;
-    let failed = desired.projects.into_values().find(|applied| {
-        applied.generations.get(service) == Some(&generation) && applied.number == generation.0
+    let failed = desired.projects.get(&service.project).filter(|applied| {
+        let moved = applied.generations.get(&service.name) == Some(&generation);
+        moved && applied.number == generation.0
     });
     let Some(failed) = failed else { return Ok(()) };
     let project = &failed.manifest.project;
@@ -588,8 +588,10 @@ async fn take_back_failed(
     let (Some(before), true) = (before, current.number == failed.number) else {
         return Ok(());
     };
+    // Nobody kept its routes for it meanwhile.
+    collisions(&desired, &before.manifest, None)?;
     let cause = api_error("rollout_failed", why, None);
-    let outcome = take_back(shared, before, &failed, revision, cause).await;
+    let outcome = take_back(shared, before, failed, revision, cause).await;
     tracing::warn!(%service, outcome = outcome.message, "a change did not come up");
     Ok(())
 }
@@ -607,11 +609,7 @@ async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), Ap
         let Some(tree) = applied.trees.get(site).copied() else {
             continue;
         };
-        let to: PathBuf = shared
-            .layout
-            .sites()
-            .join(site.as_str())
-            .join(tree.to_string());
+        let to = shared.layout.site(&applied.scoped(site), &tree);
         let content = shared.content.clone();
         tokio::task::spawn_blocking(move || content.export_tree(tree, &to))
             .await
@@ -687,16 +685,16 @@ async fn settle(
     settlements: &mut broadcast::Receiver<Settlement>,
     report: &Report,
 ) -> Result<(), ApiError> {
-    let mut waiting: BTreeMap<Name, Revision> = applied
+    let mut waiting: BTreeMap<ScopedName, Revision> = applied
         .generations
         .iter()
         .filter(|(name, generation)| {
             old.and_then(|old| old.generations.get(*name)) != Some(*generation)
         })
-        .map(|(name, generation)| (name.clone(), *generation))
+        .map(|(name, generation)| (applied.scoped(name), *generation))
         .collect();
-    for name in waiting.keys() {
-        say(report, format!("starting service/{name}")).await;
+    for service in waiting.keys() {
+        say(report, format!("starting service/{}", service.name)).await;
     }
     while !waiting.is_empty() {
         match settlements.recv().await {
@@ -706,7 +704,7 @@ async fn settle(
             }) => {
                 if waiting.get(&service) == Some(&generation) {
                     waiting.remove(&service);
-                    say(report, format!("service/{service} is ready")).await;
+                    say(report, format!("service/{} is ready", service.name)).await;
                 }
             }
             Ok(Settlement::Failed {
@@ -717,7 +715,7 @@ async fn settle(
                 if waiting.get(&service) == Some(&generation) {
                     return Err(api_error(
                         "rollout_failed",
-                        format!("service/{service} did not come up: {why}"),
+                        format!("service/{} did not come up: {why}", service.name),
                         Some(&to_look_at(applied, &service)),
                     ));
                 }
@@ -732,8 +730,8 @@ async fn settle(
     Ok(())
 }
 
-fn to_look_at(applied: &Applied, service: &Name) -> String {
-    let run = applied.manifest.services.get(service).map(|it| &it.run);
+fn to_look_at(applied: &Applied, service: &ScopedName) -> String {
+    let run = applied.manifest.services.get(&service.name).map(|it| &it.run);
     match run {
         Some(Run::Process(_)) => format!(
             "homeostat logs {service} (it must listen on the HOST and PORT of its environment)"

@@ -143,7 +143,7 @@ async fn collect_once(shared: &Arc<Shared>) -> Result<(), String> {
     Ok(())
 }
 
-/// Trees laid out for replicas, `sites/SITE/HASH`, that nothing names.
+/// Trees laid out for replicas, `sites/PROJECT.SITE/HASH`, that nothing names.
 fn remove_laid_out(sites: &Path, live: &[Hash]) -> io::Result<()> {
     let names: BTreeSet<String> = live.iter().map(Hash::to_string).collect();
     for site in fs::read_dir(sites)? {

@@ -2,7 +2,7 @@
 
 use crate::shared::Shared;
 use drivers::LogCursor;
-use kernel::Name;
+use kernel::ScopedName;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(200);
 /// Sends the last `tail` lines, then what comes, until the reader leaves.
 pub async fn send(
     shared: Arc<Shared>,
-    service: Name,
+    service: ScopedName,
     tail: usize,
     follow: bool,
     lines: mpsc::Sender<LogLine>,
@@ -48,7 +48,7 @@ type Cursors = BTreeMap<PathBuf, LogCursor>;
 
 fn first(
     replicas: &std::path::Path,
-    service: &Name,
+    service: &ScopedName,
     tail: usize,
     cursors: &mut Cursors,
 ) -> std::io::Result<Vec<LogLine>> {
@@ -65,7 +65,7 @@ fn first(
 
 fn more(
     replicas: &std::path::Path,
-    service: &Name,
+    service: &ScopedName,
     cursors: &mut Cursors,
 ) -> std::io::Result<Vec<LogLine>> {
     let mut all = Vec::new();

@@ -2,12 +2,13 @@
 
 use crate::apply::{api_error, read_desired, read_history, storage};
 use crate::shared::Shared;
-use kernel::{Name, ObjectRef, ReplicaId, UnixMillis};
+use kernel::{Name, ObjectRef, ReplicaId, ScopedName, ScopedNameError, UnixMillis};
 use node::desired::Desired;
 use serde::Serialize;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use wire::api::{ApiError, Object};
+use wire::decision::JournalEntry;
 
 pub const KINDS: [&str; 5] = ["site", "service", "replica", "node", "revision"];
 
@@ -17,81 +18,165 @@ pub async fn list(
     kind: &str,
     only: Option<&Name>,
 ) -> Result<Vec<Object>, ApiError> {
-    let desired = desired_of(shared, only).await?;
-    match kind {
-        "site" => Ok(sites(&desired)),
-        "service" => Ok(services(shared, &desired)),
-        "replica" => {
-            let mut all = replicas(shared);
-            if only.is_some() {
-                let own = names(&desired);
-                all.retain(|object| own.contains(&owner(&ObjectRef::new("replica", &object.name))));
-            }
-            Ok(all)
-        }
-        "node" => Ok(vec![this_node(shared, only.is_none())]),
-        "revision" => revisions(shared, &desired).await,
-        _ => Err(api_error(
-            "not_found",
-            format!(
-                "no kind of object is called `{kind}`; there are {}",
-                KINDS.join(", ")
-            ),
-            Some("homeostat get services"),
-        )),
-    }
-}
-
-async fn desired_of(shared: &Shared, only: Option<&Name>) -> Result<Desired, ApiError> {
     let mut desired = read_desired(&shared.store)
         .await
         .map_err(|error| storage(&error))?;
     if let Some(only) = only {
         desired.projects.retain(|project, _| project == only);
     }
-    Ok(desired)
+    let mut objects = match kind {
+        "site" => sites(&desired),
+        "service" => services(shared, &desired),
+        "replica" => replicas(shared, only),
+        "node" => vec![this_node(shared, only.is_none())],
+        "revision" => revisions(shared, &desired).await?,
+        _ => {
+            return Err(api_error(
+                "not_found",
+                format!(
+                    "no kind of object is called `{kind}`; there are {}",
+                    KINDS.join(", ")
+                ),
+                Some("homeostat get services"),
+            ));
+        }
+    };
+    refer(&mut objects);
+    Ok(objects)
 }
 
-/// The sites and services of a project, as decisions name them.
-pub async fn subjects(shared: &Shared, only: &Name) -> Result<BTreeSet<ObjectRef>, ApiError> {
-    Ok(names(&desired_of(shared, Some(only)).await?))
-}
-
-fn names(desired: &Desired) -> BTreeSet<ObjectRef> {
-    let services = desired.services().map(|(name, ..)| ("service", name));
-    let sites = desired.sites().map(|(name, ..)| ("site", name));
-    services
-        .chain(sites)
-        .map(|(kind, name)| ObjectRef::new(kind, name))
-        .collect()
-}
-
-/// The service of a replica; of others, themselves.
-pub fn owner(subject: &ObjectRef) -> ObjectRef {
-    let replica = (subject.kind == "replica").then(|| subject.name.parse::<ReplicaId>());
-    match replica {
-        Some(Ok(replica)) => ObjectRef::new("service", replica.service),
-        _ => subject.clone(),
+/// Fills in what each is called: its name alone where no other has it.
+fn refer(objects: &mut [Object]) {
+    let mut count: BTreeMap<String, usize> = BTreeMap::new();
+    for object in objects.iter() {
+        *count.entry(object.name.clone()).or_default() += 1;
+    }
+    for object in objects {
+        let alone = count.get(&object.name) == Some(&1);
+        let scope = object.project.as_ref().filter(|_| !alone);
+        let scope = scope.map_or_else(String::new, |project| format!("{project}/"));
+        object.reference = format!("{}/{scope}{}", object.kind, object.name);
     }
 }
 
+/// Whether a person who says `said` may mean it: by its name, alone or with its
+/// project before it; a replica's also without its project.
+fn answers(project: Option<&str>, name: &str, said: &str) -> bool {
+    let Some(project) = project else {
+        return said == name;
+    };
+    let dotted = |name| Some(name).and_then(|name: &str| name.strip_prefix(project)?.strip_prefix('.'));
+    let within = dotted(name).unwrap_or(name);
+    let scoped = said.strip_prefix(project).and_then(|rest| rest.strip_prefix('/'));
+    said == name || said == within || scoped == Some(within)
+}
+
+/// `said`: its name, with its project before it where several have it.
 pub async fn one(
     shared: &Shared,
     kind: &str,
-    name: &str,
+    said: &str,
     only: Option<&Name>,
 ) -> Result<Object, ApiError> {
-    let objects = list(shared, kind, only).await?;
-    objects
-        .into_iter()
-        .find(|object| object.name == name)
-        .ok_or_else(|| {
+    let mut found = list(shared, kind, only).await?;
+    found.retain(|object| answers(object.project.as_deref(), &object.name, said));
+    let choices = || found.iter().map(|object| object.reference.clone());
+    match found.len() {
+        0 | 1 => found.pop().ok_or_else(|| {
             api_error(
                 "not_found",
-                format!("no {kind} is called `{name}`"),
+                format!("no {kind} is called `{said}`"),
                 Some(&format!("homeostat get {kind}s")),
             )
+        }),
+        _ => Err(ambiguous(kind, said, choices())),
+    }
+}
+
+fn ambiguous(kind: &str, said: &str, choices: impl Iterator<Item = String>) -> ApiError {
+    let choices: Vec<String> = choices.collect();
+    let message = format!(
+        "several projects have a {kind} called `{said}`: {}",
+        choices.join(", ")
+    );
+    let help = format!("say whose: {kind}/PROJECT/{said}");
+    api_error("ambiguous", message, Some(&help))
+}
+
+/// A service by what a person calls it.
+pub async fn service(
+    shared: &Shared,
+    said: &str,
+    only: Option<&Name>,
+) -> Result<ScopedName, ApiError> {
+    let object = one(shared, "service", said, only).await?;
+    let name = as_subject(&object).name.parse();
+    name.map_err(|error: ScopedNameError| api_error("internal", error.to_string(), None))
+}
+
+/// As decisions name it.
+fn as_subject(object: &Object) -> ObjectRef {
+    match (object.kind.as_str(), &object.project) {
+        (kind @ ("site" | "service"), Some(project)) => {
+            ObjectRef::new(kind, format!("{project}/{}", object.name))
+        }
+        (kind, _) => ObjectRef::new(kind, &object.name),
+    }
+}
+
+/// What a person means, as decisions name it. What is gone may still be asked
+/// about; what is there comes first.
+pub async fn subject(
+    shared: &Shared,
+    entries: &[JournalEntry],
+    kind: &str,
+    said: &str,
+    only: Option<&Name>,
+) -> Result<ObjectRef, ApiError> {
+    let error = match one(shared, kind, said, only).await {
+        Ok(object) => return Ok(as_subject(&object)),
+        Err(error) if error.code == "not_found" => error,
+        Err(error) => return Err(error),
+    };
+    let gone: BTreeSet<&ObjectRef> = entries
+        .iter()
+        .filter_map(|entry| match entry {
+            JournalEntry::Decision(decision) => Some(&decision.subject),
+            JournalEntry::Observation(_) => None,
         })
+        .filter(|subject| subject.kind == kind && is_of(subject, only))
+        .filter(|subject| {
+            let scope = scope(subject);
+            let project = scope.as_ref().map(|name| name.project.as_str());
+            let name = match &scope {
+                Some(name) if subject.kind != "replica" => name.name.as_str(),
+                _ => &subject.name,
+            };
+            answers(project, name, said)
+        })
+        .collect();
+    let mut gone = gone.into_iter();
+    match (gone.next(), gone.len()) {
+        (None, _) => Err(error),
+        (Some(one), 0) => Ok(one.clone()),
+        (Some(first), _) => {
+            let choices = std::iter::once(first).chain(gone).map(ToString::to_string);
+            Err(ambiguous(kind, said, choices))
+        }
+    }
+}
+
+/// The service or site that a decision is about, of a replica its service.
+fn scope(subject: &ObjectRef) -> Option<ScopedName> {
+    if subject.kind == "replica" {
+        return Some(subject.name.parse::<ReplicaId>().ok()?.service);
+    }
+    subject.name.parse().ok()
+}
+
+/// Whether whoever may know of `only` one project may know of it.
+pub fn is_of(subject: &ObjectRef, only: Option<&Name>) -> bool {
+    only.is_none_or(|only| scope(subject).is_some_and(|name| name.project == *only))
 }
 
 fn value(of: &impl Serialize) -> Value {
@@ -103,7 +188,9 @@ fn sites(desired: &Desired) -> Vec<Object> {
         .sites()
         .map(|(name, site, tree)| Object {
             kind: "site".to_owned(),
-            name: name.to_string(),
+            name: name.name.to_string(),
+            project: Some(name.project.to_string()),
+            reference: String::new(),
             state: "ready".to_owned(),
             summary: format!("{} as {}", site.root, tree.short()),
             desired: value(site),
@@ -120,7 +207,7 @@ fn services(shared: &Shared, desired: &Desired) -> Vec<Object> {
         .map(|(name, service, _)| {
             let replicas = status
                 .services
-                .get(name)
+                .get(&name)
                 .map_or(&[][..], |service| service.replicas.as_slice());
             let ready = replicas
                 .iter()
@@ -129,14 +216,16 @@ fn services(shared: &Shared, desired: &Desired) -> Vec<Object> {
             let state = service_state(ready, service.replicas);
             Object {
                 kind: "service".to_owned(),
-                name: name.to_string(),
+                name: name.name.to_string(),
+                project: Some(name.project.to_string()),
+                reference: String::new(),
                 state: state.to_owned(),
                 summary: format!("{ready}/{} replicas ready", service.replicas),
                 desired: value(service),
                 observed: json!({
                     "ready": ready,
                     "replicas": replicas,
-                    "readings": readings.services.get(name),
+                    "readings": readings.services.get(&name),
                 }),
             }
         })
@@ -152,22 +241,28 @@ fn service_state(ready: usize, wanted: u32) -> &'static str {
     }
 }
 
-fn replicas(shared: &Shared) -> Vec<Object> {
+fn replicas(shared: &Shared, only: Option<&Name>) -> Vec<Object> {
     let status = shared.status.borrow().clone();
     status
         .services
-        .values()
-        .flat_map(|service| &service.replicas)
+        .iter()
+        .filter(|(name, _)| only.is_none_or(|only| name.project == *only))
+        .flat_map(|(_, service)| &service.replicas)
         .map(|replica| Object {
             kind: "replica".to_owned(),
             name: replica.replica.to_string(),
+            project: Some(replica.replica.service.project.to_string()),
+            reference: String::new(),
             state: replica.state.clone(),
             summary: format!(
                 "pid {}, {} restarts",
                 replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 replica.restarts
             ),
-            desired: json!({ "service": replica.replica.service, "generation": replica.replica.generation }),
+            desired: json!({
+                "service": replica.replica.service.name,
+                "generation": replica.replica.generation,
+            }),
             observed: value(replica),
         })
         .collect()
@@ -178,6 +273,8 @@ fn this_node(shared: &Shared, whole: bool) -> Object {
     Object {
         kind: "node".to_owned(),
         name: shared.node_name.clone(),
+        project: None,
+        reference: String::new(),
         state: if edge { "ready" } else { "degraded" }.to_owned(),
         summary: format!(
             "agent {}, edge {}",
@@ -220,6 +317,8 @@ async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, Ap
             found.push(Object {
                 kind: "revision".to_owned(),
                 name: format!("{project}-{}", applied.number),
+                project: Some(project.to_string()),
+                reference: String::new(),
                 state: if applied.number == current {
                     "current"
                 } else {
@@ -238,4 +337,62 @@ async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, Ap
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(project: &str, name: &str) -> Object {
+        Object {
+            kind: "site".to_owned(),
+            name: name.to_owned(),
+            project: Some(project.to_owned()),
+            reference: String::new(),
+            state: String::new(),
+            summary: String::new(),
+            desired: Value::Null,
+            observed: Value::Null,
+        }
+    }
+
+    #[test]
+    fn a_reference_names_the_project_only_where_it_must_and_means_one_object() {
+        let mut all = [site("a", "blog"), site("b", "blog"), site("b", "a")];
+        refer(&mut all);
+        let references = all.each_ref().map(|object| object.reference.as_str());
+        assert_eq!(references, ["site/a/blog", "site/b/blog", "site/a"]);
+        for reference in references {
+            let said = reference.strip_prefix("site/").expect("a site");
+            let meant = all
+                .iter()
+                .filter(|one| answers(one.project.as_deref(), &one.name, said));
+            assert_eq!(meant.count(), 1, "{reference}");
+        }
+    }
+
+    #[test]
+    fn a_replica_is_meant_by_its_whole_name_or_with_its_project_before_it() {
+        let is_meant = |said| answers(Some("news"), "news.search-g1-0", said);
+        for said in ["news.search-g1-0", "search-g1-0", "news/search-g1-0"] {
+            assert!(is_meant(said), "{said}");
+        }
+        for said in ["search-g1-1", "shop/search-g1-0", "news", "shop.search-g1-0"] {
+            assert!(!is_meant(said), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_decision_is_of_the_project_whose_service_or_replica_it_is_on() {
+        let (news, shop) = (Name::new("news"), Name::new("shop"));
+        let (news, shop) = (news.expect("a name"), shop.expect("a name"));
+        let service = ObjectRef::new("service", "news/search");
+        let replica = ObjectRef::new("replica", "news.search-g1-0");
+        let neither = ObjectRef::new("service", "search");
+        for subject in [&service, &replica] {
+            assert!(is_of(subject, Some(&news)) && is_of(subject, None));
+            assert!(!is_of(subject, Some(&shop)));
+        }
+        assert!(is_of(&neither, None) && !is_of(&neither, Some(&news)));
+    }
 }

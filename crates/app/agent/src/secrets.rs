@@ -154,7 +154,7 @@ fn users(desired: &Desired, project: &str, name: &str) -> Vec<String> {
     desired
         .services()
         .filter(|(_, service, applied)| applied.manifest.project.as_str() == project && of(service))
-        .map(|(service, ..)| format!("service/{service}"))
+        .map(|(service, ..)| format!("service/{}", service.name))
         .collect()
 }
 

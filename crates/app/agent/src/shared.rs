@@ -7,7 +7,7 @@ use crate::given::Given;
 use crate::tls::Authority;
 use content::Content;
 use drivers::ProcessDriver;
-use kernel::{Name, Revision};
+use kernel::{Revision, ScopedName};
 use node::{NodeEvent, NodeStatus};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,17 +32,17 @@ pub enum Message {
 #[derive(Clone, Debug)]
 pub enum Settlement {
     Settled {
-        service: Name,
+        service: ScopedName,
         generation: Revision,
     },
     Failed {
-        service: Name,
+        service: ScopedName,
         generation: Revision,
         why: String,
     },
     /// A restart that a person asked for is over.
     Restarted {
-        service: Name,
+        service: ScopedName,
         failed: Option<String>,
     },
     AllStopped,

@@ -47,7 +47,7 @@ pub struct Options {
     pub state: PathBuf,
     /// Where the node's key is, if what is put away must be sealed.
     pub keys: Option<PathBuf>,
-    /// The service's name.
+    /// The service's name, `news/search`.
     pub service: String,
     pub limits: Limits,
     /// How long an actor may have nothing to do before it is put away.

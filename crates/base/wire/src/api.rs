@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// Stable: `not_found`, `conflict`, `invalid_manifest`,
-    /// `invalid_certificate`, `deadline`,
+    /// `invalid_certificate`, `deadline`, `ambiguous`,
     /// `denied`, `storage`, `internal`.
     pub code: String,
     pub message: String,
@@ -239,7 +239,15 @@ pub struct CertificateReply {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Object {
     pub kind: String,
+    /// Within its project; a replica's is whole: `news.search-g12-0`.
     pub name: String,
+    /// None: the node's.
+    #[serde(default)]
+    pub project: Option<String>,
+    /// What a person calls it: `service/search`, or `service/news/search` where
+    /// whoever asks sees another project's of that name.
+    #[serde(default)]
+    pub reference: String,
     /// One word: `ready`, `starting`, `backing-off`, `stopped`, …
     pub state: String,
     /// One line for the table.

@@ -84,10 +84,10 @@ pub enum Command {
     },
     /// List objects, or show one: sites, services, replicas, nodes, revisions
     #[command(
-        after_help = "Examples:\n  homeostat get services\n  homeostat get service/search -o json"
+        after_help = "Examples:\n  homeostat get services\n  homeostat get service/search -o json\n  homeostat get service/news/search"
     )]
     Get {
-        /// A kind, or KIND/NAME
+        /// A kind, KIND/NAME, or KIND/PROJECT/NAME where several have the name
         object: String,
     },
     /// Explain a manifest's field
@@ -99,15 +99,16 @@ pub enum Command {
     /// Tell what was seen, decided and done about an object, and whether it worked
     #[command(after_help = "Example:\n  homeostat why service/search")]
     Why {
-        /// KIND/NAME
+        /// KIND/NAME, or KIND/PROJECT/NAME where several have the name
         object: String,
         /// How many steps of the chain
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
     /// Show what a service's replicas printed
-    #[command(after_help = "Example:\n  homeostat logs -f search")]
+    #[command(after_help = "Examples:\n  homeostat logs -f search\n  homeostat logs news/search")]
     Logs {
+        /// NAME, or PROJECT/NAME where several have the name
         service: String,
         /// Go on with what comes
         #[arg(short, long)]
@@ -118,7 +119,10 @@ pub enum Command {
     },
     /// Replace a service's replicas one by one
     #[command(after_help = "Example:\n  homeostat restart search")]
-    Restart { service: String },
+    Restart {
+        /// NAME, or PROJECT/NAME where several have the name
+        service: String,
+    },
     /// Values that only the replicas which name them get
     #[command(subcommand)]
     Secret(Secret),

@@ -33,15 +33,21 @@ pub fn objects(objects: &[Object], format: Format) -> Result<(), Failure> {
         Format::Jsonl => objects.iter().try_for_each(|object| json(object, format)),
         Format::Name => objects
             .iter()
-            .try_for_each(|object| data(&format!("{}/{}", object.kind, object.name))),
+            .try_for_each(|object| data(&object.reference)),
         Format::Table => {
             let rows: Vec<[&str; 3]> = objects
                 .iter()
-                .map(|object| [object.name.as_str(), &object.state, &object.summary])
+                .map(|object| [called(object), &object.state, &object.summary])
                 .collect();
             table(["NAME", "STATE", "SUMMARY"], &rows)
         }
     }
+}
+
+/// Its name, with its project's before it where that matters.
+fn called(object: &Object) -> &str {
+    let (_, called) = object.reference.split_once('/').unwrap_or_default();
+    called
 }
 
 /// A table of rows that were made for it.

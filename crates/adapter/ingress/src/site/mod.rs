@@ -16,7 +16,7 @@ use bytes::Bytes;
 use conditional::{Outcome, Validators};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, Response, StatusCode};
-use kernel::{Hash, Name};
+use kernel::{Hash, ScopedName};
 use ranges::Selection;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use wire::content::{Tree, TreeEntry};
 use wire::edge::SiteView;
 
 pub struct SiteState {
-    pub name: Name,
+    pub name: ScopedName,
     pub view: SiteView,
     documents: BTreeMap<String, Prepared>,
 }
@@ -43,7 +43,7 @@ struct Prepared {
 }
 
 impl SiteState {
-    pub fn new(name: Name, view: SiteView, tree: &Tree) -> Self {
+    pub fn new(name: ScopedName, view: SiteView, tree: &Tree) -> Self {
         let usual = match view.max_age.as_secs() {
             0 => HeaderValue::from_static("no-cache"),
             seconds => HeaderValue::from_str(&format!("public, max-age={seconds}"))

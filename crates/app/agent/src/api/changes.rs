@@ -9,7 +9,7 @@ use crate::shared::{Message, Settlement, Shared};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use kernel::Name;
+use kernel::{Name, ScopedName};
 use node::NodeEvent;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -122,22 +122,24 @@ pub async fn rollback(
     let project = name(&project)?;
     caller.may(&project)?;
     let change = caller.change(&shared, format!("project/{project}")).await?;
+    let only = caller.who.project().cloned();
     Ok(change.progress(|report| {
-        tokio::spawn(apply::rollback(shared, project, query.to, report));
+        tokio::spawn(apply::rollback(shared, project, query.to, only, report));
     }))
 }
 
+/// `service`: `search`, or `news/search`, its slash escaped.
 #[utoipa::path(post, path = "/v1/restart/{service}", params(("service" = String, Path)),
-    responses((status = 200, body = Progress, content_type = "application/jsonl"), (status = 404, body = ApiError)))]
+    responses((status = 200, body = Progress, content_type = "application/jsonl"),
+        (status = 404, body = ApiError), (status = 409, body = ApiError)))]
 pub async fn restart(
     State(shared): Agent,
     caller: Caller,
     Path(service): Path<String>,
 ) -> Result<Response, Refused> {
-    objects::one(&shared, "service", &service, caller.who.project())
+    let service = objects::service(&shared, &service, caller.who.project())
         .await
         .map_err(Refused)?;
-    let service = name(&service)?;
     let change = caller.change(&shared, format!("service/{service}")).await?;
     let settlements = shared.settlements.subscribe();
     let event = NodeEvent::RestartRequested {
@@ -151,7 +153,7 @@ pub async fn restart(
 
 async fn wait_restarted(
     mut settlements: tokio::sync::broadcast::Receiver<Settlement>,
-    wanted: Name,
+    wanted: ScopedName,
     report: mpsc::Sender<Progress>,
 ) {
     let wait = async {

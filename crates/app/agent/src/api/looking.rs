@@ -1,13 +1,12 @@
 //! What is asked of the node: objects, why, logs.
 
 use super::guard::Caller;
-use super::{Agent, Refused, json_lines, name};
+use super::{Agent, Refused, json_lines};
 use crate::apply::api_error;
 use crate::objects;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
-use kernel::ObjectRef;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 // utoipa takes the bare word `Object` for any JSON object.
@@ -27,9 +26,12 @@ pub async fn list(
         .map_err(Refused)
 }
 
+/// `name`: `search` where one project alone has it, else `news/search`, its slash
+/// escaped.
 #[utoipa::path(get, path = "/v1/objects/{kind}/{name}",
     params(("kind" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = NodeObject), (status = 404, body = ApiError)))]
+    responses((status = 200, body = NodeObject), (status = 404, body = ApiError),
+        (status = 409, body = ApiError)))]
 pub async fn one(
     State(shared): Agent,
     caller: Caller,
@@ -41,30 +43,27 @@ pub async fn one(
         .map_err(Refused)
 }
 
+/// Also of an object that is gone. `name` as for objects.
 #[utoipa::path(get, path = "/v1/why/{kind}/{name}",
     params(("kind" = String, Path), ("name" = String, Path)),
-    responses((status = 200, body = WhyReply), (status = 404, body = ApiError)))]
+    responses((status = 200, body = WhyReply), (status = 404, body = ApiError),
+        (status = 409, body = ApiError)))]
 pub async fn why(
     State(shared): Agent,
     caller: Caller,
     Path((kind, name)): Path<(String, String)>,
 ) -> Result<Json<WhyReply>, Refused> {
-    // An object that is gone may still be asked about: no look-up first.
     let journal = shared.layout.journal();
     let entries = tokio::task::spawn_blocking(move || telemetry::read_all(&journal))
         .await
         .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?
         .map_err(|error| Refused(api_error("storage", error.to_string(), None)))?;
-    let mut chain = node::why(&entries, &ObjectRef::new(kind.as_str(), &name));
-    if let Some(only) = caller.who.project() {
-        let visible = objects::subjects(&shared, only).await.map_err(Refused)?;
-        chain.retain(|step| visible.contains(&objects::owner(&step.decision.subject)));
-    }
-    if chain.is_empty() {
-        objects::one(&shared, &kind, &name, caller.who.project())
-            .await
-            .map_err(Refused)?;
-    }
+    let only = caller.who.project();
+    let subject = objects::subject(&shared, &entries, &kind, &name, only)
+        .await
+        .map_err(Refused)?;
+    let mut chain = node::why(&entries, &subject);
+    chain.retain(|step| objects::is_of(&step.decision.subject, only));
     Ok(Json(WhyReply { chain }))
 }
 
@@ -80,19 +79,20 @@ fn tail_lines() -> usize {
     100
 }
 
+/// `service`: `search`, or `news/search`, its slash escaped.
 #[utoipa::path(get, path = "/v1/logs/{service}",
     params(("service" = String, Path), ("follow" = Option<bool>, Query), ("tail" = Option<usize>, Query)),
-    responses((status = 200, body = LogLine, content_type = "application/jsonl")))]
+    responses((status = 200, body = LogLine, content_type = "application/jsonl"),
+        (status = 404, body = ApiError), (status = 409, body = ApiError)))]
 pub async fn logs(
     State(shared): Agent,
     caller: Caller,
     Path(service): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Refused> {
-    objects::one(&shared, "service", &service, caller.who.project())
+    let service = objects::service(&shared, &service, caller.who.project())
         .await
         .map_err(Refused)?;
-    let service = name(&service)?;
     let (lines, receiver) = mpsc::channel(256);
     tokio::spawn(crate::logs::send(
         shared,

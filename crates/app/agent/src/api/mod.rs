@@ -162,7 +162,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let status = match self.0.code.as_str() {
             "not_found" => StatusCode::NOT_FOUND,
-            "conflict" => StatusCode::CONFLICT,
+            "conflict" | "ambiguous" => StatusCode::CONFLICT,
             "invalid_manifest"
             | "invalid_certificate"
             | "invalid_component"

@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use ipc::{Connection, Listener, connect};
-use kernel::{Hash, Name, ReplicaId, Revision};
+use kernel::{Hash, ReplicaId, Revision, ScopedName};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -249,8 +249,8 @@ pub fn until<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub fn name(text: &str) -> Name {
-    Name::new(text).expect("name")
+pub fn name(text: &str) -> ScopedName {
+    format!("test/{text}").parse().expect("name")
 }
 
 pub fn empty(version: u64) -> EdgeSnapshot {

@@ -11,7 +11,7 @@ use here::Here;
 use ingress::{
     AccessLog, Document, Documents, Encoding, Evidence, Ingress, Limits, Options, Source,
 };
-use kernel::{Hash, Name, ReplicaId, Revision};
+use kernel::{Hash, ReplicaId, Revision, ScopedName};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -123,8 +123,8 @@ impl Documents for Content {
     }
 }
 
-pub fn name(text: &str) -> Name {
-    Name::new(text).expect("name")
+pub fn name(text: &str) -> ScopedName {
+    format!("test/{text}").parse().expect("name")
 }
 
 pub fn site_snapshot() -> EdgeSnapshot {
