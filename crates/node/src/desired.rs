@@ -1,6 +1,6 @@
 //! Desired state as it lies in the store: which key holds what.
 
-use kernel::{Bytes, Hash, Name, Revision, ScopedName, UnixMillis};
+use kernel::{Bytes, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -69,6 +69,31 @@ pub struct Applied {
     /// The `number` in which each service last changed (its spec or program):
     /// a replica's generation.
     pub generations: BTreeMap<Name, Revision>,
+    /// How many replicas of each service run on each node. A service that is not
+    /// named here runs on the first node: it was applied when there was no other.
+    #[serde(default)]
+    pub placements: BTreeMap<Name, BTreeMap<NodeId, u32>>,
+    /// The node it was applied on: where `directory` is.
+    #[serde(default = "first_node")]
+    pub origin: NodeId,
+}
+
+/// The node that a cluster begins with.
+pub const FIRST_NODE: NodeId = NodeId(1);
+
+fn first_node() -> NodeId {
+    FIRST_NODE
+}
+
+impl Applied {
+    /// Replicas of a service that `node` runs.
+    pub fn share(&self, name: &Name, service: &Service, node: NodeId) -> u32 {
+        match self.placements.get(name) {
+            Some(placed) => placed.get(&node).copied().unwrap_or(0),
+            None if node == FIRST_NODE => service.replicas,
+            None => 0,
+        }
+    }
 }
 
 impl Applied {

@@ -1,8 +1,8 @@
 //! What the node is told and what it wants done.
 
-use crate::desired::Desired;
+use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
-use kernel::{DecisionId, ReplicaId, Revision, ScopedName, Time};
+use kernel::{DecisionId, NodeId, ReplicaId, Revision, ScopedName, Time};
 use manifest::{Check, ProbeKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +16,7 @@ use wire::layout::Layout;
 /// What a node is built with.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    pub node: NodeId,
     pub layout: Layout,
     /// This program, which is also a worker.
     pub program: PathBuf,
@@ -32,6 +33,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            node: FIRST_NODE,
             layout: Layout::new(PathBuf::new()),
             program: PathBuf::from("homeostat"),
             base_url: "http://127.0.0.1".to_owned(),
@@ -62,6 +64,8 @@ pub enum NodeEvent {
     RestartRequested {
         service: ScopedName,
     },
+    /// What the other nodes said last, and which of them can be reached: hints.
+    Peers(BTreeMap<NodeId, Peer>),
     /// Stop all replicas; nothing is started any more.
     Shutdown,
     Tick,
@@ -107,6 +111,14 @@ pub enum NodeEffect {
     AllStopped,
 }
 
+/// Another node as far as requests are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    pub reachable: bool,
+    /// Its replicas that take requests, by service.
+    pub endpoints: BTreeMap<ScopedName, Vec<ReplicaId>>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
     pub services: BTreeMap<ScopedName, ServiceStatus>,
@@ -121,6 +133,12 @@ pub struct ServiceStatus {
     pub generation: Option<Revision>,
     pub replicas_wanted: u32,
     pub replicas: Vec<ReplicaStatus>,
+    /// Those of `replicas` that take requests.
+    #[serde(default)]
+    pub endpoints: Vec<ReplicaId>,
+    /// A generation that did not come up, and why.
+    #[serde(default)]
+    pub failed: Option<(Revision, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

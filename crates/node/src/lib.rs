@@ -16,7 +16,7 @@ pub mod store;
 mod why;
 
 pub use control::{ReplayMismatch, replay};
-pub use event::{NodeEffect, NodeEvent, NodeStatus, ReplicaStatus, ServiceStatus, Settings};
+pub use event::{NodeEffect, NodeEvent, NodeStatus, Peer, ReplicaStatus, ServiceStatus, Settings};
 pub use machine::Node;
 pub use spec::replica_spec;
 pub use why::why;

@@ -7,16 +7,17 @@
 
 use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, Found};
-use crate::event::{NodeEffect, NodeEvent, NodeStatus, Settings};
+use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
 use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
 use control::DecisionIds;
-use kernel::{ReplicaId, Rng, ScopedName, Time};
+use kernel::{NodeId, ReplicaId, Rng, ScopedName, Time};
+use manifest::Service;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wire::edge::EdgeSnapshot;
+use wire::edge::{EdgeSnapshot, Endpoint};
 
 pub struct Node {
     settings: Settings,
@@ -27,6 +28,7 @@ pub struct Node {
     taken_over: bool,
     desired: Option<Desired>,
     services: BTreeMap<ScopedName, Tended>,
+    peers: BTreeMap<NodeId, Peer>,
     published: Option<EdgeSnapshot>,
     version: u64,
     going_down: bool,
@@ -43,6 +45,7 @@ impl Node {
             taken_over: false,
             desired: None,
             services: BTreeMap::new(),
+            peers: BTreeMap::new(),
             published: None,
             version: 0,
             going_down: false,
@@ -62,6 +65,8 @@ impl Node {
                 self.desired = Some(desired);
                 self.reconcile(&mut effects, now);
             }
+            // Seen when the snapshot is made.
+            NodeEvent::Peers(peers) => self.peers = peers,
             other => self.tend(other, &mut effects, now),
         }
         self.conclude(&mut effects, now);
@@ -196,9 +201,10 @@ impl Node {
             return;
         };
         let services = self.services.iter();
-        let endpoints = services
+        let mut endpoints: BTreeMap<ScopedName, Vec<Endpoint>> = services
             .map(|(name, one)| (name.clone(), one.endpoints()))
             .collect();
+        add_elsewhere(&mut endpoints, &self.peers);
         let components = self.services.values().flat_map(Tended::components);
         let made = snapshot(desired, &endpoints, components.collect());
         if self.published.as_ref() == Some(&made) {
@@ -218,7 +224,10 @@ impl Node {
     }
 }
 
-fn find<'a>(services: &'a mut BTreeMap<ScopedName, Tended>, id: &ReplicaId) -> Option<&'a mut Replica> {
+fn find<'a>(
+    services: &'a mut BTreeMap<ScopedName, Tended>,
+    id: &ReplicaId,
+) -> Option<&'a mut Replica> {
     services.get_mut(&id.service)?.replicas.get_mut(id)
 }
 
@@ -275,6 +284,15 @@ fn on_driver(
     }
 }
 
+/// Replicas of one service have indices of their own on each node, so that their
+/// ids differ over the cluster.
+const INDICES_PER_NODE: u64 = 1 << 12;
+
+fn first_index(node: NodeId) -> u32 {
+    let nodes_before = node.0.saturating_sub(1);
+    u32::try_from(nodes_before.saturating_mul(INDICES_PER_NODE)).unwrap_or(0)
+}
+
 /// Replicas of services that nobody wants any more.
 fn abandon(found: Vec<Adopted>, turn: &mut Turn<'_>) {
     for one in found {
@@ -288,17 +306,52 @@ fn abandon(found: Vec<Adopted>, turn: &mut Turn<'_>) {
     }
 }
 
+/// Replicas on other nodes, of those that can be reached.
+fn add_elsewhere(
+    endpoints: &mut BTreeMap<ScopedName, Vec<Endpoint>>,
+    peers: &BTreeMap<NodeId, Peer>,
+) {
+    for (node, peer) in peers.iter().filter(|(_, peer)| peer.reachable) {
+        for (service, replicas) in &peer.endpoints {
+            let there = replicas.iter().map(|replica| Endpoint {
+                replica: replica.clone(),
+                address: None,
+                node: Some(*node),
+            });
+            endpoints.entry(service.clone()).or_default().extend(there);
+        }
+    }
+}
+
+/// What desired state gives to this node.
 fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<ScopedName, Wanted> {
-    let services = desired.services().map(|(name, service, applied)| {
-        let generation = applied.generations.get(&name.name).copied().unwrap_or_default();
+    let services = desired.services().filter_map(|(name, service, applied)| {
+        let share = applied.share(&name.name, service, settings.node);
+        if share == 0 {
+            return None;
+        }
+        let service = &Service {
+            replicas: share,
+            ..service.clone()
+        };
+        let generation = applied
+            .generations
+            .get(&name.name)
+            .copied()
+            .unwrap_or_default();
         let id = ReplicaId {
             service: name.clone(),
             generation,
-            index: 0,
+            index: first_index(settings.node),
         };
         let template = replica_spec(id, service, applied, desired, settings);
-        let service = service.clone();
-        (name, Wanted { service, template })
+        Some((
+            name,
+            Wanted {
+                service: service.clone(),
+                template,
+            },
+        ))
     });
     services.collect()
 }

@@ -33,6 +33,8 @@ pub(crate) struct Tended {
     /// of the first, with the time at which it is given up.
     to_replace: VecDeque<ReplicaId>,
     replacement: Option<(ReplicaId, Time)>,
+    /// The newest generation that did not come up, until another is wanted.
+    failed: Option<(Revision, String)>,
 }
 
 impl Tended {
@@ -45,6 +47,7 @@ impl Tended {
             replicas: BTreeMap::new(),
             to_replace: VecDeque::new(),
             replacement: None,
+            failed: None,
         }
     }
 
@@ -75,6 +78,13 @@ impl Tended {
             return;
         };
         let generation = wanted.template.id.generation;
+        if self
+            .failed
+            .as_ref()
+            .is_some_and(|(failed, _)| *failed != generation)
+        {
+            self.failed = None;
+        }
         let causes = turn.event("desired state changed");
         let ready = self.state().to.map_or(0, |to| self.ready(to));
         let reading = Reading::Wanted { generation, ready };
@@ -250,6 +260,7 @@ impl Tended {
             .map(|one| Endpoint {
                 replica: one.id().clone(),
                 address: one.address(),
+                node: None,
             })
             .collect()
     }
@@ -273,11 +284,13 @@ impl Tended {
 
     pub fn status(&self) -> ServiceStatus {
         let replicas: Vec<_> = self.replicas.values().map(Replica::status).collect();
+        let endpoints = self.endpoints().into_iter();
+        let endpoints: Vec<_> = endpoints.map(|endpoint| endpoint.replica).collect();
         let wanted = self
             .wanted
             .as_ref()
             .map_or(0, |wanted| wanted.service.replicas);
-        let ready = self.endpoints().len();
+        let ready = endpoints.len();
         let words = ["backing-off", "unready", "starting", "draining"];
         let worst = words
             .into_iter()
@@ -293,6 +306,8 @@ impl Tended {
             generation: self.state().current,
             replicas_wanted: wanted,
             replicas,
+            endpoints,
+            failed: self.failed.clone(),
         }
     }
 
@@ -332,6 +347,7 @@ impl Tended {
                 if stop_new {
                     self.retire(settings, turn.now);
                 }
+                self.failed = Some((generation, why.clone()));
                 turn.effects.push(NodeEffect::RolloutFailed {
                     service,
                     generation,
@@ -387,7 +403,8 @@ impl Tended {
                 .keys()
                 .any(|id| id.generation == generation && id.index == *index)
         };
-        let index = (0..u32::MAX).find(|index| !taken(index))?;
+        let first = wanted.template.id.index;
+        let index = (first..u32::MAX).find(|index| !taken(index))?;
         let id = ReplicaId {
             service: self.name.clone(),
             generation,

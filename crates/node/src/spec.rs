@@ -209,6 +209,8 @@ mod tests {
             trees: BTreeMap::new(),
             programs: BTreeMap::from([(name("a"), Hash([1; 32]))]),
             generations: BTreeMap::from([(name("a"), Revision(1))]),
+            placements: BTreeMap::new(),
+            origin: crate::desired::FIRST_NODE,
             manifest,
         };
         let policy = ProjectPolicy {

@@ -58,6 +58,9 @@ pub struct CachePolicy {
 pub struct Service {
     pub run: Run,
     pub replicas: u32,
+    /// The node that all replicas run on; without it they are dealt out.
+    #[serde(default)]
+    pub node: Option<Name>,
     pub routes: Vec<Route>,
     pub goals: Goals,
     pub probes: Probes,

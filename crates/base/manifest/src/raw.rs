@@ -202,6 +202,9 @@ pub struct RawService {
     /// How many copies run.
     #[schemars(extend("default" = 1, "minimum" = 1, "maximum" = 1000))]
     pub replicas: Field<u32>,
+    /// The node that all copies run on, by its name; without it, copies are dealt out over
+    /// the nodes in turn.
+    pub node: Field<String>,
     /// Where requests come in: hosts and path prefixes.
     #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
     pub routes: Field<Vec<At<RawRoute>>>,

@@ -1,7 +1,7 @@
 //! What the agent and the edge say to each other on `run/edge.sock`, and the
 //! snapshot that the edge keeps on disk and serves from alone.
 
-use kernel::{Bytes, Hash, ReplicaId, Revision, ScopedName, Time, duration_text};
+use kernel::{Bytes, Hash, NodeId, ReplicaId, Revision, ScopedName, Time, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -68,8 +68,11 @@ pub struct ServiceView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub replica: ReplicaId,
-    /// None: one of the snapshot's components.
+    /// None: one of the snapshot's components, or of another node's replicas.
     pub address: Option<SocketAddr>,
+    /// The node that has it; none: this one.
+    #[serde(default)]
+    pub node: Option<NodeId>,
 }
 
 /// A `wasi:http` component as the edge runs it; its code was compiled ahead.

@@ -2,7 +2,7 @@
 
 use kernel::{Bytes, Revision, ScopedName, UnixMillis};
 use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
-use node::desired::{Applied, Desired};
+use node::desired::{Applied, Desired, FIRST_NODE};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
     let service = Service {
         run: Run::Process(vec!["./search".into()]),
         replicas,
+        node: None,
         routes: vec![Route {
             host: HostPattern("*".into()),
             path: PathPrefix("/".into()),
@@ -44,6 +45,8 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
         trees: BTreeMap::new(),
         programs: BTreeMap::new(),
         generations: BTreeMap::from([(name, Revision(generation))]),
+        placements: BTreeMap::new(),
+        origin: FIRST_NODE,
     };
     Desired {
         revision: Revision(generation),

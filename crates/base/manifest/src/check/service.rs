@@ -37,6 +37,7 @@ impl Checker<'_> {
         Service {
             run: self.run(key, raw.run),
             replicas: raw.replicas.map_or(1, |replicas| replicas.value),
+            node: self.text(raw.node.as_ref(), node_name),
             routes: routes
                 .into_iter()
                 .filter_map(|route| self.route(&owner.name, &route))
@@ -261,4 +262,11 @@ impl Checker<'_> {
 pub(super) fn taken(variable: &str) -> Wrong {
     let message = format!("`{}` is already set in `environment`", short(variable));
     wrong("environment", message, "choose another name")
+}
+
+fn node_name(text: &str) -> Result<Name, Wrong> {
+    Name::new(text).map_err(|error| {
+        let help = "write a node's name, as `homeostat node ls` shows it";
+        wrong("name", format!("`{text}` names no node: {error}"), help)
+    })
 }
