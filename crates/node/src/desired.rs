@@ -1,5 +1,6 @@
 //! Desired state as it lies in the store: which key holds what.
 
+use crate::deal::Placements;
 use kernel::{Bytes, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
@@ -72,7 +73,7 @@ pub struct Applied {
     /// How many replicas of each service run on each node. A service that is not
     /// named here runs on the first node: it was applied when there was no other.
     #[serde(default)]
-    pub placements: BTreeMap<Name, BTreeMap<NodeId, u32>>,
+    pub placements: Placements,
     /// The node it was applied on: where `directory` is.
     #[serde(default = "first_node")]
     pub origin: NodeId,

@@ -4,10 +4,12 @@
 //! Never: reads a clock, does I/O, knows a runtime.
 
 pub mod buckets;
+pub mod deal;
 pub mod desired;
 pub mod driver;
 mod event;
 mod machine;
+pub mod nodes;
 mod replica;
 mod service;
 mod snapshot;

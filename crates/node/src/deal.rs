@@ -1,0 +1,192 @@
+//! Deals replicas out over nodes, by hand or in turn.
+//!
+//! In: a manifest's services, the nodes that take replicas, where they are
+//! now. Out: how many of each run where.
+//! Holds: what runs somewhere that still belongs stays there; a service's
+//! counts differ by one at most among the nodes that it is dealt to anew.
+//! Never: looks at load or resources.
+
+use kernel::{Name, NodeId};
+use manifest::Service;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub type Placements = BTreeMap<Name, BTreeMap<NodeId, u32>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DealError {
+    #[error("service/{service} is to run on node `{node}`, and there is none")]
+    NoNode { service: Name, node: Name },
+    #[error("no node can be reached that could take service/{service}")]
+    Nobody { service: Name },
+}
+
+/// A node that replicas can be on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub name: Name,
+    /// Whether it can take more: what is on one that cannot be reached stays.
+    pub reachable: bool,
+}
+
+/// * `before`: where the same project's services are now.
+///
+/// # Errors
+/// Nothing is dealt when one service has nowhere to run.
+pub fn deal(
+    services: &BTreeMap<Name, Service>,
+    places: &BTreeMap<NodeId, Place>,
+    before: &Placements,
+) -> Result<Placements, DealError> {
+    let mut load: BTreeMap<NodeId, u32> = BTreeMap::new();
+    let mut dealt = Placements::new();
+    for (name, service) in services {
+        let placed = match &service.node {
+            Some(node) => {
+                let found = places.iter().find(|(_, place)| place.name == *node);
+                let (id, _) = found.ok_or_else(|| DealError::NoNode {
+                    service: name.clone(),
+                    node: node.clone(),
+                })?;
+                BTreeMap::from([(*id, service.replicas)])
+            }
+            None => in_turn(name, service.replicas, places, before.get(name), &load)?,
+        };
+        for (id, count) in &placed {
+            *load.entry(*id).or_default() += count;
+        }
+        dealt.insert(name.clone(), placed);
+    }
+    Ok(dealt)
+}
+
+fn in_turn(
+    service: &Name,
+    replicas: u32,
+    places: &BTreeMap<NodeId, Place>,
+    before: Option<&BTreeMap<NodeId, u32>>,
+    load: &BTreeMap<NodeId, u32>,
+) -> Result<BTreeMap<NodeId, u32>, DealError> {
+    let mut placed: BTreeMap<NodeId, u32> = before
+        .into_iter()
+        .flatten()
+        .filter(|(id, count)| places.contains_key(id) && **count > 0)
+        .map(|(id, count)| (*id, *count))
+        .collect();
+    let open: BTreeSet<NodeId> = places
+        .iter()
+        .filter(|(_, place)| place.reachable)
+        .map(|(id, _)| *id)
+        .collect();
+    let mut total: u32 = placed.values().sum();
+    while total < replicas {
+        let count = |id: &NodeId| placed.get(id).copied().unwrap_or(0);
+        let burden = |id: &NodeId| load.get(id).copied().unwrap_or(0) + count(id);
+        let next = open.iter().min_by_key(|id| (count(id), burden(id), **id));
+        let next = *next.ok_or_else(|| DealError::Nobody {
+            service: service.clone(),
+        })?;
+        *placed.entry(next).or_default() += 1;
+        total += 1;
+    }
+    while total > replicas {
+        // Away from where most are, and of those from the newest node.
+        let most = placed.iter().max_by_key(|(id, count)| (**count, **id));
+        let Some((id, _)) = most.map(|(id, count)| (*id, *count)) else {
+            break;
+        };
+        if let Some(count) = placed.get_mut(&id) {
+            *count -= 1;
+        }
+        placed.retain(|_, count| *count > 0);
+        total -= 1;
+    }
+    Ok(placed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    fn services(told: &[(&str, u32, Option<&str>)]) -> BTreeMap<Name, Service> {
+        let text: String = told
+            .iter()
+            .map(|(service, replicas, node)| {
+                let node = node.map_or_else(String::new, |node| format!("node = \"{node}\"\n"));
+                format!(
+                    "[service.{service}]\nrun = {{ process = [\"true\"] }}\nreplicas = {replicas}\n{node}"
+                )
+            })
+            .collect();
+        let manifest = manifest::parse(&text, &name("p")).expect("a manifest");
+        manifest.services
+    }
+
+    fn places(count: u64) -> BTreeMap<NodeId, Place> {
+        let place = |id| Place {
+            name: name(&format!("n{id}")),
+            reachable: true,
+        };
+        (1..=count).map(|id| (NodeId(id), place(id))).collect()
+    }
+
+    #[test]
+    fn copies_are_dealt_in_turn_and_a_named_node_gets_all() {
+        let wanted = services(&[("a", 3, None), ("b", 1, None), ("c", 2, Some("n3"))]);
+        let dealt = deal(&wanted, &places(3), &Placements::new()).expect("deals");
+        let on = |service: &str| dealt[&name(service)].clone();
+        assert_eq!(on("a"), (1..=3).map(|id| (NodeId(id), 1)).collect());
+        assert_eq!(on("b"), BTreeMap::from([(NodeId(1), 1)]));
+        assert_eq!(on("c"), BTreeMap::from([(NodeId(3), 2)]));
+    }
+
+    #[test]
+    fn what_names_no_node_or_has_none_left_is_refused() {
+        let wanted = services(&[("a", 1, Some("nowhere"))]);
+        let refused = deal(&wanted, &places(2), &Placements::new());
+        assert!(matches!(refused, Err(DealError::NoNode { .. })));
+        let wanted = services(&[("a", 1, None)]);
+        let mut cut = places(1);
+        cut.values_mut().for_each(|place| place.reachable = false);
+        let refused = deal(&wanted, &cut, &Placements::new());
+        assert!(matches!(refused, Err(DealError::Nobody { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn every_replica_has_a_node_and_nothing_moves_without_need(
+            nodes in 1_u64..8,
+            first in 1_u32..20,
+            second in 1_u32..20,
+            gone in 0_u64..8,
+        ) {
+            let all = places(nodes);
+            let dealt = deal(&services(&[("a", first, None)]), &all, &Placements::new()).expect("deals");
+            let on = &dealt[&name("a")];
+            prop_assert_eq!(on.values().sum::<u32>(), first);
+            let spread = all.keys().map(|id| on.get(id).copied().unwrap_or(0));
+            let (most, least) = (spread.clone().max(), spread.min());
+            prop_assert!(most.unwrap_or(0) - least.unwrap_or(0) <= 1);
+
+            let mut left = all.clone();
+            if left.len() > 1 {
+                left.remove(&NodeId(gone));
+            }
+            let again = deal(&services(&[("a", second, None)]), &left, &dealt).expect("deals");
+            let after = &again[&name("a")];
+            prop_assert_eq!(after.values().sum::<u32>(), second);
+            prop_assert!(after.keys().all(|id| left.contains_key(id)));
+            if second >= first {
+                let stays = on.iter().filter(|(id, _)| left.contains_key(id));
+                for (id, count) in stays {
+                    prop_assert!(after.get(id).copied().unwrap_or(0) >= *count);
+                }
+            }
+        }
+    }
+}

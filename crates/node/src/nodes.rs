@@ -1,0 +1,103 @@
+//! Which nodes belong to the cluster, and what each tells of itself.
+//!
+//! Holds: an id is issued once; who belongs is what the store says, however
+//! long a node is silent.
+
+use crate::desired::Desired;
+use crate::event::NodeStatus;
+use kernel::{Hash, Name, NodeId, Revision, UnixMillis, ZonePath};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use wire::api::Role;
+
+/// All [`NodeRecord`]s are under this prefix.
+pub const NODES_PREFIX: &str = "/node/";
+/// The node's [`NodeRecord`].
+pub fn node_key(id: NodeId) -> String {
+    format!("{NODES_PREFIX}{id}")
+}
+
+/// The id that the next node gets, as JSON.
+pub const NEXT_NODE_KEY: &str = "/cluster/next-node";
+
+/// All [`Admission`]s are under this prefix.
+pub const ADMISSIONS_PREFIX: &str = "/admission/";
+pub fn admission_key(token: &str) -> String {
+    format!("{ADMISSIONS_PREFIX}{token}")
+}
+
+pub type NodeTable = BTreeMap<NodeId, NodeRecord>;
+
+/// A node that was admitted; it stays in the table when it is revoked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    pub id: NodeId,
+    pub name: Name,
+    pub zone: ZonePath,
+    /// BLAKE3 of its public key (DER).
+    pub key: Hash,
+    pub joined_at: UnixMillis,
+    /// What its machine's owner may do without a token, beyond the node itself.
+    pub owner: Role,
+    /// Where its agent can be reached, the most likely first.
+    pub addresses: Vec<SocketAddr>,
+    pub revoked_at: Option<UnixMillis>,
+}
+
+impl NodeRecord {
+    pub fn belongs(&self) -> bool {
+        self.revoked_at.is_none()
+    }
+}
+
+/// A join token as the store keeps it, until it is used or its time is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    pub zone: ZonePath,
+    pub owner: Role,
+    pub expires_at: UnixMillis,
+    /// What proves the token, and is no use for making it.
+    pub verifier: Hash,
+}
+
+/// What a node tells of itself, whole each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Of the desired state that it acts on.
+    pub revision: Revision,
+    pub status: NodeStatus,
+    pub edge: Option<EdgeReport>,
+    pub addresses: Vec<SocketAddr>,
+    pub program_version: String,
+}
+
+/// Where clients and other edges reach a node's edge.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeReport {
+    pub http: Option<SocketAddr>,
+    pub https: Option<SocketAddr>,
+    /// The port between edges.
+    pub peer: Vec<SocketAddr>,
+    /// BLAKE3 of the public key (DER) that it shows there.
+    pub key: Option<Hash>,
+}
+
+/// From the node that holds the store to one that follows, over one stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToFollower {
+    Desired(Box<Desired>),
+    Nodes(NodeTable),
+    Report {
+        node: NodeId,
+        /// None: it is not connected any more.
+        report: Option<Box<NodeReport>>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FromFollower {
+    Report(Box<NodeReport>),
+}
