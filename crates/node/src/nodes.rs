@@ -57,8 +57,8 @@ pub struct Admission {
     pub zone: ZonePath,
     pub owner: Role,
     pub expires_at: UnixMillis,
-    /// What proves the token, and is no use for making it.
-    pub verifier: Hash,
+    /// What its secret is checked with, and is no use for making it.
+    pub verifier: [u8; 32],
 }
 
 /// What a node tells of itself, whole each time.

@@ -189,6 +189,67 @@ impl std::fmt::Display for Role {
     }
 }
 
+/// Body of `POST /v1/nodes/tokens`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JoinTokenRequest {
+    /// Where the new node will be: `/eu/vienna`.
+    pub zone: String,
+    /// What its machine's owner may do in the cluster without a token.
+    pub owner: Role,
+    /// None: 15 minutes.
+    pub life_seconds: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct JoinTokenReply {
+    pub id: String,
+    /// The line to paste; good for one machine.
+    pub token: String,
+    pub zone: String,
+    pub expires_unix_ms: u64,
+}
+
+impl std::fmt::Debug for JoinTokenReply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JoinTokenReply")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A node as the one that was asked sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    pub id: String,
+    pub name: String,
+    pub zone: String,
+    /// `alive`, `suspect`, `dead`, `left`, `unheard` or `revoked`.
+    pub state: String,
+    /// The node that was asked.
+    pub this: bool,
+    /// It holds the store.
+    pub holder: bool,
+    /// Of its agent.
+    pub addresses: Vec<String>,
+    pub http: Option<String>,
+    pub https: Option<String>,
+    pub joined_unix_ms: u64,
+    /// To its agent and back, where there is a connection.
+    pub round_trip_us: Option<u64>,
+    /// Of its program, as it last said.
+    pub version: Option<String>,
+    /// Replicas on it that take requests.
+    pub ready: u64,
+}
+
+/// Body of `POST /v1/nodes/{node}/name`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeNameRequest {
+    pub name: String,
+}
+
 /// Body of `POST /v1/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TokenRequest {

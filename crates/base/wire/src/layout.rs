@@ -85,6 +85,10 @@ impl Layout {
     pub fn keys(&self) -> PathBuf {
         self.at("keys")
     }
+    /// Who this node is in its cluster.
+    pub fn cluster(&self) -> PathBuf {
+        self.at("cluster")
+    }
     pub fn audit(&self) -> PathBuf {
         self.at("audit")
     }

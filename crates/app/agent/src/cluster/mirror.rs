@@ -1,0 +1,199 @@
+//! A follower's own copy of what it must know of the store.
+//!
+//! In: the holder's keys under [`PREFIXES`]. Out: the same keys in this node's
+//! file, from which the agent works as if it held the store, also while the
+//! holder is away.
+//! Holds: a key is here as it was there; keys change here in the order in
+//! which they changed there. Never: has secrets; is written by anyone else.
+
+use node::desired::{POLICY_PREFIX, PREFIX};
+use node::nodes::NODES_PREFIX;
+use node::store::{
+    Event, Operation, Store, StoreError, TRANSACTION_OPERATIONS_MAX, Transaction, WatchEvent,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+const PREFIXES: [&str; 4] = [PREFIX, POLICY_PREFIX, NODES_PREFIX, crate::tokens::PREFIX];
+
+/// Below a transaction's own limits, as keys and values are counted there.
+const PART_BYTES_MAX: usize = 1 << 20;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mirrored {
+    /// All there is.
+    Whole(BTreeMap<String, Vec<u8>>),
+    /// In order; none for a key that is gone.
+    Changes(Vec<(String, Option<Vec<u8>>)>),
+}
+
+fn is_mirrored(key: &str) -> bool {
+    PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// What a follower is to know, whole and then each change.
+pub struct Source<'a> {
+    store: &'a dyn Store,
+    watch: Option<Box<dyn node::store::Watch>>,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(store: &'a dyn Store) -> Self {
+        Self { store, watch: None }
+    }
+
+    /// Safe to drop before it is done.
+    pub async fn next(&mut self) -> Result<Mirrored, StoreError> {
+        loop {
+            let Some(watch) = &mut self.watch else {
+                return self.whole().await;
+            };
+            match watch.next().await? {
+                WatchEvent::Resync { .. } => self.watch = None,
+                WatchEvent::Changes { events, .. } => {
+                    let changes: Vec<_> = events.into_iter().filter_map(change).collect();
+                    if !changes.is_empty() {
+                        return Ok(Mirrored::Changes(changes));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn whole(&mut self) -> Result<Mirrored, StoreError> {
+        // The watch begins at the oldest of the ranges: a change may be told
+        // twice, and none is missed.
+        let mut oldest = None;
+        let mut all = BTreeMap::new();
+        for prefix in PREFIXES {
+            let range = self.store.range(prefix).await?;
+            oldest.get_or_insert(range.revision);
+            let entries = range.entries.into_iter();
+            all.extend(entries.map(|entry| (entry.key, entry.value)));
+        }
+        let watch = self.store.watch("/", oldest.unwrap_or_default()).await?;
+        self.watch = Some(watch);
+        Ok(Mirrored::Whole(all))
+    }
+}
+
+fn change(event: Event) -> Option<(String, Option<Vec<u8>>)> {
+    let (key, value) = match event {
+        Event::Put(entry) => (entry.key, Some(entry.value)),
+        Event::Deleted(key) => (key, None),
+    };
+    is_mirrored(&key).then_some((key, value))
+}
+
+/// Writes it down here.
+pub async fn keep(store: &dyn Store, mirrored: Mirrored) -> Result<(), StoreError> {
+    let changes = match mirrored {
+        Mirrored::Changes(changes) => changes,
+        Mirrored::Whole(all) => difference(store, all).await?,
+    };
+    let mut operations = Vec::new();
+    let mut bytes = 0;
+    for (key, value) in changes {
+        if !is_mirrored(&key) {
+            let message = format!("the holder of the store sent the key {key}");
+            return Err(StoreError::Invalid(message));
+        }
+        bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        operations.push(match value {
+            Some(value) => Operation::Put(key, value),
+            None => Operation::Delete(key),
+        });
+        if bytes >= PART_BYTES_MAX || operations.len() == TRANSACTION_OPERATIONS_MAX {
+            write(store, &mut operations).await?;
+            bytes = 0;
+        }
+    }
+    write(store, &mut operations).await
+}
+
+async fn write(store: &dyn Store, operations: &mut Vec<Operation>) -> Result<(), StoreError> {
+    if operations.is_empty() {
+        return Ok(());
+    }
+    let transaction = Transaction {
+        then: std::mem::take(operations),
+        ..Transaction::default()
+    };
+    store.transact(transaction).await.map(drop)
+}
+
+async fn difference(
+    store: &dyn Store,
+    mut all: BTreeMap<String, Vec<u8>>,
+) -> Result<Vec<(String, Option<Vec<u8>>)>, StoreError> {
+    let mut changes = Vec::new();
+    for prefix in PREFIXES {
+        for entry in store.range(prefix).await?.entries {
+            match all.remove(&entry.key) {
+                Some(value) if value == entry.value => {}
+                Some(value) => changes.push((entry.key, Some(value))),
+                None => changes.push((entry.key, None)),
+            }
+        }
+    }
+    changes.extend(all.into_iter().map(|(key, value)| (key, Some(value))));
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use node::desired::FIRST_NODE;
+    use store::EmbeddedStore;
+
+    async fn opened(folder: &tempfile::TempDir, name: &str) -> EmbeddedStore {
+        let options = store::Options {
+            path: folder.path().join(name),
+            node: FIRST_NODE,
+        };
+        EmbeddedStore::open(options).await.expect("opens")
+    }
+
+    async fn put(store: &dyn Store, key: &str, value: &[u8]) {
+        let mut operations = vec![Operation::Put(key.to_owned(), value.to_vec())];
+        write(store, &mut operations).await.expect("writes");
+    }
+
+    async fn desired(store: &dyn Store) -> Vec<(String, Vec<u8>)> {
+        let entries = store.range("/desired/").await.expect("reads").entries;
+        let pairs = entries.into_iter().map(|entry| (entry.key, entry.value));
+        pairs.collect()
+    }
+
+    #[tokio::test]
+    async fn a_follower_has_what_the_holder_has_and_no_secrets() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (holder, follower) = (opened(&folder, "a").await, opened(&folder, "b").await);
+        put(&holder, "/desired/news/head", b"1").await;
+        put(&holder, "/secret/news/key", b"sealed").await;
+        put(&follower, "/desired/gone/head", b"old").await;
+        put(&follower, "/own/thing", b"mine").await;
+        let mut source = Source::new(&holder);
+        let whole = source.next().await.expect("reads");
+        keep(&follower, whole).await.expect("keeps");
+        assert_eq!(desired(&follower).await, desired(&holder).await);
+        put(&holder, "/secret/news/key", b"other").await;
+        put(&holder, "/desired/news/head", b"2").await;
+        let change = source.next().await.expect("changes");
+        keep(&follower, change).await.expect("keeps");
+        assert_eq!(desired(&follower).await, desired(&holder).await);
+        let own = follower.range("/own/").await.expect("reads").entries;
+        assert_eq!(own.len(), 1, "what is the follower's own stays");
+        let secrets = follower.range("/secret/").await.expect("reads").entries;
+        assert_eq!(secrets, []);
+    }
+
+    #[tokio::test]
+    async fn keys_beside_the_mirrored_ones_are_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let follower = opened(&folder, "a").await;
+        let forged = Mirrored::Changes(vec![("/audit/end".to_owned(), None)]);
+        assert!(keep(&follower, forged).await.is_err());
+    }
+}

@@ -1,0 +1,430 @@
+//! Who belongs: the node table and join tokens in the store.
+//!
+//! Holds: an id is issued once, in the same transaction that uses up the
+//! token; names of nodes that belong differ; a revoked node stays in the
+//! table, so that its id and its key are known for ever.
+//! Never: removes a node because it is silent.
+
+use crate::apply::{api_error, storage};
+use kernel::{Hash, Name, NodeId, UnixMillis, ZonePath};
+use node::desired::FIRST_NODE;
+use node::nodes::{
+    ADMISSIONS_PREFIX, Admission, NEXT_NODE_KEY, NODES_PREFIX, NodeRecord, NodeTable,
+    admission_key, node_key,
+};
+use node::store::{Compare, Entry, Operation, Store, StoreError, Transaction};
+use std::net::SocketAddr;
+use wire::api::{ApiError, Role};
+
+/// Another writer was faster so often: somebody else's trouble.
+const TRIES_MAX: usize = 16;
+/// Tokens that were never used are forgotten when so many are open.
+const ADMISSIONS_MAX: usize = 1_000;
+
+/// What somebody who joins asks for.
+#[derive(Clone, Debug)]
+pub struct Applicant {
+    pub token: String,
+    pub name: Name,
+    pub key: Hash,
+    pub addresses: Vec<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AdmissionError {
+    #[error("the token is not known here: it was used, or is another cluster's")]
+    Unknown,
+    #[error("the token's time is over")]
+    Expired,
+    #[error("the key belongs to node `{0}` already")]
+    KeyInUse(Name),
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("too many join at once")]
+    Contended,
+}
+
+fn read<T: serde::de::DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, StoreError> {
+    serde_json::from_slice(value)
+        .map_err(|error| StoreError::Invalid(format!("{key} cannot be read: {error}")))
+}
+
+fn write<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
+    serde_json::to_vec(value).map_err(|error| StoreError::Invalid(error.to_string()))
+}
+
+pub async fn nodes(store: &dyn Store) -> Result<NodeTable, StoreError> {
+    let range = store.range(NODES_PREFIX).await?;
+    let records = range.entries.iter().map(|entry| {
+        let record: NodeRecord = read(&entry.key, &entry.value)?;
+        Ok((record.id, record))
+    });
+    records.collect()
+}
+
+/// The node that the cluster begins with, once.
+pub async fn begin(store: &dyn Store, record: &NodeRecord) -> Result<(), StoreError> {
+    let key = node_key(record.id);
+    let next = FIRST_NODE.0 + 1;
+    let transaction = Transaction {
+        compare: vec![Compare::Absent(key.clone())],
+        then: vec![
+            Operation::Put(key, write(record)?),
+            Operation::Put(NEXT_NODE_KEY.to_owned(), write(&next)?),
+        ],
+        otherwise: Vec::new(),
+    };
+    store.transact(transaction).await.map(drop)
+}
+
+/// The next id. Whatever changes the table writes it, so that who compares it
+/// knows that the table stands still.
+async fn counter(store: &dyn Store) -> Result<Entry, StoreError> {
+    let range = store.range(NEXT_NODE_KEY).await?;
+    let mut entries = range.entries.into_iter();
+    let found = entries.find(|entry| entry.key == NEXT_NODE_KEY);
+    found.ok_or_else(|| StoreError::Invalid("this cluster has no first node".to_owned()))
+}
+
+/// Keeps what a new token may be used for.
+pub async fn offer(
+    store: &dyn Store,
+    token: &str,
+    admission: &Admission,
+    now: UnixMillis,
+) -> Result<(), ApiError> {
+    let open = store.range(ADMISSIONS_PREFIX).await;
+    let open = open.map_err(|error| storage(&error))?;
+    let over = open.entries.iter().filter(|entry| {
+        let kept: Result<Admission, _> = read(&entry.key, &entry.value);
+        kept.is_ok_and(|kept| kept.expires_at <= now)
+    });
+    let mut then: Vec<Operation> = over
+        .map(|entry| Operation::Delete(entry.key.clone()))
+        .collect();
+    if open.entries.len() - then.len() >= ADMISSIONS_MAX {
+        let message = format!("{ADMISSIONS_MAX} join tokens are open already");
+        return Err(api_error("conflict", message, Some("let some of them end")));
+    }
+    let value = write(admission).map_err(|error| storage(&error))?;
+    then.push(Operation::Put(admission_key(token), value));
+    let transaction = Transaction {
+        then,
+        ..Transaction::default()
+    };
+    let done = store.transact(transaction).await;
+    done.map(drop).map_err(|error| storage(&error))
+}
+
+/// What a token was made for, if it is still good.
+pub async fn admission(
+    store: &dyn Store,
+    token: &str,
+    now: UnixMillis,
+) -> Result<Admission, AdmissionError> {
+    let key = admission_key(token);
+    let range = store.range(&key).await?;
+    let entry = range.entries.into_iter().find(|entry| entry.key == key);
+    let entry = entry.ok_or(AdmissionError::Unknown)?;
+    let admission: Admission = read(&entry.key, &entry.value)?;
+    if admission.expires_at <= now {
+        return Err(AdmissionError::Expired);
+    }
+    Ok(admission)
+}
+
+/// Uses the token up and writes the new node into the table, or neither. Whoever
+/// calls has checked that the applicant has the token.
+pub async fn admit(
+    store: &dyn Store,
+    applicant: &Applicant,
+    now: UnixMillis,
+) -> Result<NodeRecord, AdmissionError> {
+    for _ in 0..TRIES_MAX {
+        let admission = admission(store, &applicant.token, now).await?;
+        let next = counter(store).await?;
+        let table = nodes(store).await?;
+        if let Some(other) = table.values().find(|other| other.key == applicant.key) {
+            return Err(AdmissionError::KeyInUse(other.name.clone()));
+        }
+        let id: u64 = read(&next.key, &next.value)?;
+        let record = NodeRecord {
+            id: NodeId(id),
+            name: free_name(&table, &applicant.name),
+            zone: admission.zone,
+            key: applicant.key,
+            joined_at: now,
+            owner: admission.owner,
+            addresses: applicant.addresses.clone(),
+            revoked_at: None,
+        };
+        let token = admission_key(&applicant.token);
+        let transaction = Transaction {
+            compare: vec![
+                Compare::Present(token.clone()),
+                Compare::Modified(next.key.clone(), next.modified),
+            ],
+            then: vec![
+                Operation::Delete(token),
+                Operation::Put(next.key, write(&(id + 1))?),
+                Operation::Put(node_key(record.id), write(&record)?),
+            ],
+            otherwise: Vec::new(),
+        };
+        if store.transact(transaction).await?.succeeded {
+            return Ok(record);
+        }
+    }
+    Err(AdmissionError::Contended)
+}
+
+/// `name`, or with the smallest number that makes it differ.
+fn free_name(table: &NodeTable, name: &Name) -> Name {
+    let taken = |name: &Name| {
+        let mut others = table.values().filter(|other| other.belongs());
+        others.any(|other| other.name == *name)
+    };
+    if !taken(name) {
+        return name.clone();
+    }
+    let stem: String = name.as_str().chars().take(52).collect();
+    let stem = stem.trim_end_matches('-');
+    (2..u32::MAX)
+        .filter_map(|number| Name::new(format!("{stem}-{number}")).ok())
+        .find(|name| !taken(name))
+        .unwrap_or_else(|| name.clone())
+}
+
+/// The node called so, or with this id.
+pub fn find<'a>(table: &'a NodeTable, called: &str) -> Option<&'a NodeRecord> {
+    let mut belonging = table.values().filter(|record| record.belongs());
+    belonging
+        .find(|record| record.name.as_str() == called)
+        .or_else(|| {
+            let mut all = table.values();
+            all.find(|record| record.id.to_string() == called)
+        })
+}
+
+fn none_called(called: &str) -> ApiError {
+    let message = format!("no node is called `{called}`");
+    api_error("not_found", message, Some("homeostat node ls"))
+}
+
+async fn change(
+    store: &dyn Store,
+    called: &str,
+    make: impl Fn(&NodeTable, &NodeRecord) -> Result<NodeRecord, ApiError>,
+) -> Result<NodeRecord, ApiError> {
+    for _ in 0..TRIES_MAX {
+        let next = counter(store).await.map_err(|error| storage(&error))?;
+        let table = nodes(store).await.map_err(|error| storage(&error))?;
+        let record = find(&table, called).ok_or_else(|| none_called(called))?;
+        let changed = make(&table, record)?;
+        let value = write(&changed).map_err(|error| storage(&error))?;
+        let transaction = Transaction {
+            compare: vec![Compare::Modified(next.key.clone(), next.modified)],
+            then: vec![
+                Operation::Put(next.key, next.value),
+                Operation::Put(node_key(changed.id), value),
+            ],
+            otherwise: Vec::new(),
+        };
+        let done = store.transact(transaction).await;
+        if done.map_err(|error| storage(&error))?.succeeded {
+            return Ok(changed);
+        }
+    }
+    let message = "the node table is changed by others all the time";
+    Err(api_error("conflict", message, Some("try again")))
+}
+
+/// From now on it is refused, and its id and key are never used again.
+pub async fn revoke(
+    store: &dyn Store,
+    called: &str,
+    now: UnixMillis,
+) -> Result<NodeRecord, ApiError> {
+    change(store, called, |_, record| {
+        if record.id == FIRST_NODE {
+            let message = format!("`{}` holds the store: it cannot be revoked", record.name);
+            return Err(api_error("conflict", message, None));
+        }
+        Ok(NodeRecord {
+            revoked_at: Some(record.revoked_at.unwrap_or(now)),
+            ..record.clone()
+        })
+    })
+    .await
+}
+
+pub async fn rename(store: &dyn Store, called: &str, to: &Name) -> Result<NodeRecord, ApiError> {
+    change(store, called, |table, record| {
+        let mut others = table
+            .values()
+            .filter(|other| other.id != record.id && other.belongs());
+        if others.any(|other| other.name == *to) {
+            let message = format!("another node is called `{to}`");
+            return Err(api_error("conflict", message, Some("homeostat node ls")));
+        }
+        Ok(NodeRecord {
+            name: to.clone(),
+            ..record.clone()
+        })
+    })
+    .await
+}
+
+/// Writes down where a node can be reached now, if that is news.
+pub async fn readdress(
+    store: &dyn Store,
+    id: NodeId,
+    addresses: &[SocketAddr],
+) -> Result<(), ApiError> {
+    let table = nodes(store).await.map_err(|error| storage(&error))?;
+    let known = table.get(&id);
+    if known.is_none_or(|record| record.addresses == addresses || addresses.is_empty()) {
+        return Ok(());
+    }
+    change(store, &id.to_string(), |_, record| {
+        Ok(NodeRecord {
+            addresses: addresses.to_vec(),
+            ..record.clone()
+        })
+    })
+    .await
+    .map(drop)
+}
+
+/// The first node's record.
+pub fn first(name: Name, zone: ZonePath, key: Hash, now: UnixMillis) -> NodeRecord {
+    NodeRecord {
+        id: FIRST_NODE,
+        name,
+        zone,
+        key,
+        joined_at: now,
+        owner: Role::Admin,
+        addresses: Vec::new(),
+        revoked_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use store::EmbeddedStore;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    async fn cluster() -> (tempfile::TempDir, EmbeddedStore) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let options = store::Options {
+            path: folder.path().join("control.redb"),
+            node: FIRST_NODE,
+        };
+        let store = EmbeddedStore::open(options).await.expect("opens");
+        let record = first(name("one"), ZonePath::root(), Hash([1; 32]), UnixMillis(1));
+        begin(&store, &record).await.expect("begins");
+        begin(&store, &record).await.expect("once");
+        (folder, store)
+    }
+
+    async fn token(store: &dyn Store, id: &str) {
+        let admission = Admission {
+            zone: "/eu/1".parse().expect("a zone"),
+            owner: Role::Viewer,
+            expires_at: UnixMillis(1_000),
+            verifier: [9; 32],
+        };
+        let kept = offer(store, id, &admission, UnixMillis(0)).await;
+        kept.expect("keeps");
+    }
+
+    fn applicant(token: &str, key: u8) -> Applicant {
+        Applicant {
+            token: token.to_owned(),
+            name: name("one"),
+            key: Hash([key; 32]),
+            addresses: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_token_admits_one_node_once_under_a_name_of_its_own() {
+        let (_folder, store) = cluster().await;
+        token(&store, "a").await;
+        let admitted = admit(&store, &applicant("a", 2), UnixMillis(5)).await;
+        let admitted = admitted.expect("admits");
+        assert_eq!(admitted.id, NodeId(2));
+        assert_eq!(admitted.name, name("one-2"));
+        assert_eq!(admitted.zone.to_string(), "/eu/1");
+        let again = admit(&store, &applicant("a", 3), UnixMillis(5)).await;
+        assert_eq!(again, Err(AdmissionError::Unknown));
+        assert_eq!(nodes(&store).await.expect("reads").len(), 2);
+    }
+
+    #[tokio::test]
+    async fn unknown_or_ended_tokens_and_used_keys_admit_nobody() {
+        let (_folder, store) = cluster().await;
+        token(&store, "a").await;
+        let refused = admit(&store, &applicant("b", 2), UnixMillis(5)).await;
+        assert_eq!(refused, Err(AdmissionError::Unknown));
+        let late = admit(&store, &applicant("a", 2), UnixMillis(1_000)).await;
+        assert_eq!(late, Err(AdmissionError::Expired));
+        let twin = admit(&store, &applicant("a", 1), UnixMillis(5)).await;
+        assert_eq!(twin, Err(AdmissionError::KeyInUse(name("one"))));
+        let good = admit(&store, &applicant("a", 2), UnixMillis(5)).await;
+        assert!(good.is_ok(), "the token was used up by a refusal");
+    }
+
+    #[tokio::test]
+    async fn many_who_join_at_once_get_ids_of_their_own() {
+        let (_folder, store) = cluster().await;
+        let mut joining = tokio::task::JoinSet::new();
+        for number in 0..8_u8 {
+            token(&store, &number.to_string()).await;
+            let store = store.clone();
+            joining.spawn(async move {
+                let applicant = applicant(&number.to_string(), 10 + number);
+                admit(&store, &applicant, UnixMillis(5)).await
+            });
+        }
+        let mut ids = std::collections::BTreeSet::new();
+        while let Some(joined) = joining.join_next().await {
+            ids.insert(joined.expect("ends").expect("joins").id);
+        }
+        assert_eq!(ids, (2..=9).map(NodeId).collect());
+    }
+
+    #[tokio::test]
+    async fn a_revoked_node_stays_known_and_its_name_is_free_again() {
+        let (_folder, store) = cluster().await;
+        token(&store, "a").await;
+        token(&store, "b").await;
+        let admitted = admit(&store, &applicant("a", 2), UnixMillis(5)).await;
+        let admitted = admitted.expect("admits");
+        let revoked = revoke(&store, "one-2", UnixMillis(7)).await;
+        assert_eq!(revoked.expect("revokes").revoked_at, Some(UnixMillis(7)));
+        let twin = admit(&store, &applicant("b", 2), UnixMillis(8)).await;
+        assert!(matches!(twin, Err(AdmissionError::KeyInUse(_))));
+        let next = admit(&store, &applicant("b", 3), UnixMillis(8)).await;
+        assert_eq!(next.expect("admits").name, admitted.name);
+        assert!(revoke(&store, "one", UnixMillis(9)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn names_of_nodes_differ() {
+        let (_folder, store) = cluster().await;
+        token(&store, "a").await;
+        let admitted = admit(&store, &applicant("a", 2), UnixMillis(5)).await;
+        admitted.expect("admits");
+        assert!(rename(&store, "one-2", &name("one")).await.is_err());
+        let renamed = rename(&store, "one-2", &name("two")).await;
+        assert_eq!(renamed.expect("renames").name, name("two"));
+        assert!(rename(&store, "one-2", &name("three")).await.is_err());
+    }
+}
