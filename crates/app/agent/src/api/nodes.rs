@@ -1,0 +1,101 @@
+//! Nodes of the cluster, and the tokens that let more of them in.
+
+use super::guard::Caller;
+use super::{Agent, Refused};
+use crate::apply::api_error;
+use crate::cluster::table;
+use crate::machine::unix_now;
+use axum::Json;
+use axum::extract::{Path, State};
+use kernel::{Name, UnixMillis, ZonePath};
+use node::nodes::Admission;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::api::{ApiError, JoinTokenReply, JoinTokenRequest, NodeNameRequest, NodeView};
+
+const TOKEN_LIFE: Duration = Duration::from_mins(15);
+/// Whoever finds a token that is good for longer was given time to look for it.
+const TOKEN_LIFE_MAX: Duration = Duration::from_hours(7 * 24);
+
+#[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = Vec<NodeView>)))]
+pub async fn list(State(shared): Agent, _: Caller) -> Json<Vec<NodeView>> {
+    let cluster = &shared.cluster;
+    let nodes = cluster.nodes.borrow().clone();
+    Json(nodes.values().map(|record| cluster.view(record)).collect())
+}
+
+/// The token is shown this once.
+#[utoipa::path(post, path = "/v1/nodes/tokens", request_body = JoinTokenRequest,
+    responses((status = 200, body = JoinTokenReply), (status = 422, body = ApiError)))]
+pub async fn token(
+    State(shared): Agent,
+    caller: Caller,
+    Json(request): Json<JoinTokenRequest>,
+) -> Result<Json<JoinTokenReply>, Refused> {
+    let zone: ZonePath = request.zone.parse().map_err(|error| {
+        let example = "homeostat token create --zone /eu/1";
+        Refused(api_error("invalid_token", format!("{error}"), Some(example)))
+    })?;
+    let life = request.life_seconds.map_or(TOKEN_LIFE, Duration::from_secs);
+    if life.is_zero() || life > TOKEN_LIFE_MAX {
+        let message = "a join token lasts from a second to seven days";
+        let example = "homeostat token create --zone /eu/1 --ttl 15m";
+        return Err(Refused(api_error("invalid_token", message, Some(example))));
+    }
+    let millis = u64::try_from(life.as_millis()).unwrap_or(u64::MAX);
+    let expires_at = UnixMillis(unix_now().0.saturating_add(millis));
+    let made = shared.cluster.join_token(zone.clone()).map_err(Refused)?;
+    let admission = Admission {
+        zone: zone.clone(),
+        owner: request.owner,
+        expires_at,
+        verifier: made.verifier,
+    };
+    let id = made.token.id.to_string();
+    let change = caller.change(&shared, format!("join-token/{id}")).await?;
+    let (kept_in, key) = (Arc::clone(&shared), id.clone());
+    let offer =
+        async move { table::offer(&kept_in.store, &key, &admission, unix_now()).await };
+    change.run(offer).await?;
+    Ok(Json(JoinTokenReply {
+        id,
+        token: made.token.to_string(),
+        zone: zone.to_string(),
+        expires_unix_ms: expires_at.0,
+    }))
+}
+
+#[utoipa::path(post, path = "/v1/nodes/{node}/revoke", params(("node" = String, Path)),
+    responses((status = 200, body = NodeView), (status = 404, body = ApiError)))]
+pub async fn revoke(
+    State(shared): Agent,
+    caller: Caller,
+    Path(node): Path<String>,
+) -> Result<Json<NodeView>, Refused> {
+    let change = caller.change(&shared, format!("node/{node}")).await?;
+    let kept_in = Arc::clone(&shared);
+    let revoke = async move { table::revoke(&kept_in.store, &node, unix_now()).await };
+    let revoked = change.run(revoke).await?;
+    Ok(Json(shared.cluster.view(&revoked)))
+}
+
+#[utoipa::path(post, path = "/v1/nodes/{node}/name", request_body = NodeNameRequest,
+    params(("node" = String, Path)),
+    responses((status = 200, body = NodeView), (status = 404, body = ApiError)))]
+pub async fn rename(
+    State(shared): Agent,
+    caller: Caller,
+    Path(node): Path<String>,
+    Json(request): Json<NodeNameRequest>,
+) -> Result<Json<NodeView>, Refused> {
+    let name = Name::new(request.name).map_err(|error| {
+        let message = format!("no node can be called so: {error}");
+        Refused(api_error("invalid_name", message, None))
+    })?;
+    let change = caller.change(&shared, format!("node/{node}")).await?;
+    let kept_in = Arc::clone(&shared);
+    let rename = async move { table::rename(&kept_in.store, &node, &name).await };
+    let renamed = change.run(rename).await?;
+    Ok(Json(shared.cluster.view(&renamed)))
+}
+
