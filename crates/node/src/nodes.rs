@@ -3,7 +3,6 @@
 //! Holds: an id is issued once; who belongs is what the store says, however
 //! long a node is silent.
 
-use crate::desired::Desired;
 use crate::event::NodeStatus;
 use kernel::{Hash, Name, NodeId, Revision, UnixMillis, ZonePath};
 use serde::{Deserialize, Serialize};
@@ -35,7 +34,7 @@ pub struct NodeRecord {
     pub id: NodeId,
     pub name: Name,
     pub zone: ZonePath,
-    /// BLAKE3 of its public key (DER).
+    /// BLAKE3 of its agent's public key.
     pub key: Hash,
     pub joined_at: UnixMillis,
     /// What its machine's owner may do without a token, beyond the node itself.
@@ -51,7 +50,7 @@ impl NodeRecord {
     }
 }
 
-/// A join token as the store keeps it, until it is used or its time is over.
+/// A join token as the store keeps it until its time is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admission {
     pub zone: ZonePath,
@@ -59,6 +58,9 @@ pub struct Admission {
     pub expires_at: UnixMillis,
     /// What its secret is checked with, and is no use for making it.
     pub verifier: [u8; 32],
+    /// The one node that it let in: asked again, it is told the same.
+    #[serde(default)]
+    pub used_by: Option<NodeId>,
 }
 
 /// What a node tells of itself, whole each time.
@@ -79,25 +81,4 @@ pub struct EdgeReport {
     pub https: Option<SocketAddr>,
     /// The port between edges.
     pub peer: Vec<SocketAddr>,
-    /// BLAKE3 of the public key (DER) that it shows there.
-    pub key: Option<Hash>,
-}
-
-/// From the node that holds the store to one that follows, over one stream.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ToFollower {
-    Desired(Box<Desired>),
-    Nodes(NodeTable),
-    Report {
-        node: NodeId,
-        /// None: it is not connected any more.
-        report: Option<Box<NodeReport>>,
-    },
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum FromFollower {
-    Report(Box<NodeReport>),
 }

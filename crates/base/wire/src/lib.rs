@@ -9,6 +9,7 @@ pub mod actor;
 pub mod api;
 pub mod bucket;
 pub mod checkpoint;
+pub mod cluster;
 pub mod content;
 pub mod decision;
 pub mod edge;

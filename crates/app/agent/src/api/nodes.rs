@@ -50,6 +50,7 @@ pub async fn token(
         owner: request.owner,
         expires_at,
         verifier: made.verifier,
+        used_by: None,
     };
     let id = made.token.id.to_string();
     let change = caller.change(&shared, format!("join-token/{id}")).await?;

@@ -6,6 +6,7 @@
 //! Holds: the head that says in whose name somebody asks is set here and
 //! believed only from an agent of the cluster, within its owner's role.
 
+use super::Cluster;
 use crate::api::{self, Door};
 use crate::apply::api_error;
 use crate::shared::Shared;
@@ -16,20 +17,21 @@ use axum::http::{HeaderValue, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use kernel::NodeId;
+use net::{Open, Priority, Stream};
+use node::nodes::NodeRecord;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncWrite};
-use wire::api::{ApiError, Role};
+use std::time::Duration;
+use wire::api::ApiError;
+use wire::cluster::ADMIN;
+
+const OPEN_MAX: Duration = Duration::from_secs(5);
 
 fn lost(error: &dyn std::error::Error) -> ApiError {
-    let message = format!("the node that holds the store broke off: {error}");
+    let message = format!("the other node broke off: {error}");
     api_error("unreachable", message, Some("homeostat node ls"))
 }
 
-/// Sends one request over a stream of its own.
-pub async fn ask<S>(stream: S, mut request: Request) -> Result<Response<Body>, ApiError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn ask(stream: Stream, mut request: Request) -> Result<Response<Body>, ApiError> {
     request
         .headers_mut()
         .insert(HOST, HeaderValue::from_static("cluster"));
@@ -41,16 +43,39 @@ where
     Ok(answer.map_err(|error| lost(&error))?.map(Body::new))
 }
 
-/// Answers the requests that another node's agent sends on a stream.
-pub async fn answer<S>(shared: Arc<Shared>, from: NodeId, role: Role, stream: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let router = api::router(shared, Door::Node { id: from, role });
+/// Asks another node.
+pub async fn ask_node(
+    cluster: &Cluster,
+    node: NodeId,
+    request: Request,
+) -> Result<Response<Body>, ApiError> {
+    let open = Open {
+        method: ADMIN,
+        head: bytes::Bytes::new(),
+        priority: Priority::Normal,
+        within: OPEN_MAX,
+    };
+    let stream = cluster.transport().open(node, open).await;
+    let stream = stream.map_err(|error| {
+        let called = cluster.record(node);
+        let called = called.map_or_else(|| node.to_string(), |record| record.name.to_string());
+        let message = format!("node `{called}` is not reached: {error}");
+        api_error("unreachable", message, Some("homeostat node ls"))
+    })?;
+    ask(stream, request).await
+}
+
+/// Answers the request that another node's agent sends on a stream.
+pub async fn answer(shared: Arc<Shared>, from: &NodeRecord, stream: Stream) {
+    let door = Door::Node {
+        id: from.id,
+        role: from.owner,
+    };
+    let router = api::router(shared, door);
     let served = hyper::server::conn::http1::Builder::new()
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
     if let Err(error) = served {
-        tracing::debug!(node = %from, %error, "a request from another node broke off");
+        tracing::debug!(node = %from.id, %error, "a request from another node broke off");
     }
 }

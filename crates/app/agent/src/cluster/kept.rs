@@ -8,7 +8,7 @@
 
 use crate::tls::{TlsError, write_private};
 use kernel::{Hash, Name, NodeId, UnixMillis, ZonePath};
-use net::{Authority, Credentials, IssuedCertificate, NodeKey, PublicKey};
+use net::{Authority, Credentials, NodeKey, PublicKey};
 use node::desired::FIRST_NODE;
 use serde::{Deserialize, Serialize};
 use std::fs;
@@ -135,7 +135,7 @@ impl Kept {
             let key = self.make_key(kind)?;
             let identity = authority.identity(kind, FIRST_NODE, zone.clone(), &key);
             let issued = authority.issue(&identity, &key, now);
-            self.keep_certificate(kind, &issued.map_err(KeptError::Authority)?)?;
+            self.keep_chain(kind, &issued.map_err(KeptError::Authority)?.chain)?;
         }
         self.keep_root(authority.root())?;
         self.write("root.key", root_key.pem().as_bytes())?;
@@ -170,12 +170,17 @@ impl Kept {
         NodeKey::from_pkcs8(&self.read(&name)?).map_err(|_| KeptError::Damaged { path })
     }
 
-    pub fn keep_certificate(
-        &self,
-        kind: Kind,
-        issued: &IssuedCertificate,
-    ) -> Result<(), KeptError> {
-        let bytes = serde_json::to_vec(&issued.chain).unwrap_or_default();
+    /// The key of a join that was begun, or a new one.
+    pub fn key_or_new(&self, kind: Kind) -> Result<NodeKey, KeptError> {
+        if !self.at(&format!("{kind}.key")).exists() {
+            self.make_key(kind)?;
+        }
+        self.key(kind)
+    }
+
+    /// * `chain`: DER, the node's own first, up to below the root.
+    pub fn keep_chain(&self, kind: Kind, chain: &[Vec<u8>]) -> Result<(), KeptError> {
+        let bytes = serde_json::to_vec(chain).unwrap_or_default();
         self.write(&format!("{kind}.chain"), &bytes)
     }
 
@@ -197,6 +202,15 @@ impl Kept {
     /// The public key's fingerprint, as the node table has it.
     pub fn fingerprint(&self, kind: Kind) -> Result<Hash, KeptError> {
         Ok(self.key(kind)?.public().fingerprint())
+    }
+
+    /// What this node notes down for its next start.
+    pub fn note(&self, name: &str) -> Option<Vec<u8>> {
+        fs::read(self.at(name)).ok()
+    }
+
+    pub fn keep_note(&self, name: &str, bytes: &[u8]) -> Result<(), KeptError> {
+        self.write(name, bytes)
     }
 
     pub fn directory(&self) -> &Path {

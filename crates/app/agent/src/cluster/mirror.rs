@@ -22,11 +22,13 @@ const PART_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mirrored {
-    /// All there is.
-    Whole(BTreeMap<String, Vec<u8>>),
+    /// All there is. Values are JSON.
+    Whole(BTreeMap<String, String>),
     /// In order; none for a key that is gone.
-    Changes(Vec<(String, Option<Vec<u8>>)>),
+    Changes(Vec<Changed>),
 }
+
+type Changed = (String, Option<String>);
 
 fn is_mirrored(key: &str) -> bool {
     PREFIXES.iter().any(|prefix| key.starts_with(prefix))
@@ -52,7 +54,8 @@ impl<'a> Source<'a> {
             match watch.next().await? {
                 WatchEvent::Resync { .. } => self.watch = None,
                 WatchEvent::Changes { events, .. } => {
-                    let changes: Vec<_> = events.into_iter().filter_map(change).collect();
+                    let changes = events.into_iter().filter_map(change);
+                    let changes = changes.collect::<Result<Vec<_>, _>>()?;
                     if !changes.is_empty() {
                         return Ok(Mirrored::Changes(changes));
                     }
@@ -69,8 +72,10 @@ impl<'a> Source<'a> {
         for prefix in PREFIXES {
             let range = self.store.range(prefix).await?;
             oldest.get_or_insert(range.revision);
-            let entries = range.entries.into_iter();
-            all.extend(entries.map(|entry| (entry.key, entry.value)));
+            for entry in range.entries {
+                let value = text(&entry.key, entry.value)?;
+                all.insert(entry.key, value);
+            }
         }
         let watch = self.store.watch("/", oldest.unwrap_or_default()).await?;
         self.watch = Some(watch);
@@ -78,12 +83,17 @@ impl<'a> Source<'a> {
     }
 }
 
-fn change(event: Event) -> Option<(String, Option<Vec<u8>>)> {
+fn change(event: Event) -> Option<Result<Changed, StoreError>> {
     let (key, value) = match event {
         Event::Put(entry) => (entry.key, Some(entry.value)),
         Event::Deleted(key) => (key, None),
     };
-    is_mirrored(&key).then_some((key, value))
+    let read = |value: Option<Vec<u8>>| value.map(|value| text(&key, value)).transpose();
+    is_mirrored(&key).then(|| Ok((key.clone(), read(value)?)))
+}
+
+fn text(key: &str, value: Vec<u8>) -> Result<String, StoreError> {
+    String::from_utf8(value).map_err(|_| StoreError::Invalid(format!("{key} is no text")))
 }
 
 /// Writes it down here.
@@ -99,9 +109,9 @@ pub async fn keep(store: &dyn Store, mirrored: Mirrored) -> Result<(), StoreErro
             let message = format!("the holder of the store sent the key {key}");
             return Err(StoreError::Invalid(message));
         }
-        bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+        bytes += key.len() + value.as_ref().map_or(0, String::len);
         operations.push(match value {
-            Some(value) => Operation::Put(key, value),
+            Some(value) => Operation::Put(key, value.into_bytes()),
             None => Operation::Delete(key),
         });
         if bytes >= PART_BYTES_MAX || operations.len() == TRANSACTION_OPERATIONS_MAX {
@@ -125,13 +135,13 @@ async fn write(store: &dyn Store, operations: &mut Vec<Operation>) -> Result<(),
 
 async fn difference(
     store: &dyn Store,
-    mut all: BTreeMap<String, Vec<u8>>,
-) -> Result<Vec<(String, Option<Vec<u8>>)>, StoreError> {
+    mut all: BTreeMap<String, String>,
+) -> Result<Vec<Changed>, StoreError> {
     let mut changes = Vec::new();
     for prefix in PREFIXES {
         for entry in store.range(prefix).await?.entries {
             match all.remove(&entry.key) {
-                Some(value) if value == entry.value => {}
+                Some(value) if value.as_bytes() == entry.value => {}
                 Some(value) => changes.push((entry.key, Some(value))),
                 None => changes.push((entry.key, None)),
             }

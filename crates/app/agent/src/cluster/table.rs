@@ -33,8 +33,10 @@ pub struct Applicant {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdmissionError {
-    #[error("the token is not known here: it was used, or is another cluster's")]
+    #[error("the token is not known here")]
     Unknown,
+    #[error("the token let another machine in already")]
+    Used,
     #[error("the token's time is over")]
     Expired,
     #[error("the key belongs to node `{0}` already")]
@@ -145,6 +147,11 @@ pub async fn admit(
         let admission = admission(store, &applicant.token, now).await?;
         let next = counter(store).await?;
         let table = nodes(store).await?;
+        if let Some(id) = admission.used_by {
+            // The answer to the same machine was lost.
+            let same = table.get(&id).filter(|same| same.key == applicant.key);
+            return same.cloned().ok_or(AdmissionError::Used);
+        }
         if let Some(other) = table.values().find(|other| other.key == applicant.key) {
             return Err(AdmissionError::KeyInUse(other.name.clone()));
         }
@@ -152,12 +159,16 @@ pub async fn admit(
         let record = NodeRecord {
             id: NodeId(id),
             name: free_name(&table, &applicant.name),
-            zone: admission.zone,
+            zone: admission.zone.clone(),
             key: applicant.key,
             joined_at: now,
             owner: admission.owner,
             addresses: applicant.addresses.clone(),
             revoked_at: None,
+        };
+        let used = Admission {
+            used_by: Some(record.id),
+            ..admission
         };
         let token = admission_key(&applicant.token);
         let transaction = Transaction {
@@ -166,7 +177,7 @@ pub async fn admit(
                 Compare::Modified(next.key.clone(), next.modified),
             ],
             then: vec![
-                Operation::Delete(token),
+                Operation::Put(token, write(&used)?),
                 Operation::Put(next.key, write(&(id + 1))?),
                 Operation::Put(node_key(record.id), write(&record)?),
             ],
@@ -339,6 +350,7 @@ mod tests {
             owner: Role::Viewer,
             expires_at: UnixMillis(1_000),
             verifier: [9; 32],
+            used_by: None,
         };
         let kept = offer(store, id, &admission, UnixMillis(0)).await;
         kept.expect("keeps");
@@ -362,8 +374,10 @@ mod tests {
         assert_eq!(admitted.id, NodeId(2));
         assert_eq!(admitted.name, name("one-2"));
         assert_eq!(admitted.zone.to_string(), "/eu/1");
-        let again = admit(&store, &applicant("a", 3), UnixMillis(5)).await;
-        assert_eq!(again, Err(AdmissionError::Unknown));
+        let again = admit(&store, &applicant("a", 2), UnixMillis(6)).await;
+        assert_eq!(again, Ok(admitted), "its answer was lost");
+        let other = admit(&store, &applicant("a", 3), UnixMillis(6)).await;
+        assert_eq!(other, Err(AdmissionError::Used));
         assert_eq!(nodes(&store).await.expect("reads").len(), 2);
     }
 

@@ -1,0 +1,155 @@
+//! Between the node that holds the store and each that follows it: one stream,
+//! on which keys and reports go out and the follower's own report comes in.
+//!
+//! Holds: a follower that does not take what it is sent is let go, and comes
+//! back.
+//! Never: delays one follower for another.
+
+use super::frames::{self, Frames};
+use super::mirror::{self, Mirrored, Source};
+use super::Cluster;
+use crate::shared::Shared;
+use kernel::NodeId;
+use net::{Open, Priority, Stream};
+use node::nodes::NodeReport;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+use wire::cluster::FOLLOW;
+
+/// The other side takes nothing for so long: it is let go.
+const SEND_MAX: Duration = Duration::from_secs(10);
+const OPEN_MAX: Duration = Duration::from_secs(5);
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(3);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ToFollower {
+    Mirror(Mirrored),
+    Report(NodeId, Box<NodeReport>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum FromFollower {
+    Report(Box<NodeReport>),
+}
+
+async fn send<M: Serialize>(stream: &mut net::SendHalf, message: &M) -> io::Result<()> {
+    match timeout(SEND_MAX, frames::send(stream, message)).await {
+        Ok(sent) => sent,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// The holder's side; ends with the stream.
+pub async fn lead(shared: Arc<Shared>, from: NodeId, stream: Stream) {
+    let cluster = &shared.cluster;
+    let (mut sender, receiver) = stream.split();
+    let hearing = hear(cluster, from, Frames::new(receiver));
+    let telling = tell(&shared, from, &mut sender);
+    let ended = tokio::select! {
+        ended = hearing => ended,
+        ended = telling => ended,
+    };
+    if let Err(error) = ended {
+        tracing::info!(node = %from, %error, "a follower's stream ended");
+    }
+    // What it said last stays: its agent may be on its way back, while its edge
+    // and replicas serve. Whether it can be reached is for gossip to say.
+}
+
+async fn hear(
+    cluster: &Cluster,
+    from: NodeId,
+    mut frames: Frames<net::RecvHalf>,
+) -> io::Result<()> {
+    while let Some(FromFollower::Report(report)) = frames.next().await? {
+        cluster.reported(from, *report);
+    }
+    Ok(())
+}
+
+async fn tell(shared: &Shared, to: NodeId, sender: &mut net::SendHalf) -> io::Result<()> {
+    let mut source = Source::new(&shared.store);
+    let mut reports = shared.cluster.reports.subscribe();
+    reports.mark_changed();
+    let mut told: BTreeMap<NodeId, NodeReport> = BTreeMap::new();
+    loop {
+        tokio::select! {
+            mirrored = source.next() => {
+                let mirrored = mirrored.map_err(io::Error::other)?;
+                send(sender, &ToFollower::Mirror(mirrored)).await?;
+            }
+            changed = reports.changed() => {
+                changed.map_err(io::Error::other)?;
+                let mut now = reports.borrow_and_update().clone();
+                now.remove(&to);
+                let news = now.iter().filter(|(node, report)| told.get(node) != Some(report));
+                for (node, report) in news {
+                    let message = ToFollower::Report(*node, Box::new(report.clone()));
+                    send(sender, &message).await?;
+                }
+                told = now;
+            }
+        }
+    }
+}
+
+/// The follower's side; runs for ever.
+pub async fn follow(shared: Arc<Shared>, holder: NodeId) {
+    let cluster = &shared.cluster;
+    let mut wait = RETRY_MIN;
+    loop {
+        let open = Open {
+            method: FOLLOW,
+            head: bytes::Bytes::new(),
+            priority: Priority::Normal,
+            within: OPEN_MAX,
+        };
+        match cluster.transport().open(holder, open).await {
+            Ok(stream) => {
+                let ended = converse(&shared, stream).await;
+                if cluster.following.send_replace(false) {
+                    wait = RETRY_MIN;
+                }
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "the holder of the store is lost; what runs runs on");
+                }
+            }
+            Err(error) => tracing::debug!(%error, "the holder of the store is not reached"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
+async fn converse(shared: &Shared, stream: Stream) -> io::Result<()> {
+    let cluster = &shared.cluster;
+    let (mut sender, receiver) = stream.split();
+    let mut frames = Frames::new(receiver);
+    let mut own = cluster.own_report.subscribe();
+    own.mark_changed();
+    loop {
+        tokio::select! {
+            changed = own.changed() => {
+                changed.map_err(io::Error::other)?;
+                let report = own.borrow_and_update().clone();
+                send(&mut sender, &FromFollower::Report(Box::new(report))).await?;
+            }
+            message = frames.next::<ToFollower>() => match message? {
+                None => return Ok(()),
+                Some(ToFollower::Mirror(mirrored)) => {
+                    let kept = mirror::keep(&shared.store, mirrored).await;
+                    kept.map_err(io::Error::other)?;
+                    cluster.following.send_replace(true);
+                }
+                Some(ToFollower::Report(node, report)) => cluster.reported(node, *report),
+            }
+        }
+    }
+}

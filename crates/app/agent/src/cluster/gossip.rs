@@ -1,0 +1,118 @@
+//! Drives the membership core: datagrams and time in, datagrams and news out.
+
+use super::Cluster;
+use crate::machine::{now, unix_now};
+use crate::shared::Shared;
+use aggregation::membership::{Effect, Event, Membership, Parameters, Reach, Start};
+use net::Received;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+const EPOCH: &str = "epoch";
+const LEAVING_MAX: Duration = Duration::from_secs(1);
+
+/// Runs until this node has left.
+pub async fn run(
+    shared: Arc<Shared>,
+    mut datagrams: mpsc::Receiver<Received>,
+    mut inbox: mpsc::Receiver<Event>,
+) {
+    let cluster = &shared.cluster;
+    let start = Start {
+        node: cluster.own.id,
+        nonce: fastrand::u32(..),
+        remembered: remembered(cluster),
+        wall: unix_now(),
+        attributes: Vec::new(),
+    };
+    let mut core = Membership::new(start, Parameters::default(), fastrand::u64(..), now());
+    loop {
+        let event = tokio::select! {
+            received = datagrams.recv() => match received {
+                Some(received) => Event::Received {
+                    from: received.from.node,
+                    payload: received.bytes.to_vec(),
+                },
+                None => return,
+            },
+            event = inbox.recv() => match event {
+                Some(event) => event,
+                None => return,
+            },
+            () = wake(&core) => Event::Tick,
+        };
+        for effect in core.handle(event, now()) {
+            if carry_out(&shared, effect) {
+                return;
+            }
+        }
+    }
+}
+
+async fn wake(core: &Membership) {
+    match core.next_wake() {
+        None => std::future::pending().await,
+        Some(at) => tokio::time::sleep(at.since(now())).await,
+    }
+}
+
+/// Whether it was the last.
+fn carry_out(shared: &Arc<Shared>, effect: Effect) -> bool {
+    let cluster = &shared.cluster;
+    match effect {
+        Effect::Send { to, payload } => {
+            // Lost like any datagram: the core knows of silence.
+            if let Err(error) = cluster.transport().send_datagram(to, &payload) {
+                tracing::trace!(node = %to, %error, "gossip not sent");
+            }
+        }
+        Effect::Reach { node, was, is, by, .. } => {
+            tracing::info!(node = %node, ?was, ?is, by = %by, "reach");
+            cluster.reach.send_modify(|reach| {
+                reach.insert(node, is);
+            });
+        }
+        Effect::Remember { epoch } => {
+            let shared = Arc::clone(shared);
+            tokio::task::spawn_blocking(move || remember(&shared.cluster, epoch));
+        }
+        Effect::Cloned { node, nonces } => {
+            tracing::error!(node = %node, ?nonces, "two processes have the key of one node");
+            if node == cluster.own.id {
+                cluster.cloned.send_replace(true);
+            }
+        }
+        Effect::Superseded { by } => {
+            tracing::error!(by, "another process has this node's key, and prevails");
+            cluster.cloned.send_replace(true);
+        }
+        Effect::Left => {
+            cluster.reach.send_modify(|reach| {
+                reach.insert(cluster.own.id, Reach::Left);
+            });
+            return true;
+        }
+        Effect::Attributes { .. } => {}
+    }
+    false
+}
+
+/// Until the others were told that this node leaves.
+pub async fn left(cluster: &Cluster) {
+    let own = cluster.own.id;
+    let mut reach = cluster.reach.subscribe();
+    let told = reach.wait_for(|reach| reach.get(&own) == Some(&Reach::Left));
+    let _ = tokio::time::timeout(LEAVING_MAX, told).await;
+}
+
+fn remembered(cluster: &Cluster) -> Option<u64> {
+    let bytes = cluster.kept.note(EPOCH)?;
+    std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
+}
+
+fn remember(cluster: &Cluster, epoch: u64) {
+    if let Err(error) = cluster.kept.keep_note(EPOCH, epoch.to_string().as_bytes()) {
+        tracing::warn!(%error, "this node's epoch is not kept: a restart begins another");
+    }
+}

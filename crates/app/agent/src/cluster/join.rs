@@ -1,0 +1,198 @@
+//! How a machine joins, on both sides: the command that pastes the line, and
+//! the first node's answer.
+
+use super::Cluster;
+use super::kept::{Holder, Kept, KeptError, Own};
+use super::listen::{self, ListenError, Wanted};
+use super::table::{self, AdmissionError};
+use crate::machine::unix_now;
+use crate::shared::Shared;
+use kernel::Name;
+use net::join::{Applicant, Doorkeeper, Future, Refused, Welcome};
+use net::{Credentials, IssuedCertificate, Joining, PublicKey, TokenVerifier};
+use node::nodes::NodeRecord;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use wire::cluster::{JoinWords, WelcomeWords};
+use wire::layout::Layout;
+use wire::net::join::Refusal;
+use wire::net::{JoinToken, Kind, TokenId};
+
+/// For one of the token's addresses.
+const WITHIN: Duration = Duration::from_secs(5);
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum JoinError {
+    #[error("this machine has a node already: `{name}`, of {whose}")]
+    Already { name: Name, whose: &'static str },
+    #[error("what the node is cannot be kept")]
+    Kept(#[from] KeptError),
+    #[error("where the node listens cannot be chosen")]
+    Listen(#[from] ListenError),
+    #[error("the machine cannot join")]
+    Net(#[from] net::join::JoinError),
+    #[error("the cluster's welcome cannot be read: {0}")]
+    Welcome(String),
+}
+
+impl JoinError {
+    /// What the reader can do next, if we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Already { .. } => {
+                Some("start it without `--join`, or give another directory with --data-dir")
+            }
+            Self::Net(error) => error.hint(),
+            Self::Kept(error) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Makes this machine's directory a node of the token's cluster. Nothing is
+/// kept of a join that fails, but keys that the next one uses.
+pub async fn join(
+    layout: &Layout,
+    token: JoinToken,
+    name: Option<Name>,
+    wanted: &Wanted,
+) -> Result<Own, JoinError> {
+    let kept = Kept::new(layout);
+    if let Some(own) = kept.own()? {
+        let whose = match own.holder {
+            None => "a cluster of its own",
+            Some(_) => "a cluster that it joined",
+        };
+        return Err(JoinError::Already {
+            name: own.name,
+            whose,
+        });
+    }
+    let listen = listen::listen(layout, wanted)?;
+    let key = kept.key_or_new(Kind::Agent)?;
+    let edge_key = kept.make_key(Kind::Edge)?;
+    let words = serde_json::to_vec(&JoinWords {
+        edge_key: edge_key.0,
+    });
+    let unreadable = |error: serde_json::Error| JoinError::Welcome(error.to_string());
+    let joining = Joining {
+        token,
+        key: Arc::new(key),
+        name,
+        addresses: listen::reachable(&listen, listen.agent),
+        words: words.map_err(unreadable)?,
+        within: WITHIN,
+    };
+    let joined = net::join(&joining).await?;
+    let welcome: WelcomeWords = serde_json::from_slice(&joined.words).map_err(unreadable)?;
+    let own = Own {
+        id: joined.identity.node,
+        name: Name::new(welcome.name.clone())
+            .map_err(|error| JoinError::Welcome(error.to_string()))?,
+        zone: joined.identity.zone.clone(),
+        holder: Some(Holder {
+            id: welcome.holder,
+            // Where it was reached comes first: that way there is one.
+            addresses: std::iter::once(joined.at)
+                .chain(welcome.holder_addresses)
+                .collect(),
+        }),
+    };
+    keep(&kept, &joined.credentials, &welcome.edge, &own)?;
+    Ok(own)
+}
+
+fn keep(
+    kept: &Kept,
+    credentials: &Credentials,
+    edge: &[Vec<u8>],
+    own: &Own,
+) -> Result<(), KeptError> {
+    kept.keep_root(&credentials.root)?;
+    kept.keep_chain(Kind::Agent, &credentials.chain)?;
+    kept.keep_chain(Kind::Edge, edge)?;
+    kept.keep_own(own)
+}
+
+/// The first node's answer to strangers with a token.
+pub struct Keeper(pub Weak<Shared>);
+
+impl Keeper {
+    async fn let_in(&self, applicant: Applicant) -> Result<Welcome, Refused> {
+        let refuse = |why: Refusal, words: String| Refused { why, words };
+        let unable = |words: &str| refuse(Refusal::Unable, words.to_owned());
+        let shared = self.0.upgrade().ok_or_else(|| unable("it is going down"))?;
+        let words: JoinWords = serde_json::from_slice(&applicant.words)
+            .map_err(|error| refuse(Refusal::Protocol, error.to_string()))?;
+        let usual = || Name::new("node").ok();
+        let name = applicant.name.clone().or_else(usual);
+        let asked = table::Applicant {
+            token: applicant.token.to_string(),
+            name: name.ok_or_else(|| unable("it has no name"))?,
+            key: applicant.key.fingerprint(),
+            addresses: applicant.addresses.clone(),
+        };
+        let admitted = table::admit(&shared.store, &asked, unix_now()).await;
+        let record = admitted.map_err(|error| {
+            let why = match &error {
+                AdmissionError::Unknown => Refusal::Token,
+                AdmissionError::Expired => Refusal::Expired,
+                AdmissionError::Used => Refusal::Used,
+                AdmissionError::KeyInUse(_) => Refusal::Key,
+                AdmissionError::Contended => Refusal::Busy,
+                AdmissionError::Store(_) => Refusal::Unable,
+            };
+            refuse(why, error.to_string())
+        })?;
+        let issue = |kind, key: &PublicKey| {
+            issue(&shared.cluster, kind, &record, key).map_err(|error| unable(&error))
+        };
+        let agent = issue(Kind::Agent, &applicant.key)?;
+        let edge = issue(Kind::Edge, &PublicKey(words.edge_key))?;
+        let cluster = &shared.cluster;
+        let welcome = WelcomeWords {
+            name: record.name.to_string(),
+            holder: cluster.own.id,
+            holder_addresses: cluster.addresses(),
+            edge: edge.chain,
+        };
+        tracing::info!(node = %record.id, name = %record.name, zone = %record.zone, "joined");
+        Ok(Welcome {
+            chain: agent.chain,
+            root: cluster.authority.as_ref().map_or_else(Vec::new, |it| it.root().to_vec()),
+            words: serde_json::to_vec(&welcome).unwrap_or_default(),
+        })
+    }
+}
+
+/// A certificate for a node that belongs.
+pub fn issue(
+    cluster: &Cluster,
+    kind: Kind,
+    record: &NodeRecord,
+    key: &PublicKey,
+) -> Result<IssuedCertificate, String> {
+    let authority = cluster.authority.as_ref().ok_or("it issues nothing")?;
+    if !record.belongs() {
+        return Err("the node was revoked".to_owned());
+    }
+    let identity = authority.identity(kind, record.id, record.zone.clone(), key);
+    let issued = authority.issue(&identity, key, unix_now());
+    issued.map_err(|error| error.to_string())
+}
+
+impl Doorkeeper for Keeper {
+    fn verifier(&self, token: TokenId) -> Future<'_, Option<TokenVerifier>> {
+        Box::pin(async move {
+            let shared = self.0.upgrade()?;
+            let found = table::admission(&shared.store, &token.to_string(), unix_now()).await;
+            let admission = found.ok()?;
+            Some(TokenVerifier(PublicKey(admission.verifier)))
+        })
+    }
+
+    fn admit(&self, applicant: Applicant) -> Future<'_, Result<Welcome, Refused>> {
+        Box::pin(self.let_in(applicant))
+    }
+}

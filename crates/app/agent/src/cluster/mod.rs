@@ -1,0 +1,326 @@
+//! This node among the others: who it is, whom it knows, what is said between
+//! agents.
+//!
+//! In: the node table, other agents' calls and streams, what this node
+//! observes. Out: who is reachable and what they run, for the node's machine
+//! and the edge.
+//! Holds: the node that holds the store works alone as before; whoever is not
+//! in the table, or revoked, is not spoken to.
+//! Never: removes a node because it is silent.
+
+pub mod admin;
+mod content;
+mod follow;
+mod frames;
+pub mod give;
+mod gossip;
+mod join;
+mod kept;
+mod listen;
+mod mirror;
+mod observe;
+mod renew;
+mod serve;
+pub mod table;
+
+pub use join::{JoinError, join};
+pub use kept::{Kept, KeptError, Own};
+pub use listen::{ListenError, Wanted, listen};
+
+use crate::apply::api_error;
+use crate::shared::Shared;
+use aggregation::membership::Reach;
+use kernel::{Name, NodeId, ZonePath};
+use net::{Authority, PeerState, Refusal, Transport};
+use node::nodes::{NodeRecord, NodeReport, NodeTable};
+use node::store::{Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+use store::EmbeddedStore;
+use tokio::sync::{mpsc, watch};
+use wire::api::{ApiError, NodeView};
+use wire::cluster::Listen;
+use wire::edge::{PeerIdentity, PeerView};
+use wire::layout::Layout;
+use wire::net::{Identity, JoinToken, TokenId};
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClusterError {
+    #[error("this node's place in its cluster cannot be read")]
+    Kept(#[from] KeptError),
+    #[error("the node table cannot be read")]
+    Table(#[from] StoreError),
+    #[error("where other nodes reach this one is not known")]
+    Listen(#[from] ListenError),
+    #[error("the port for other nodes")]
+    Bind(#[from] net::BindError),
+    #[error("no thread for the network")]
+    Thread(#[source] std::io::Error),
+}
+
+impl ClusterError {
+    /// What the reader can do next, if we know it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Kept(error) => error.hint(),
+            Self::Bind(_) => Some(
+                "end what uses the port, or give another: homeostat down, then \
+                 homeostat up --agent-listen ADDR",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// A new join token, and what the store keeps of it.
+pub struct Made {
+    pub token: JoinToken,
+    pub verifier: [u8; 32],
+}
+
+pub struct Cluster {
+    pub own: Own,
+    kept: Kept,
+    /// On the first node.
+    authority: Option<Authority>,
+    listen: Listen,
+    pub nodes: watch::Sender<Arc<NodeTable>>,
+    /// What nodes said of themselves last, this one too.
+    pub reports: watch::Sender<BTreeMap<NodeId, NodeReport>>,
+    own_report: watch::Sender<NodeReport>,
+    reach: watch::Sender<BTreeMap<NodeId, Reach>>,
+    /// Whether the holder's keys come in.
+    pub following: watch::Sender<bool>,
+    /// Another process has this node's key.
+    cloned: watch::Sender<bool>,
+    transport: OnceLock<Transport>,
+    gossip: mpsc::Sender<aggregation::membership::Event>,
+    gossip_inbox: std::sync::Mutex<Option<mpsc::Receiver<aggregation::membership::Event>>>,
+}
+
+const GOSSIP_QUEUED_MAX: usize = 1_024;
+
+impl Cluster {
+    /// Finds out who this node is, or makes a cluster of it alone.
+    pub async fn open(
+        layout: &Layout,
+        store: &EmbeddedStore,
+        name: &Name,
+    ) -> Result<Self, ClusterError> {
+        let kept = Kept::new(layout);
+        let now = crate::machine::unix_now();
+        let own = match kept.own()? {
+            Some(own) => own,
+            None => kept.begin(name.clone(), ZonePath::root(), now)?,
+        };
+        let authority = match own.holder {
+            None => Some(kept.authority()?),
+            Some(_) => None,
+        };
+        if own.holder.is_none() {
+            let key = kept.fingerprint(wire::net::Kind::Agent)?;
+            let first = table::first(own.name.clone(), own.zone.clone(), key, now);
+            table::begin(store, &first).await?;
+        }
+        let nodes = table::nodes(store).await?;
+        let (gossip, inbox) = mpsc::channel(GOSSIP_QUEUED_MAX);
+        Ok(Self {
+            listen: listen::read(layout)?,
+            own,
+            kept,
+            authority,
+            nodes: watch::Sender::new(Arc::new(nodes)),
+            reports: watch::Sender::default(),
+            own_report: watch::Sender::default(),
+            reach: watch::Sender::default(),
+            following: watch::Sender::new(false),
+            cloned: watch::Sender::new(false),
+            transport: OnceLock::new(),
+            gossip,
+            gossip_inbox: std::sync::Mutex::new(Some(inbox)),
+        })
+    }
+
+    /// Opens the port and takes part from now on.
+    pub async fn start(shared: &Arc<Shared>) -> Result<(), ClusterError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("network")
+            .enable_all()
+            .build()
+            .map_err(ClusterError::Thread)?;
+        // Gossip has a thread of its own, which the agent's work never holds
+        // up; it ends with the process.
+        let runtime = Box::leak(Box::new(runtime));
+        let cluster = &shared.cluster;
+        let options = serve::options(shared)?;
+        let bound = runtime.spawn(async move { Transport::bind(options) }).await;
+        let bound = bound.map_err(|error| ClusterError::Thread(std::io::Error::other(error)))?;
+        let (transport, incoming) = bound?;
+        if cluster.transport.set(transport).is_err() {
+            return Ok(());
+        }
+        let inbox = cluster.gossip_inbox.lock();
+        let inbox = inbox.unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let (datagrams, streams) = serve::run(shared, incoming);
+        if let Some(inbox) = inbox {
+            runtime.spawn(gossip::run(Arc::clone(shared), datagrams, inbox));
+        }
+        tokio::spawn(streams);
+        tokio::spawn(observe::table(Arc::clone(shared)));
+        tokio::spawn(observe::own(Arc::clone(shared)));
+        tokio::spawn(observe::peers(Arc::clone(shared)));
+        tokio::spawn(renew::run(Arc::clone(shared)));
+        if let Some(holder) = &cluster.own.holder {
+            tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
+        }
+        Ok(())
+    }
+
+    /// Says goodbye, so that nobody waits for this node.
+    pub async fn leave(&self) {
+        let leaving = aggregation::membership::Event::Leaving;
+        let _ = self.gossip.send(leaving).await;
+        if let Some(transport) = self.transport.get() {
+            gossip::left(self).await;
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), transport.close()).await;
+        }
+    }
+
+    fn transport(&self) -> &Transport {
+        self.transport.get().expect("the network was started first")
+    }
+
+    pub fn holder(&self) -> Option<NodeId> {
+        self.own.holder.as_ref().map(|holder| holder.id)
+    }
+
+    /// What the node table says of this node; at its first moment, what it was
+    /// told when it joined.
+    pub fn name(&self) -> Name {
+        let nodes = self.nodes.borrow();
+        let record = nodes.get(&self.own.id);
+        record.map_or_else(|| self.own.name.clone(), |record| record.name.clone())
+    }
+
+    fn record(&self, node: NodeId) -> Option<NodeRecord> {
+        self.nodes.borrow().get(&node).cloned()
+    }
+
+    pub fn reach(&self, node: NodeId) -> Reach {
+        if node == self.own.id {
+            return Reach::Alive;
+        }
+        self.reach.borrow().get(&node).copied().unwrap_or_default()
+    }
+
+    fn reported(&self, node: NodeId, report: NodeReport) {
+        self.reports.send_if_modified(|reports| {
+            if reports.get(&node) == Some(&report) {
+                return false;
+            }
+            reports.insert(node, report);
+            true
+        });
+    }
+
+    /// Whether the table has this identity, and lets it in.
+    fn authorise(&self, identity: &Identity) -> Result<(), Refusal> {
+        let nodes = self.nodes.borrow();
+        let record = nodes.get(&identity.node).ok_or(Refusal::Unknown)?;
+        if !record.belongs() {
+            return Err(Refusal::Revoked);
+        }
+        if record.zone != identity.zone {
+            return Err(Refusal::OtherZone);
+        }
+        // Edges have keys of their own, made anew at will; who issued their
+        // certificate knew the node.
+        if identity.kind == wire::net::Kind::Agent && record.key != identity.key {
+            return Err(Refusal::OtherKey);
+        }
+        Ok(())
+    }
+
+    /// As the admin API shows it.
+    pub fn view(&self, record: &NodeRecord) -> NodeView {
+        let reports = self.reports.borrow();
+        let report = reports.get(&record.id);
+        let edge = report.and_then(|report| report.edge.as_ref());
+        let this = record.id == self.own.id;
+        let state = match self.reach(record.id) {
+            _ if !record.belongs() => "revoked",
+            Reach::Unheard => "unheard",
+            Reach::Alive => "alive",
+            Reach::Suspect => "suspect",
+            Reach::Dead => "dead",
+            Reach::Left => "left",
+        };
+        let round_trip = match self.transport.get().map(|it| it.state(record.id)) {
+            Some(PeerState::Connected { rtt, .. }) if !this => Some(rtt),
+            _ => None,
+        };
+        let services = report.into_iter().flat_map(|report| report.status.services.values());
+        let text = |address: &std::net::SocketAddr| address.to_string();
+        NodeView {
+            id: record.id.to_string(),
+            name: record.name.to_string(),
+            zone: record.zone.to_string(),
+            state: state.to_owned(),
+            this,
+            holder: record.id == self.holder().unwrap_or(self.own.id),
+            addresses: record.addresses.iter().map(text).collect(),
+            http: edge.and_then(|edge| edge.http.as_ref().map(text)),
+            https: edge.and_then(|edge| edge.https.as_ref().map(text)),
+            joined_unix_ms: record.joined_at.0,
+            round_trip_us: round_trip.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
+            version: report.map(|report| report.program_version.clone()),
+            ready: services.map(|service| service.endpoints.len() as u64).sum(),
+        }
+    }
+
+    /// A token for one more node, with where this one can be reached.
+    pub fn join_token(&self, zone: ZonePath) -> Result<Made, ApiError> {
+        let Some(authority) = &self.authority else {
+            let message = "only the node that holds the store makes join tokens";
+            return Err(api_error("internal", message, None));
+        };
+        let random = ring::rand::SystemRandom::new();
+        let failed = |_| api_error("internal", "the system gives no random bytes", None);
+        let secret = ring::rand::generate::<[u8; 16]>(&random).map_err(failed)?;
+        let id = ring::rand::generate::<[u8; 8]>(&random).map_err(failed)?;
+        let token = JoinToken {
+            id: TokenId(u64::from_be_bytes(id.expose())),
+            secret: secret.expose(),
+            root: authority.root_hash(),
+            zone,
+            addresses: self.addresses(),
+        };
+        let verifier = net::TokenVerifier::of(&token).0.0;
+        Ok(Made { token, verifier })
+    }
+
+    /// Where other agents reach this one.
+    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
+        listen::reachable(&self.listen, self.listen.agent)
+    }
+
+    /// For the edge's snapshot: who it is, and who the others are.
+    pub fn for_edge(&self) -> (Option<PeerIdentity>, BTreeMap<NodeId, PeerView>) {
+        let nodes = self.nodes.borrow().clone();
+        let reports = self.reports.borrow();
+        let mut peers = BTreeMap::new();
+        for record in nodes.values().filter(|record| record.belongs()) {
+            let edge = reports.get(&record.id).and_then(|it| it.edge.as_ref());
+            if let (Some(edge), true) = (edge, record.id != self.own.id) {
+                let view = PeerView {
+                    addresses: edge.peer.clone(),
+                    zone: record.zone.clone(),
+                };
+                peers.insert(record.id, view);
+            }
+        }
+        (renew::edge_identity(self), peers)
+    }
+}

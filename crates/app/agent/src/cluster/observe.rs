@@ -1,0 +1,192 @@
+//! What this node sees of itself and of the others, brought to where it is
+//! acted on: the transport, gossip, the node's machine, the edge.
+
+use crate::shared::{Message, Shared};
+use aggregation::membership::{Belongs, Event, Table};
+use kernel::NodeId;
+use net::Address;
+use node::nodes::{EdgeReport, NODES_PREFIX, NodeRecord, NodeReport, NodeTable};
+use node::store::Store;
+use node::{NodeEvent, Peer};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const RETRY: Duration = Duration::from_secs(1);
+/// What changes more often is told this often.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+/// Follows the node table; runs for ever.
+pub async fn table(shared: Arc<Shared>) {
+    loop {
+        let after = match shared.store.range(NODES_PREFIX).await {
+            Ok(range) => range.revision,
+            Err(error) => {
+                tracing::error!(%error, "cannot read the node table");
+                tokio::time::sleep(RETRY).await;
+                continue;
+            }
+        };
+        match super::table::nodes(&shared.store).await {
+            Ok(nodes) => take(&shared, nodes).await,
+            Err(error) => tracing::error!(%error, "cannot read the node table"),
+        }
+        match shared.store.watch(NODES_PREFIX, after).await {
+            Ok(mut watch) => {
+                if let Err(error) = watch.next().await {
+                    tracing::error!(%error, "the watch on the node table ended");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot watch the node table");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn take(shared: &Arc<Shared>, nodes: NodeTable) {
+    let cluster = &shared.cluster;
+    let nodes = Arc::new(nodes);
+    cluster.nodes.send_replace(Arc::clone(&nodes));
+    let transport = cluster.transport();
+    for record in nodes.values().filter(|record| record.id != cluster.own.id) {
+        if record.belongs() {
+            transport.set_peer(record.id, addresses(shared, record));
+        } else {
+            transport.forget_peer(record.id);
+        }
+    }
+    // Whoever was revoked is let go now.
+    transport.reauthorise();
+    let belongs = |record: &NodeRecord| Belongs {
+        zone: record.zone.clone(),
+        revoked: !record.belongs(),
+    };
+    let table: Table = nodes
+        .iter()
+        .map(|(id, record)| (*id, belongs(record)))
+        .collect();
+    let _ = cluster.gossip.send(Event::Table(Arc::new(table))).await;
+    publish(shared).await;
+}
+
+/// The holder's are known from the join, before it has written its own down.
+fn addresses(shared: &Shared, record: &NodeRecord) -> Vec<Address> {
+    let mut all: Vec<Address> = record.addresses.iter().copied().map(Address::from).collect();
+    let holder = shared.cluster.own.holder.as_ref();
+    if let Some(holder) = holder.filter(|holder| holder.id == record.id) {
+        for address in holder.addresses.iter().copied().map(Address::from) {
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+    }
+    all
+}
+
+/// The edge gets what changed beside its services: peers, identity.
+pub async fn publish(shared: &Shared) {
+    let (answer, _published) = oneshot::channel();
+    let _ = shared.messages.send(Message::Certificates(answer)).await;
+}
+
+/// Makes this node's report, when something in it changed; runs for ever.
+pub async fn own(shared: Arc<Shared>) {
+    let cluster = &shared.cluster;
+    let mut status = shared.status.subscribe();
+    let mut listeners = shared.listeners.subscribe();
+    let mut snapshot = shared.snapshot.subscribe();
+    loop {
+        let report = report(&shared);
+        cluster.own_report.send_if_modified(|last| {
+            let news = *last != report;
+            last.clone_from(&report);
+            news
+        });
+        cluster.reported(cluster.own.id, report);
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() { return },
+            changed = listeners.changed() => if changed.is_err() { return },
+            changed = snapshot.changed() => if changed.is_err() { return },
+        }
+        tokio::time::sleep(TELL_EVERY).await;
+        let _ = status.borrow_and_update();
+        let _ = listeners.borrow_and_update();
+        let _ = snapshot.borrow_and_update();
+    }
+}
+
+fn report(shared: &Shared) -> NodeReport {
+    let cluster = &shared.cluster;
+    let (http, https) = *shared.listeners.borrow();
+    let mut status = (**shared.status.borrow()).clone();
+    // Of no use elsewhere, and news each time.
+    let replicas = status.services.values_mut();
+    for replica in replicas.flat_map(|service| &mut service.replicas) {
+        replica.address = None;
+    }
+    NodeReport {
+        revision: shared.snapshot.borrow().revision,
+        status,
+        edge: Some(EdgeReport {
+            http,
+            https,
+            peer: super::listen::reachable(&cluster.listen, cluster.listen.edge),
+        }),
+        addresses: cluster.addresses(),
+        program_version: env!("CARGO_PKG_VERSION").to_owned(),
+    }
+}
+
+/// Tells the node's machine what the others run and whether they are there;
+/// runs for ever.
+pub async fn peers(shared: Arc<Shared>) {
+    let cluster = &shared.cluster;
+    let mut nodes = cluster.nodes.subscribe();
+    let mut reports = cluster.reports.subscribe();
+    let mut reach = cluster.reach.subscribe();
+    let (mut told, mut told_edges) = (BTreeMap::new(), BTreeMap::new());
+    loop {
+        let now = seen(&shared);
+        if now != told {
+            told.clone_from(&now);
+            let event = Message::Node(NodeEvent::Peers(now));
+            if shared.messages.send(event).await.is_err() {
+                return;
+            }
+        }
+        let (_, edges) = cluster.for_edge();
+        if edges != told_edges {
+            told_edges = edges;
+            publish(&shared).await;
+        }
+        tokio::select! {
+            changed = nodes.changed() => if changed.is_err() { return },
+            changed = reports.changed() => if changed.is_err() { return },
+            changed = reach.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+fn seen(shared: &Shared) -> BTreeMap<NodeId, Peer> {
+    let cluster = &shared.cluster;
+    let nodes = cluster.nodes.borrow().clone();
+    let reports = cluster.reports.borrow();
+    let others = reports.iter().filter(|(id, _)| **id != cluster.own.id);
+    let peer = |(id, report): (&NodeId, &NodeReport)| {
+        let record = nodes.get(id).filter(|record| record.belongs())?;
+        let services = report.status.services.iter();
+        let endpoints = services
+            .filter(|(_, status)| !status.endpoints.is_empty())
+            .map(|(name, status)| (name.clone(), status.endpoints.clone()));
+        let peer = Peer {
+            reachable: cluster.reach(record.id).is_up(),
+            endpoints: endpoints.collect(),
+        };
+        Some((*id, peer))
+    };
+    others.filter_map(peer).collect()
+}

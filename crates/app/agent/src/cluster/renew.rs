@@ -1,0 +1,125 @@
+//! Certificates of a day, renewed long before they end.
+//!
+//! Holds: a node whose holder is away keeps what it has, and tries on; a new
+//! certificate is on disk before it is shown.
+
+use super::{Cluster, join};
+use crate::machine::unix_now;
+use crate::shared::Shared;
+use bytes::Bytes;
+use kernel::NodeId;
+use net::transport::Call;
+use net::{Credentials, PublicKey};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::cluster::{CERTIFY, Certified, CertifyRequest};
+use wire::edge::PeerIdentity;
+use wire::net::Kind;
+
+/// With less than this left, another one is asked for.
+const LEFT_MIN: Duration = Duration::from_hours(16);
+const LOOK: Duration = Duration::from_mins(5);
+const RETRY: Duration = Duration::from_secs(10);
+const CALL_MAX: Duration = Duration::from_secs(10);
+
+/// Runs for ever.
+pub async fn run(shared: Arc<Shared>) {
+    loop {
+        let wait = match look(&shared).await {
+            Ok(()) => LOOK,
+            Err(why) => {
+                tracing::warn!(why, "this node's certificates are not renewed");
+                RETRY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+fn ends_soon(credentials: &Credentials) -> bool {
+    let left = credentials.view().map_or(0, |view| {
+        view.not_after.0.saturating_sub(unix_now().0)
+    });
+    u128::from(left) < LEFT_MIN.as_millis()
+}
+
+async fn look(shared: &Shared) -> Result<(), String> {
+    let cluster = &shared.cluster;
+    let text = |error: super::KeptError| error.to_string();
+    let agent = cluster.kept.credentials(Kind::Agent).map_err(text)?;
+    let edge = cluster.kept.credentials(Kind::Edge).map_err(text)?;
+    if !ends_soon(&agent) && !ends_soon(&edge) {
+        return Ok(());
+    }
+    let request = CertifyRequest {
+        agent_key: agent.key.public().0,
+        edge_key: edge.key.public().0,
+    };
+    let certified = match cluster.holder() {
+        None => certify(cluster, cluster.own.id, &request)?,
+        Some(holder) => {
+            let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
+            let call = Call {
+                method: CERTIFY,
+                body: Bytes::from(body),
+                deadline: CALL_MAX,
+            };
+            let answer = cluster.transport().call(holder, call).await;
+            let answer = answer.map_err(|error| error.to_string())?;
+            serde_json::from_slice(&answer).map_err(|error| error.to_string())?
+        }
+    };
+    for (kind, chain) in [(Kind::Agent, &certified.agent), (Kind::Edge, &certified.edge)] {
+        cluster.kept.keep_chain(kind, chain).map_err(text)?;
+    }
+    let renewed = cluster.kept.credentials(Kind::Agent).map_err(text)?;
+    let shown = cluster.transport().set_credentials(&renewed);
+    shown.map_err(|error| error.to_string())?;
+    super::observe::publish(shared).await;
+    tracing::info!("certificates renewed");
+    Ok(())
+}
+
+/// For a node that belongs, its agent's with the key it joined with.
+pub fn certify(
+    cluster: &Cluster,
+    node: NodeId,
+    request: &CertifyRequest,
+) -> Result<Certified, String> {
+    let record = cluster.record(node).ok_or("the node is not known")?;
+    let (agent, edge) = (PublicKey(request.agent_key), PublicKey(request.edge_key));
+    if agent.fingerprint() != record.key {
+        return Err("the node joined with another key".to_owned());
+    }
+    Ok(Certified {
+        agent: join::issue(cluster, Kind::Agent, &record, &agent)?.chain,
+        edge: join::issue(cluster, Kind::Edge, &record, &edge)?.chain,
+    })
+}
+
+/// What the edge shows to others; none where that cannot be read.
+pub fn edge_identity(cluster: &Cluster) -> Option<PeerIdentity> {
+    let credentials = cluster.kept.credentials(Kind::Edge);
+    let credentials = credentials
+        .inspect_err(|error| tracing::error!(%error, "the edge has no certificate for others"))
+        .ok()?;
+    let chain: String = credentials.chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+    Some(PeerIdentity {
+        node: cluster.own.id,
+        chain_pem: chain,
+        key_pem: pem("PRIVATE KEY", &credentials.key.to_pkcs8()),
+        roots_pem: pem("CERTIFICATE", &credentials.root),
+    })
+}
+
+/// RFC 7468.
+fn pem(label: &str, der: &[u8]) -> String {
+    let text = data_encoding::BASE64.encode(der);
+    let mut pem = format!("-----BEGIN {label}-----\n");
+    for line in text.as_bytes().chunks(64) {
+        let _ = writeln!(pem, "{}", String::from_utf8_lossy(line));
+    }
+    let _ = writeln!(pem, "-----END {label}-----");
+    pem
+}

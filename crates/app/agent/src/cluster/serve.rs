@@ -1,0 +1,128 @@
+//! What other agents ask of this one: each call and stream to its place.
+//!
+//! Holds: only the holder of the store answers what concerns it; a peer's
+//! streams and calls are bounded by the transport.
+
+use super::{ClusterError, admin, content, follow, give, join, renew};
+use crate::shared::Shared;
+use net::transport::{IncomingCall, IncomingStream, Received};
+use net::{Identity, Incoming, Options};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use wire::cluster::{
+    ADMIN, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest,
+};
+use wire::net::Kind;
+
+pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
+    let cluster = &shared.cluster;
+    let credentials = cluster.kept.credentials(Kind::Agent)?;
+    let table = Arc::downgrade(shared);
+    let authorise = move |identity: &Identity| match table.upgrade() {
+        Some(shared) => shared.cluster.authorise(identity),
+        None => Err(net::Refusal::Unknown),
+    };
+    let mut options = Options::new(cluster.listen.agent, credentials, Arc::new(authorise));
+    if cluster.authority.is_some() {
+        options.doorkeeper = Some(Arc::new(join::Keeper(Arc::downgrade(shared))));
+    }
+    Ok(options)
+}
+
+/// What comes in: datagrams for gossip, and the rest answered until the
+/// transport ends.
+pub fn run(
+    shared: &Arc<Shared>,
+    incoming: Incoming,
+) -> (mpsc::Receiver<Received>, impl Future<Output = ()> + use<>) {
+    let Incoming {
+        datagrams,
+        mut calls,
+        mut streams,
+        mut events,
+    } = incoming;
+    let shared = Arc::clone(shared);
+    let answering = async move {
+        loop {
+            tokio::select! {
+                Some(call) = calls.recv() => {
+                    tokio::spawn(answer(Arc::clone(&shared), call));
+                }
+                Some(stream) = streams.recv() => {
+                    tokio::spawn(take(Arc::clone(&shared), stream));
+                }
+                Some(event) = events.recv() => notice(&shared, event).await,
+                else => return,
+            }
+        }
+    };
+    (datagrams, answering)
+}
+
+async fn notice(shared: &Shared, event: net::transport::Event) {
+    use aggregation::membership::Event::Doubted;
+    match event {
+        net::transport::Event::Connected { identity, address } => {
+            tracing::debug!(node = %identity.node, %address, "connected");
+        }
+        net::transport::Event::Disconnected { node, why } => {
+            tracing::debug!(%node, why, "disconnected");
+            let _ = shared.cluster.gossip.send(Doubted(node)).await;
+        }
+        net::transport::Event::Clones { node, address } => {
+            tracing::error!(%node, %address, "two processes have the key of one node");
+        }
+        _ => {}
+    }
+}
+
+async fn take(shared: Arc<Shared>, incoming: IncomingStream) {
+    let holds = shared.cluster.own.holder.is_none();
+    let from = incoming.from.node;
+    match incoming.method {
+        FOLLOW if holds => follow::lead(shared, from, incoming.stream).await,
+        ADMIN => {
+            let Some(record) = shared.cluster.record(from) else {
+                return;
+            };
+            admin::answer(shared, &record, incoming.stream).await;
+        }
+        BUCKETS if holds => give::buckets(&shared, incoming.stream).await,
+        CONTENT => content::serve(&shared, incoming.stream).await,
+        _ => incoming.unknown_method(),
+    }
+}
+
+async fn answer(shared: Arc<Shared>, call: IncomingCall) {
+    let holds = shared.cluster.own.holder.is_none();
+    let from = call.from.node;
+    match call.method {
+        GIVE if holds => {
+            let given = match read::<GiveRequest>(&call) {
+                Ok(request) => give::give(&shared, from, &request.replica).await,
+                Err(why) => Err(why),
+            };
+            reply(call, given);
+        }
+        CERTIFY if holds => {
+            let certified = read::<CertifyRequest>(&call)
+                .and_then(|request| renew::certify(&shared.cluster, from, &request));
+            reply(call, certified);
+        }
+        _ => call.unknown_method(),
+    }
+}
+
+fn read<T: DeserializeOwned>(call: &IncomingCall) -> Result<T, String> {
+    serde_json::from_slice(&call.body).map_err(|error| error.to_string())
+}
+
+fn reply<T: Serialize>(call: IncomingCall, outcome: Result<T, String>) {
+    let body = outcome.and_then(|it| serde_json::to_vec(&it).map_err(|error| error.to_string()));
+    match body {
+        Ok(body) => call.done(body),
+        Err(why) => call.refuse(why.into_bytes()),
+    }
+}

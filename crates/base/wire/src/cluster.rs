@@ -1,0 +1,86 @@
+//! What agents ask of one another: methods of calls and streams, and bodies.
+//!
+//! Bodies are JSON. What a version does not know of a body it leaves out; a
+//! method that it does not know it refuses as such.
+
+use kernel::ReplicaId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+/// A stream: to the holder of the store, reports; from it, what a follower is
+/// to know.
+pub const FOLLOW: u16 = 1;
+/// A stream: one request to the admin API, in HTTP/1.1.
+pub const ADMIN: u16 = 2;
+/// A stream: a connection to the buckets' socket.
+pub const BUCKETS: u16 = 3;
+/// A stream: content is asked for.
+pub const CONTENT: u16 = 4;
+/// A call: [`GiveRequest`], answered by [`Given`].
+pub const GIVE: u16 = 5;
+/// A call: [`CertifyRequest`], answered by [`Certified`].
+pub const CERTIFY: u16 = 6;
+
+/// What a replica that starts may know; it must be placed on who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GiveRequest {
+    pub replica: ReplicaId,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Given {
+    /// By the name within the project.
+    pub secrets: BTreeMap<String, String>,
+    /// For buckets, where the replica is bound to one.
+    pub capability: Option<String>,
+}
+
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Given").finish_non_exhaustive()
+    }
+}
+
+/// A day's certificates for the node that asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertifyRequest {
+    /// The one that it joined with.
+    pub agent_key: [u8; 32],
+    /// Of its edge, which may be a new one each time.
+    pub edge_key: [u8; 32],
+}
+
+/// Chains in DER, each node's own first, up to below the root.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Certified {
+    pub agent: Vec<Vec<u8>>,
+    pub edge: Vec<Vec<u8>>,
+}
+
+/// What who joins says beside its wish, and is told beside its certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinWords {
+    pub edge_key: [u8; 32],
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WelcomeWords {
+    pub name: String,
+    pub holder: kernel::NodeId,
+    pub holder_addresses: Vec<SocketAddr>,
+    /// Of the new node's edge.
+    pub edge: Vec<Vec<u8>>,
+}
+
+/// Where a node's agent and edge listen for other nodes: a file on its disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listen {
+    /// UDP, of the agent.
+    pub agent: SocketAddr,
+    /// UDP, of the edge.
+    pub edge: SocketAddr,
+    /// Where others reach this machine, when it is not where it listens.
+    #[serde(default)]
+    pub advertise: Vec<std::net::IpAddr>,
+}
