@@ -16,6 +16,7 @@ pub mod edge;
 pub mod frame;
 pub mod gossip;
 pub mod layout;
+pub mod net;
 pub mod record;
 pub mod rows;
 pub mod shim;
