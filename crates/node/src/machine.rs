@@ -10,6 +10,7 @@ use crate::driver::{Adopted, DriverEvent, Found};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
 use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
+use crate::nodes::first_index;
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
 use control::DecisionIds;
@@ -282,15 +283,6 @@ fn on_driver(
     if let Some(service) = services.get_mut(&id.service) {
         service.ended(&id, &how, settings, rng, turn);
     }
-}
-
-/// Replicas of one service have indices of their own on each node, so that their
-/// ids differ over the cluster.
-const INDICES_PER_NODE: u64 = 1 << 12;
-
-fn first_index(node: NodeId) -> u32 {
-    let nodes_before = node.0.saturating_sub(1);
-    u32::try_from(nodes_before.saturating_mul(INDICES_PER_NODE)).unwrap_or(0)
 }
 
 /// Replicas of services that nobody wants any more.

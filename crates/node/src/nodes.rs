@@ -4,7 +4,7 @@
 //! long a node is silent.
 
 use crate::event::NodeStatus;
-use kernel::{Hash, Name, NodeId, Revision, UnixMillis, ZonePath};
+use kernel::{Hash, Name, NodeId, ReplicaId, Revision, UnixMillis, ZonePath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,6 +24,21 @@ pub const NEXT_NODE_KEY: &str = "/cluster/next-node";
 pub const ADMISSIONS_PREFIX: &str = "/admission/";
 pub fn admission_key(token: &str) -> String {
     format!("{ADMISSIONS_PREFIX}{token}")
+}
+
+/// Replicas of one service have indices of their own on each node, so that their
+/// ids differ over the cluster.
+const INDICES_PER_NODE: u64 = 1 << 12;
+
+/// The least index of a replica on `node`.
+pub fn first_index(node: NodeId) -> u32 {
+    let before = node.0.saturating_sub(1).saturating_mul(INDICES_PER_NODE);
+    u32::try_from(before).unwrap_or(0)
+}
+
+/// The node that a replica is on.
+pub fn node_of(replica: &ReplicaId) -> NodeId {
+    NodeId(u64::from(replica.index) / INDICES_PER_NODE + 1)
 }
 
 pub type NodeTable = BTreeMap<NodeId, NodeRecord>;

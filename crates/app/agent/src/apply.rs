@@ -5,8 +5,9 @@
 //! that does not come up is taken back, and what ran before keeps running.
 
 use crate::machine::unix_now;
-use crate::shared::{Settlement, Shared};
-use kernel::{Hash, Name, Revision, ScopedName, error_chain};
+use crate::shared::Shared;
+use crate::{placing, settling, taking};
+use kernel::{Hash, Name, NodeId, Revision, ScopedName, error_chain};
 use manifest::{BindingTarget, Manifest, Run};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
-use wire::api::{ApiError, ApplyRequest, Change, Diagnostic, PlanReply, Progress};
+use wire::api::{ApiError, ApplyRequest, Change, Diagnostic, PlanReply, Progress, Resolved};
 
 /// How long an apply waits for the edge, which serves without the agent and may
 /// be on its way back.
@@ -42,7 +43,7 @@ pub fn storage(error: &StoreError) -> ApiError {
     api_error("storage", error.to_string(), Some(help))
 }
 
-fn not_kept(what: &str, error: &content::ContentError) -> ApiError {
+pub fn not_kept(what: &str, error: &content::ContentError) -> ApiError {
     let message = format!("{what}: {}", error_chain(error));
     api_error("content", message, error.hint())
 }
@@ -142,38 +143,50 @@ struct Prepared {
     changes: Vec<Change>,
 }
 
-type Report = mpsc::Sender<Progress>;
+pub type Report = mpsc::Sender<Progress>;
+
+/// Who wants a change.
+#[derive(Clone, Debug, Default)]
+pub struct Asker {
+    /// The one project that they may know of.
+    pub only: Option<Name>,
+    /// The node that passed it on.
+    pub via: Option<NodeId>,
+}
 
 async fn prepare(
     shared: &Arc<Shared>,
     request: &ApplyRequest,
-    only: Option<&Name>,
+    asker: &Asker,
     report: Option<&Report>,
 ) -> Result<Prepared, ApiError> {
     let manifest = parse(request)?;
     let desired = read_desired(&shared.store)
         .await
         .map_err(|error| storage(&error))?;
-    collisions(&desired, &manifest, only)?;
+    collisions(&desired, &manifest, asker.only.as_ref())?;
     crate::projects::require(&shared.store, &manifest).await?;
     crate::secrets::require(&shared.store, &manifest).await?;
     let head = read_head(&shared.store, &manifest.project).await?;
-    let trees = ingest_sites(shared, &manifest, &request.directory, report).await?;
-    let programs = ingest_programs(shared, &manifest, &request.directory).await?;
-    crate::components::require(shared, &manifest, &programs).await?;
-    let number = head.as_ref().map_or(0, |(applied, _)| applied.number) + 1;
+    let old = head.as_ref().map(|(applied, _)| applied);
+    let placements = placing::place(shared, &manifest, old)?;
+    let own = shared.cluster.own.id;
     let mut applied = Applied {
-        number,
+        number: old.map_or(0, |applied| applied.number) + 1,
         at_unix: unix_now(),
         manifest,
         directory: request.directory.clone(),
-        trees,
-        programs,
+        trees: BTreeMap::new(),
+        programs: BTreeMap::new(),
         generations: BTreeMap::new(),
+        placements,
+        origin: asker.via.unwrap_or(own),
     };
-    let old = head.as_ref().map(|(applied, _)| applied);
+    taking::take_in(shared, request, asker, &mut applied, report).await?;
+    crate::components::require(shared, &applied.manifest, &applied.programs).await?;
     applied.generations = generations(old, &applied);
-    let changes = changes(old, &applied);
+    let mut changes = changes(old, &applied);
+    placing::tell(shared, old, &applied, &mut changes);
     Ok(Prepared {
         applied,
         head,
@@ -209,62 +222,6 @@ fn routes(manifest: &Manifest) -> impl Iterator<Item = (&str, &str)> {
         .chain(services)
         .flatten()
         .map(|route| (route.host.0.as_str(), route.path.0.as_str()))
-}
-
-async fn ingest_sites(
-    shared: &Arc<Shared>,
-    manifest: &Manifest,
-    directory: &Path,
-    report: Option<&Report>,
-) -> Result<BTreeMap<Name, Hash>, ApiError> {
-    let mut trees = BTreeMap::new();
-    for (name, site) in &manifest.sites {
-        let root = directory.join(&site.root);
-        let content = shared.content.clone();
-        let report = report.cloned();
-        let site_name = name.to_string();
-        let ingested = tokio::task::spawn_blocking(move || {
-            content.ingest_tree(&root, &mut |progress| {
-                if let Some(report) = &report {
-                    // Progress that nobody reads in time is not worth waiting for.
-                    let _ = report.try_send(Progress::Content {
-                        site: site_name.clone(),
-                        files: progress.files,
-                        files_total: progress.files_total,
-                        bytes: progress.bytes,
-                    });
-                }
-            })
-        })
-        .await
-        .map_err(|error| api_error("internal", error.to_string(), None))?
-        .map_err(|error| not_kept(&format!("site/{name}"), &error))?;
-        trees.insert(name.clone(), ingested.tree);
-    }
-    Ok(trees)
-}
-
-/// Programs that lie beside the manifest are copied by hash, so that what runs
-/// is what was applied, and a rollback brings the old one back.
-async fn ingest_programs(
-    shared: &Arc<Shared>,
-    manifest: &Manifest,
-    directory: &Path,
-) -> Result<BTreeMap<Name, Hash>, ApiError> {
-    let mut programs = BTreeMap::new();
-    for (name, service) in &manifest.services {
-        let Some(file) = service.run.file() else {
-            continue;
-        };
-        let path = directory.join(file);
-        let content = shared.content.clone();
-        let hash = tokio::task::spawn_blocking(move || content.ingest_file(&path, true))
-            .await
-            .map_err(|error| api_error("internal", error.to_string(), None))?
-            .map_err(|error| not_kept(&format!("service/{name}"), &error))?;
-        programs.insert(name.clone(), hash);
-    }
-    Ok(programs)
 }
 
 /// A service's generation moves when anything its replicas are started from
@@ -357,17 +314,17 @@ fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
 pub async fn plan(
     shared: &Arc<Shared>,
     request: &ApplyRequest,
-    only: Option<&Name>,
+    asker: &Asker,
 ) -> Result<PlanReply, ApiError> {
-    let prepared = prepare(shared, request, only, None).await?;
+    let prepared = prepare(shared, request, asker, None).await?;
     Ok(PlanReply {
         changes: prepared.changes,
     })
 }
 
-pub async fn apply(shared: Arc<Shared>, request: ApplyRequest, only: Option<Name>, report: Report) {
+pub async fn apply(shared: Arc<Shared>, request: ApplyRequest, asker: Asker, report: Report) {
     let applying = shared.applying.lock().await;
-    let outcome = match prepare(&shared, &request, only.as_ref(), Some(&report)).await {
+    let outcome = match prepare(&shared, &request, &asker, Some(&report)).await {
         Ok(prepared) => commit(&shared, prepared, &report).await,
         Err(error) => Err(error),
     };
@@ -436,7 +393,9 @@ async fn prepare_rollback(
         ..wanted.clone()
     };
     applied.generations = generations(Some(&current), &applied);
-    let changes = changes(Some(&current), &applied);
+    applied.placements = placing::place(shared, &applied.manifest, Some(&current))?;
+    let mut changes = changes(Some(&current), &applied);
+    placing::tell(shared, Some(&current), &applied, &mut changes);
     Ok(Prepared {
         applied,
         head: Some((current, revision)),
@@ -457,7 +416,7 @@ async fn finish(report: &Report, outcome: Result<Progress, ApiError>) {
     let _ = report.send(last).await;
 }
 
-async fn say(report: &Report, what: impl Into<String>) {
+pub async fn say(report: &Report, what: impl Into<String>) {
     let _ = report.send(Progress::Step { what: what.into() }).await;
 }
 
@@ -480,7 +439,7 @@ async fn commit(
     let expected = head.as_ref().map(|(_, revision)| *revision);
     let written = write_head(shared, &applied, expected, None).await?;
     say(report, format!("revision {} is durable", applied.number)).await;
-    let waited = settle(
+    let waited = settling::settle(
         shared,
         &applied,
         head.as_ref().map(|(old, _)| old),
@@ -542,30 +501,7 @@ async fn take_back(
     error
 }
 
-/// Takes back what does not come up when nobody waits for it any more: the
-/// agent was restarted while the change was rolled out. Runs for ever.
-pub async fn take_back_unattended(shared: Arc<Shared>) {
-    let mut settlements = shared.settlements.subscribe();
-    loop {
-        match settlements.recv().await {
-            Ok(Settlement::Failed {
-                service,
-                generation,
-                why,
-            }) => {
-                // Whoever applied it holds this lock until it has decided.
-                let _applying = shared.applying.lock().await;
-                if let Err(error) = take_back_failed(&shared, &service, generation, &why).await {
-                    tracing::error!(%service, error = error.message, "not taken back");
-                }
-            }
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
-    }
-}
-
-async fn take_back_failed(
+pub async fn take_back_failed(
     shared: &Arc<Shared>,
     service: &ScopedName,
     generation: Revision,
@@ -596,7 +532,7 @@ async fn take_back_failed(
     Ok(())
 }
 
-async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), ApiError> {
+pub async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), ApiError> {
     let bindings = applied
         .manifest
         .services
@@ -673,83 +609,4 @@ pub async fn write_head_with(
         format!("`{project}` was changed by somebody else meanwhile"),
         Some("homeostat plan"),
     ))
-}
-
-/// Waits until each changed service runs in its new generation and the edge
-/// has the routes.
-async fn settle(
-    shared: &Arc<Shared>,
-    applied: &Applied,
-    old: Option<&Applied>,
-    written: Revision,
-    settlements: &mut broadcast::Receiver<Settlement>,
-    report: &Report,
-) -> Result<(), ApiError> {
-    let mut waiting: BTreeMap<ScopedName, Revision> = applied
-        .generations
-        .iter()
-        .filter(|(name, generation)| {
-            old.and_then(|old| old.generations.get(*name)) != Some(*generation)
-        })
-        .map(|(name, generation)| (applied.scoped(name), *generation))
-        .collect();
-    for service in waiting.keys() {
-        say(report, format!("starting service/{}", service.name)).await;
-    }
-    while !waiting.is_empty() {
-        match settlements.recv().await {
-            Ok(Settlement::Settled {
-                service,
-                generation,
-            }) => {
-                if waiting.get(&service) == Some(&generation) {
-                    waiting.remove(&service);
-                    say(report, format!("service/{} is ready", service.name)).await;
-                }
-            }
-            Ok(Settlement::Failed {
-                service,
-                generation,
-                why,
-            }) => {
-                if waiting.get(&service) == Some(&generation) {
-                    return Err(api_error(
-                        "rollout_failed",
-                        format!("service/{} did not come up: {why}", service.name),
-                        Some(&to_look_at(applied, &service)),
-                    ));
-                }
-            }
-            Ok(Settlement::AllStopped) | Err(broadcast::error::RecvError::Closed) => {
-                return Err(api_error("internal", "the node is going down", None));
-            }
-            Ok(Settlement::Restarted { .. }) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-        }
-    }
-    let _ = tokio::time::timeout(EDGE_MAX, edge_has(shared, written)).await;
-    Ok(())
-}
-
-fn to_look_at(applied: &Applied, service: &ScopedName) -> String {
-    let run = applied.manifest.services.get(&service.name).map(|it| &it.run);
-    match run {
-        Some(Run::Process(_)) => format!(
-            "homeostat logs {service} (it must listen on the HOST and PORT of its environment)"
-        ),
-        _ => format!("homeostat logs {service}"),
-    }
-}
-
-/// Until the edge has in force what was made from `revision`.
-async fn edge_has(shared: &Arc<Shared>, revision: Revision) {
-    let mut snapshots = shared.snapshot.subscribe();
-    let Ok(version) = snapshots
-        .wait_for(|snapshot| snapshot.revision >= revision)
-        .await
-        .map(|snapshot| snapshot.version)
-    else {
-        return;
-    };
-    let mut applied = shared.edge_applied.subscribe();
-    let _ = applied.wait_for(|in_force| *in_force >= version).await;
 }

@@ -13,6 +13,11 @@ use wire::api::Role;
 pub enum Who {
     /// The node's user, on the Unix socket.
     Owner,
+    /// The user of another node, as far as the node table lets it.
+    Node {
+        name: Name,
+        role: Role,
+    },
     Token {
         id: String,
         role: Role,
@@ -38,6 +43,7 @@ impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Owner => f.write_str("owner"),
+            Self::Node { name, .. } => write!(f, "node/{name}"),
             Self::Token { id, .. } => write!(f, "token/{id}"),
         }
     }
@@ -47,14 +53,14 @@ impl Who {
     pub fn role(&self) -> Role {
         match self {
             Self::Owner => Role::Admin,
-            Self::Token { role, .. } => *role,
+            Self::Node { role, .. } | Self::Token { role, .. } => *role,
         }
     }
 
     /// The only project they know of, if that is so.
     pub fn project(&self) -> Option<&Name> {
         match self {
-            Self::Owner => None,
+            Self::Owner | Self::Node { .. } => None,
             Self::Token { project, .. } => project.as_ref(),
         }
     }
@@ -96,6 +102,21 @@ pub enum Act {
     ProjectList,
     ProjectSet,
     StoreBackup,
+    NodeList,
+    JoinToken,
+    NodeRevoke,
+    NodeRename,
+}
+
+impl Act {
+    /// Whether it is for the node that is asked; all others are for the one
+    /// that holds the store.
+    pub fn is_local(self) -> bool {
+        matches!(
+            self,
+            Self::Status | Self::OpenApi | Self::Certificates | Self::Down
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +206,10 @@ pub const ROUTES: &[Route] = {
         route(Act::ProjectList, Get, "/v1/projects", Viewer, Project),
         route(Act::ProjectSet, Post, "/v1/projects/{project}", Admin, Node),
         route(Act::StoreBackup, Post, "/v1/store/backup", Admin, Node),
+        route(Act::NodeList, Get, "/v1/nodes", Viewer, Node),
+        route(Act::JoinToken, Post, "/v1/nodes/tokens", Admin, Node),
+        route(Act::NodeRevoke, Post, "/v1/nodes/{node}/revoke", Admin, Node),
+        route(Act::NodeRename, Post, "/v1/nodes/{node}/name", Admin, Node),
     ]
 };
 

@@ -5,6 +5,7 @@
 //! die; a secret leaves here only sealed.
 //! Never: runs a component.
 
+use crate::cluster::give;
 use crate::shared::Shared;
 use kernel::ReplicaId;
 use node::driver::{Adopted, Component, DriverError, Found, ReplicaSpec, Running};
@@ -134,15 +135,28 @@ impl Components {
         let checked = self.check(&shared.layout, Kind::Component, &file).await;
         checked.map_err(|unfit| failed(unfit.to_string()))?;
         let mut given = Given::default();
+        let mut from_holder = None;
+        if let Some(holder) = shared.cluster.holder() {
+            let asked = give::ask(&shared.cluster, &shared.layout, holder, spec).await;
+            from_holder = Some(asked.map_err(failed)?);
+        }
         for (variable, path) in &spec.secrets {
-            let sealed = crate::secrets::sealed(shared, path).await;
-            let sealed = sealed.ok_or_else(|| failed(format!("there is no secret `{path}`")))?;
+            let sealed = match &from_holder {
+                Some(given) => sealed_here(shared, given.secrets.get(variable), path)
+                    .map_err(failed)?,
+                None => crate::secrets::sealed(shared, path)
+                    .await
+                    .ok_or_else(|| failed(format!("there is no secret `{path}`")))?,
+            };
             // What it was sealed under goes along: a path has no space.
             given
                 .secrets
                 .insert(variable.clone(), format!("{path} {sealed}"));
         }
-        given.capability = capability(shared, spec).await?;
+        given.capability = match from_holder {
+            Some(given) => given.capability,
+            None => capability(shared, spec).await?,
+        };
         self.given().insert(spec.id.clone(), given);
         Ok(())
     }
@@ -174,7 +188,7 @@ impl Components {
         };
         let views = snapshot.services.values();
         let routed = views.flat_map(|view| &view.endpoints);
-        let routed = routed.filter(|endpoint| endpoint.address.is_none());
+        let routed = routed.filter(|one| one.address.is_none() && one.node.is_none());
         let mut all = self.given();
         let mut found = Vec::new();
         for endpoint in routed {
@@ -202,6 +216,14 @@ impl Components {
     fn given(&self) -> std::sync::MutexGuard<'_, BTreeMap<ReplicaId, Given>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A value that the holder gave, sealed with this node's key.
+fn sealed_here(shared: &Shared, value: Option<&String>, path: &str) -> Result<String, String> {
+    let value = value.ok_or_else(|| format!("there is no secret `{path}`"))?;
+    vault::Vault::open(&shared.layout.keys())
+        .and_then(|vault| vault.seal(path, value.as_bytes()))
+        .map_err(|error| kernel::error_chain(&error))
 }
 
 /// For the buckets that a replica is bound to; none without one.

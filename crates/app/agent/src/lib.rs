@@ -12,16 +12,20 @@ mod auth;
 pub mod backup;
 pub mod buckets;
 mod care;
+pub mod cluster;
 pub mod components;
 mod edge_link;
 pub mod given;
 mod logs;
 mod machine;
 mod objects;
+mod placing;
 mod projects;
 mod seal;
 pub mod secrets;
+mod settling;
 mod shared;
+mod taking;
 mod tls;
 mod tokens;
 
@@ -29,7 +33,7 @@ pub use api::Document;
 
 use crate::shared::{Message, Shared};
 use drivers::{ProcessDriver, ProcessOptions};
-use kernel::{DecisionId, NodeId};
+use kernel::{DecisionId, Name, NodeId};
 use node::driver::{Driver, DriverEvents};
 use node::{Node, NodeEvent, NodeStatus, Settings};
 use std::path::{Path, PathBuf};
@@ -62,6 +66,8 @@ pub enum AgentError {
     Audit(#[source] node::store::StoreError),
     #[error("buckets did not open")]
     Buckets(#[source] buckets::BucketsError),
+    #[error("this node's place in its cluster")]
+    Cluster(#[source] cluster::ClusterError),
     #[error("content did not open")]
     Content(#[source] content::ContentError),
     #[error("the process driver did not start")]
@@ -78,6 +84,7 @@ impl AgentError {
         match self {
             Self::Store(error) => error.hint(),
             Self::Buckets(error) => error.hint(),
+            Self::Cluster(error) => error.hint(),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free space on that disk; the node then starts by itself")
             }
@@ -108,7 +115,14 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     ipc::write_pid_file(&layout.agent_pid()).map_err(file(layout.agent_pid()))?;
     let (messages, inbox) = mpsc::channel(4_096);
     let shared = open(&layout, program.clone(), messages.clone()).await?;
-    buckets::spawn(&shared.buckets, &layout);
+    match shared.cluster.holder() {
+        None => buckets::spawn(&shared.buckets, &layout),
+        Some(holder) => cluster::give::serve_buckets(&shared, holder)
+            .map_err(file(layout.buckets_socket()))?,
+    }
+    cluster::Cluster::start(&shared)
+        .await
+        .map_err(AgentError::Cluster)?;
     // Bindings to services name the edge's address.
     let _ = tokio::time::timeout(SUPERVISOR_MAX, ask_supervisor(&shared)).await;
     let node = Node::new(machine::now().0, settings(&shared, program)?);
@@ -122,7 +136,9 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     tokio::spawn(edge_link::run(Arc::clone(&shared), messages));
     tokio::spawn(seal::run(Arc::clone(&shared)));
     tokio::spawn(care::run(Arc::clone(&shared)));
-    tokio::spawn(apply::take_back_unattended(Arc::clone(&shared)));
+    if shared.cluster.holder().is_none() {
+        tokio::spawn(settling::take_back_unattended(Arc::clone(&shared)));
+    }
     let listener = bind_admin(&layout.admin_socket()).map_err(file(layout.admin_socket()))?;
     let router = api::router(Arc::clone(&shared), api::Door::Owner);
     tokio::spawn(async move {
@@ -135,6 +151,7 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     // supervisor ends it: one that left by itself would be started again.
     tokio::spawn(machine::run(node, Arc::clone(&shared), inbox));
     terminated().await;
+    shared.cluster.leave().await;
     shared.buckets.store().shutdown().await;
     shared.store.shutdown().await;
     Ok(())
@@ -156,6 +173,8 @@ async fn open(
         .map_err(AgentError::Audit)?;
     let buckets = buckets::BucketServer::open(layout).await;
     let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
+    let cluster = cluster::Cluster::open(layout, &store, &node_name()).await;
+    let cluster = cluster.map_err(AgentError::Cluster)?;
     let content = content::Content::open(layout.content()).map_err(AgentError::Content)?;
     let authority = tls::Authority::open(&layout.tls()).map_err(AgentError::Tls)?;
     let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
@@ -180,10 +199,12 @@ async fn open(
     let driver = ProcessDriver::new(options, events).map_err(AgentError::Driver)?;
     Ok(Arc::new(Shared {
         layout: layout.clone(),
-        node_name: node_name(),
         store,
         buckets,
+        content_server: content::Server::new(content.clone(), content::ServeOptions::default()),
+        fetcher: content::Fetcher::new(content.clone(), content::FetchOptions::default()),
         content,
+        cluster,
         driver,
         components: components::Components::new(program),
         authority,
@@ -207,6 +228,7 @@ fn settings(shared: &Shared, program: PathBuf) -> Result<Settings, AgentError> {
         telemetry::last_decision_id(&shared.layout.journal()).map_err(AgentError::Journal)?;
     let http = shared.listeners.borrow().0;
     Ok(Settings {
+        node: shared.cluster.own.id,
         layout: shared.layout.clone(),
         program,
         base_url: http.map_or_else(
@@ -218,14 +240,16 @@ fn settings(shared: &Shared, program: PathBuf) -> Result<Settings, AgentError> {
     })
 }
 
-fn node_name() -> String {
+/// Of a first node: the machine's, as far as it can be a name.
+pub fn node_name() -> Name {
     let uname = rustix::system::uname();
     let host = uname.nodename().to_string_lossy().to_lowercase();
-    if host.is_empty() {
-        "node".to_owned()
-    } else {
-        host
-    }
+    let label = host.split('.').next().unwrap_or_default();
+    let letters = label.chars().take(63);
+    let letters = letters.map(|c| if c.is_ascii_alphanumeric() { c } else { '-' });
+    let text: String = letters.collect();
+    let named = Name::new(text.trim_matches('-'));
+    named.unwrap_or_else(|_| Name::new("node").expect("a name"))
 }
 
 /// Two nodes on one machine must not share control groups.

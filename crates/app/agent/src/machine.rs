@@ -4,6 +4,7 @@
 //! time (starting, stopping, probing) runs beside it and comes back as events.
 
 use crate::buckets::ProjectLimits;
+use crate::cluster::give;
 use crate::shared::{Message, Settlement, Shared};
 use kernel::{ReplicaId, Time, UnixMillis};
 use node::desired::Desired;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use wire::bucket::{CAPABILITY_VARIABLE, SOCKET_VARIABLE};
 use wire::decision::JournalEntry;
 use wire::edge::{CertificateView, EdgeSnapshot};
+use wire::shim::Secrets;
 
 /// Now, on the boot-time clock.
 pub fn now() -> Time {
@@ -170,8 +172,8 @@ async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
             return Ok(());
         }
         shared.driver.prepare(&spec).await?;
-        let mut secrets = crate::secrets::of_replica(&shared, &spec).await?;
-        if let Some(capability) = crate::components::capability(&shared, &spec).await? {
+        let (mut secrets, capability) = of_replica(&shared, &spec).await?;
+        if let Some(capability) = capability {
             let socket = shared.layout.buckets_socket();
             let socket = socket.to_string_lossy().into_owned();
             secrets.0.insert(SOCKET_VARIABLE.to_owned(), socket);
@@ -194,6 +196,24 @@ async fn start(shared: Arc<Shared>, spec: ReplicaSpec) {
     }
 }
 
+/// What a replica alone may know: its secrets, and its capability for buckets.
+async fn of_replica(
+    shared: &Shared,
+    spec: &ReplicaSpec,
+) -> Result<(Secrets, Option<String>), DriverError> {
+    let Some(holder) = shared.cluster.holder() else {
+        let secrets = crate::secrets::of_replica(shared, spec).await?;
+        let capability = crate::components::capability(shared, spec).await?;
+        return Ok((secrets, capability));
+    };
+    let given = give::ask(&shared.cluster, &shared.layout, holder, spec).await;
+    let given = given.map_err(|why| DriverError::Failed {
+        what: format!("the holder of the store gives `{}` nothing: {why}", spec.id),
+        source: None,
+    })?;
+    Ok((Secrets(given.secrets), given.capability))
+}
+
 async fn tell(shared: &Shared, event: DriverEvent) {
     let event = Message::Node(NodeEvent::Driver(event));
     let _ = shared.messages.send(event).await;
@@ -203,6 +223,7 @@ async fn tell(shared: &Shared, event: DriverEvent) {
 /// lost: versions start at the wall clock's milliseconds.
 fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) -> u64 {
     snapshot.certificates = certificates(shared, &snapshot);
+    (snapshot.identity, snapshot.peers) = shared.cluster.for_edge();
     shared.components.complete(&mut snapshot);
     let last = shared.snapshot.borrow().version;
     snapshot.version = unix_now().0.max(last + 1);
@@ -280,6 +301,7 @@ pub async fn follow_store(shared: Arc<Shared>) {
         };
         let revision = desired.revision;
         define_buckets(&shared, &desired);
+        crate::cluster::content::ready(&shared, &desired).await;
         let event = Message::Node(NodeEvent::Desired(desired));
         if shared.messages.send(event).await.is_err() {
             return;

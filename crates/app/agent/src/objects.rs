@@ -4,6 +4,8 @@ use crate::apply::{api_error, read_desired, read_history, storage};
 use crate::shared::Shared;
 use kernel::{Name, ObjectRef, ReplicaId, ScopedName, ScopedNameError, UnixMillis};
 use node::desired::Desired;
+use node::nodes::{NodeRecord, node_of};
+use node::ReplicaStatus;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +30,7 @@ pub async fn list(
         "site" => sites(&desired),
         "service" => services(shared, &desired),
         "replica" => replicas(shared, only),
-        "node" => vec![this_node(shared, only.is_none())],
+        "node" => nodes(shared, only.is_none()),
         "revision" => revisions(shared, &desired).await?,
         _ => {
             return Err(api_error(
@@ -200,15 +202,12 @@ fn sites(desired: &Desired) -> Vec<Object> {
 }
 
 fn services(shared: &Shared, desired: &Desired) -> Vec<Object> {
-    let status = shared.status.borrow().clone();
+    let all = replicas_by_service(shared);
     let readings = shared.readings.borrow().clone();
     desired
         .services()
         .map(|(name, service, _)| {
-            let replicas = status
-                .services
-                .get(&name)
-                .map_or(&[][..], |service| service.replicas.as_slice());
+            let replicas = all.get(&name).map_or(&[][..], Vec::as_slice);
             let ready = replicas
                 .iter()
                 .filter(|replica| replica.state == "ready")
@@ -241,13 +240,39 @@ fn service_state(ready: usize, wanted: u32) -> &'static str {
     }
 }
 
+/// Of all nodes, as each last said.
+fn replicas_by_service(shared: &Shared) -> BTreeMap<ScopedName, Vec<ReplicaStatus>> {
+    let cluster = &shared.cluster;
+    let mut all: BTreeMap<ScopedName, Vec<ReplicaStatus>> = BTreeMap::new();
+    for (name, service) in &shared.status.borrow().services {
+        all.insert(name.clone(), service.replicas.clone());
+    }
+    let reports = cluster.reports.borrow();
+    for (node, report) in reports.iter().filter(|(node, _)| **node != cluster.own.id) {
+        let up = cluster.reach(*node).is_up();
+        for (name, service) in &report.status.services {
+            let replicas = service.replicas.iter().cloned().map(|mut replica| {
+                if !up {
+                    "unknown".clone_into(&mut replica.state);
+                }
+                replica
+            });
+            all.entry(name.clone()).or_default().extend(replicas);
+        }
+    }
+    all
+}
+
 fn replicas(shared: &Shared, only: Option<&Name>) -> Vec<Object> {
-    let status = shared.status.borrow().clone();
-    status
-        .services
-        .iter()
+    let nodes = shared.cluster.nodes.borrow().clone();
+    let called = |node| match nodes.get(&node) {
+        Some(record) if nodes.len() > 1 => format!("on {}, ", record.name),
+        _ => String::new(),
+    };
+    let all = replicas_by_service(shared);
+    all.iter()
         .filter(|(name, _)| only.is_none_or(|only| name.project == *only))
-        .flat_map(|(_, service)| &service.replicas)
+        .flat_map(|(_, replicas)| replicas)
         .map(|replica| Object {
             kind: "replica".to_owned(),
             name: replica.replica.to_string(),
@@ -255,7 +280,8 @@ fn replicas(shared: &Shared, only: Option<&Name>) -> Vec<Object> {
             reference: String::new(),
             state: replica.state.clone(),
             summary: format!(
-                "pid {}, {} restarts",
+                "{}pid {}, {} restarts",
+                called(node_of(&replica.replica)),
                 replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 replica.restarts
             ),
@@ -268,11 +294,36 @@ fn replicas(shared: &Shared, only: Option<&Name>) -> Vec<Object> {
         .collect()
 }
 
+fn nodes(shared: &Shared, whole: bool) -> Vec<Object> {
+    let cluster = &shared.cluster;
+    let all = cluster.nodes.borrow().clone();
+    let others = all.values().filter(|record| record.id != cluster.own.id);
+    let others = others.map(|record| other_node(shared, record));
+    std::iter::once(this_node(shared, whole)).chain(others).collect()
+}
+
+fn other_node(shared: &Shared, record: &NodeRecord) -> Object {
+    let view = shared.cluster.view(record);
+    Object {
+        kind: "node".to_owned(),
+        name: view.name.clone(),
+        project: None,
+        reference: String::new(),
+        state: match view.state.as_str() {
+            "alive" => "ready".to_owned(),
+            other => other.to_owned(),
+        },
+        summary: format!("in {}, {} replicas ready", view.zone, view.ready),
+        desired: Value::Null,
+        observed: value(&view),
+    }
+}
+
 fn this_node(shared: &Shared, whole: bool) -> Object {
     let edge = *shared.edge_connected.borrow();
     Object {
         kind: "node".to_owned(),
-        name: shared.node_name.clone(),
+        name: shared.cluster.name().to_string(),
         project: None,
         reference: String::new(),
         state: if edge { "ready" } else { "degraded" }.to_owned(),

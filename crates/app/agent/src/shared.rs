@@ -2,6 +2,7 @@
 
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
+use crate::cluster::Cluster;
 use crate::components::Components;
 use crate::given::Given;
 use crate::tls::Authority;
@@ -52,10 +53,12 @@ pub type Listeners = (Option<SocketAddr>, Option<SocketAddr>);
 
 pub struct Shared {
     pub layout: Layout,
-    pub node_name: String,
     pub store: EmbeddedStore,
     pub buckets: Arc<BucketServer>,
     pub content: Content,
+    pub content_server: content::Server,
+    pub fetcher: content::Fetcher,
+    pub cluster: Cluster,
     pub driver: ProcessDriver,
     pub components: Components,
     pub authority: Authority,

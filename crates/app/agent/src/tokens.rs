@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use wire::api::{ApiError, Role, TokenReply, TokenView};
 
-const PREFIX: &str = "/token/";
+pub const PREFIX: &str = "/token/";
 /// What people recognise one by, and tools that look for leaked ones.
 const MARK: &str = "hs_";
 pub const LIFE_USUAL: Duration = Duration::from_hours(30 * 24);

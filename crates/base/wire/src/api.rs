@@ -2,6 +2,7 @@
 //! `/v1`). Command line, console and SDK use these and nothing else.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use utoipa::ToSchema;
 
@@ -40,6 +41,18 @@ pub struct ApplyRequest {
     /// The directory it lies in; relative paths start here.
     #[schema(value_type = String)]
     pub directory: PathBuf,
+    /// What the directory has, where it is on the node that passes this on.
+    #[serde(default)]
+    pub resolved: Option<Resolved>,
+}
+
+/// Content that was taken in on the node that asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resolved {
+    /// Sites' trees, by name, in hex.
+    pub trees: BTreeMap<String, String>,
+    /// Services' programs, by name, in hex.
+    pub programs: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -71,7 +71,7 @@ pub async fn plan(
     Json(request): Json<ApplyRequest>,
 ) -> Result<Json<PlanReply>, Refused> {
     may_apply(&caller, &request)?;
-    apply::plan(&shared, &request, caller.who.project())
+    apply::plan(&shared, &request, &asker(&caller))
         .await
         .map(Json)
         .map_err(Refused)
@@ -87,10 +87,17 @@ pub async fn apply(
     let project = may_apply(&caller, &request)?;
     let object = project.map_or_else(|| "project".to_owned(), |name| format!("project/{name}"));
     let change = caller.change(&shared, object).await?;
-    let only = caller.who.project().cloned();
+    let asker = asker(&caller);
     Ok(change.progress(|report| {
-        tokio::spawn(apply::apply(shared, request, only, report));
+        tokio::spawn(apply::apply(shared, request, asker, report));
     }))
+}
+
+fn asker(caller: &Caller) -> apply::Asker {
+    apply::Asker {
+        only: caller.who.project().cloned(),
+        via: caller.via,
+    }
 }
 
 /// The manifest's project, if it can be read: what cannot changes nothing, and

@@ -3,7 +3,7 @@
 //! Holds: no route is without this; a token that is wrong is refused, also where
 //! the socket alone would do.
 
-use super::Refused;
+use super::{Refused, forward};
 use crate::apply::api_error;
 use crate::auth::{Act, Denied, Of, Who, authorize};
 use crate::shared::Shared;
@@ -15,13 +15,16 @@ use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
-use kernel::Name;
+use kernel::{Name, NodeId};
 use std::sync::Arc;
+use wire::api::Role;
 
 /// Who asks for which act; handlers ask it about projects.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub who: Who,
+    /// The node that passed it on.
+    pub via: Option<NodeId>,
     act: Act,
 }
 
@@ -63,6 +66,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
 pub enum Door {
     /// The Unix socket, which only the node's user can use.
     Owner,
+    /// Another node's agent: as far as its record lets it, or with a token.
+    Node { id: NodeId, role: Role },
     /// A port: a token is needed.
     #[cfg_attr(not(test), expect(dead_code, reason = "no port is open yet"))]
     Port,
@@ -91,6 +96,11 @@ pub fn guarded(
 }
 
 async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next) -> Response {
+    if let Some(holder) = passed_on(&guarded) {
+        let act = guarded.act;
+        let passed = forward::pass_on(&guarded.shared, holder, act, request).await;
+        return passed.unwrap_or_else(|error| Refused(error).into_response());
+    }
     let who = match who(&guarded, request.headers().clone()).await {
         Ok(who) => who,
         Err(refused) => return refused.into_response(),
@@ -99,8 +109,20 @@ async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next)
     if let Err(denied) = authorize(&who, act, Of::Anyone) {
         return refused(&denied).into_response();
     }
-    request.extensions_mut().insert(Caller { who, act });
+    let via = match guarded.door {
+        Door::Node { id, .. } => Some(id),
+        Door::Owner | Door::Port => None,
+    };
+    request.extensions_mut().insert(Caller { who, via, act });
     next.run(request).await
+}
+
+/// The node that answers it instead of this one; what another node's agent
+/// asks for ends here.
+fn passed_on(guarded: &Guarded) -> Option<NodeId> {
+    let holder = guarded.shared.cluster.holder()?;
+    let here = guarded.act.is_local() || matches!(guarded.door, Door::Node { .. });
+    (!here).then_some(holder)
 }
 
 async fn who(guarded: &Guarded, headers: HeaderMap) -> Result<Who, Refused> {
@@ -111,6 +133,12 @@ async fn who(guarded: &Guarded, headers: HeaderMap) -> Result<Who, Refused> {
     let mut given = headers.get_all(AUTHORIZATION).iter();
     let token = match (given.next(), given.next(), guarded.door) {
         (None, _, Door::Owner) => return Ok(Who::Owner),
+        (None, _, Door::Node { id, role }) => {
+            let nodes = guarded.shared.cluster.nodes.borrow();
+            let record = nodes.get(&id).ok_or_else(without)?;
+            let name = record.name.clone();
+            return Ok(Who::Node { name, role });
+        }
         (Some(only), None, _) => only
             .to_str()
             .ok()

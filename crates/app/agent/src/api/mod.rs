@@ -6,8 +6,10 @@
 
 mod audited;
 mod changes;
+mod forward;
 mod guard;
 mod looking;
+mod nodes;
 mod projects;
 mod secrets;
 mod store;
@@ -37,8 +39,8 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, LogLine,
-    PlanReply, Policy, Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status,
+    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, JoinTokenReply,
+    JoinTokenRequest, LogLine, NodeNameRequest, NodeView, PlanReply, Policy, Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status,
     TokenReply, TokenRequest, TokenView, WhyReply,
 };
 
@@ -84,6 +86,10 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::ProjectList => on(method, projects::list),
         Act::ProjectSet => on(method, projects::set),
         Act::StoreBackup => on(method, store::backup),
+        Act::NodeList => on(method, nodes::list),
+        Act::JoinToken => on(method, nodes::token),
+        Act::NodeRevoke => on(method, nodes::revoke),
+        Act::NodeRename => on(method, nodes::rename),
     }
 }
 
@@ -118,6 +124,10 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         projects::list,
         projects::set,
         store::backup,
+        nodes::list,
+        nodes::token,
+        nodes::revoke,
+        nodes::rename,
         openapi
     ),
     components(schemas(
@@ -130,8 +140,12 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Outcome,
         Verdict,
         Diagnostic,
+        JoinTokenReply,
+        JoinTokenRequest,
         LogLine,
+        NodeNameRequest,
         NodeObject,
+        NodeView,
         PlanReply,
         Policy,
         ProjectView,
@@ -166,6 +180,7 @@ impl IntoResponse for Refused {
             "invalid_manifest"
             | "invalid_certificate"
             | "invalid_component"
+            | "invalid_name"
             | "invalid_secret"
             | "invalid_token"
             | "missing_secret"
@@ -174,7 +189,7 @@ impl IntoResponse for Refused {
             "denied" => StatusCode::FORBIDDEN,
             "unauthenticated" => StatusCode::UNAUTHORIZED,
             "deadline" => StatusCode::GATEWAY_TIMEOUT,
-            "storage" => StatusCode::SERVICE_UNAVAILABLE,
+            "storage" | "unreachable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self.0)).into_response()
@@ -222,7 +237,7 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
     }
     let listeners = *shared.listeners.borrow();
     Json(Status {
-        node: shared.node_name.clone(),
+        node: shared.cluster.name().to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         agent_pid: std::process::id(),
         revision: shared.snapshot.borrow().revision.0,

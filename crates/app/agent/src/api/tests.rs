@@ -83,6 +83,10 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("get", "/v1/projects", Role::Viewer, Kind::Filtered),
     ("post", "/v1/projects/{project}", Role::Admin, Kind::Node),
     ("post", "/v1/store/backup", Role::Admin, Kind::Node),
+    ("get", "/v1/nodes", Role::Viewer, Kind::Node),
+    ("post", "/v1/nodes/tokens", Role::Admin, Kind::Node),
+    ("post", "/v1/nodes/{node}/revoke", Role::Admin, Kind::Node),
+    ("post", "/v1/nodes/{node}/name", Role::Admin, Kind::Node),
     ("get", "/v1/audit", Role::Admin, Kind::Node),
     ("get", "/v1/audit/verify", Role::Admin, Kind::Node),
 ];

@@ -97,14 +97,13 @@ pub async fn serve(shared: &Shared, stream: Stream) {
 pub async fn fetch(
     shared: &Shared,
     applied: &Applied,
-    origin: NodeId,
     progress: &mut (dyn FnMut(FetchProgress) + Send),
 ) -> Result<(), FetchError> {
     let trees: Vec<Hash> = applied.trees.values().copied().collect();
     let programs: Vec<Hash> = applied.programs.values().copied().collect();
     let missing = |hash: &Hash| !shared.content.path(*hash).exists();
     let (mut trees, mut programs) = (trees.into_iter(), programs.into_iter());
-    let others = || holders(&shared.cluster, origin);
+    let others = || holders(&shared.cluster, applied.origin);
     while let Some(tree) = trees.find(missing) {
         let fetched = shared.fetcher.fetch_tree(tree, &others(), progress).await?;
         tracing::info!(%tree, ?fetched, "content fetched");
@@ -120,10 +119,13 @@ pub async fn fetch(
 /// Has here what desired state names, or has tried for a while; sites that
 /// replicas here are bound to are laid out.
 pub async fn ready(shared: &Arc<Shared>, desired: &Desired) {
+    if shared.cluster.nodes.borrow().len() < 2 {
+        return;
+    }
     let limit = tokio::time::Instant::now() + READY_MAX;
     for applied in desired.projects.values() {
         let having = async {
-            while let Err(error) = fetch(shared, applied, applied.origin, &mut |_| {}).await {
+            while let Err(error) = fetch(shared, applied, &mut |_| {}).await {
                 let project = &applied.manifest.project;
                 let why = error_chain(&error);
                 tracing::warn!(%project, why, "content is missing here; trying on");

@@ -12,14 +12,18 @@ use kernel::{NodeId, ReplicaId, error_chain};
 use net::transport::{Call, CallError};
 use net::{Open, Priority, Stream};
 use node::driver::ReplicaSpec;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
+use tokio::io::copy_bidirectional;
+use tokio::net::UnixStream;
 use vault::Vault;
 use wire::cluster::{BUCKETS, GIVE, GiveRequest, Given};
 use wire::layout::Layout;
 
 const CALL_MAX: Duration = Duration::from_secs(5);
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 const OPEN_MAX: Duration = Duration::from_secs(5);
 
 /// The holder's side.
@@ -111,11 +115,35 @@ fn kept(layout: &Layout, replica: &ReplicaId) -> Result<Given, String> {
     serde_json::from_slice(&opened).map_err(|error| error.to_string())
 }
 
-/// The follower's side of a connection to buckets: byte for byte to the holder.
-pub async fn to_buckets<S>(cluster: &Cluster, holder: NodeId, mut client: S)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
+/// A follower's socket for buckets: each connection goes to the holder.
+pub fn serve_buckets(shared: &Arc<Shared>, holder: NodeId) -> std::io::Result<()> {
+    let path = shared.layout.buckets_socket();
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = tokio::net::UnixListener::bind(&path)?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((client, _)) => {
+                    let shared = Arc::clone(&shared);
+                    tokio::spawn(async move { to_buckets(&shared.cluster, holder, client).await });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the buckets' socket accepts nobody");
+                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    });
+    Ok(())
+}
+
+/// Byte for byte.
+async fn to_buckets(cluster: &Cluster, holder: NodeId, mut client: UnixStream) {
     let open = Open {
         method: BUCKETS,
         head: Bytes::new(),
@@ -131,7 +159,7 @@ where
 
 /// The holder's side: as if the replica were here.
 pub async fn buckets(shared: &Shared, mut stream: Stream) {
-    match tokio::net::UnixStream::connect(shared.layout.buckets_socket()).await {
+    match UnixStream::connect(shared.layout.buckets_socket()).await {
         Ok(mut socket) => drop(copy_bidirectional(&mut stream, &mut socket).await),
         Err(error) => tracing::warn!(%error, "the buckets' socket is not reached"),
     }

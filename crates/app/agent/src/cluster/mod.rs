@@ -9,7 +9,7 @@
 //! Never: removes a node because it is silent.
 
 pub mod admin;
-mod content;
+pub mod content;
 mod follow;
 mod frames;
 pub mod give;
@@ -213,6 +213,10 @@ impl Cluster {
             return Reach::Alive;
         }
         self.reach.borrow().get(&node).copied().unwrap_or_default()
+    }
+
+    pub fn reach_changes(&self) -> watch::Receiver<BTreeMap<NodeId, Reach>> {
+        self.reach.subscribe()
     }
 
     fn reported(&self, node: NodeId, report: NodeReport) {
