@@ -7,16 +7,15 @@
 use crate::machine::unix_now;
 use crate::shared::Shared;
 use crate::{placing, settling, taking};
-use kernel::{Hash, Name, NodeId, Revision, ScopedName, error_chain};
-use manifest::{BindingTarget, Manifest, Run};
+use kernel::{Name, NodeId, Revision, ScopedName, error_chain};
+use manifest::{BindingTarget, Manifest};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
-use wire::api::{ApiError, ApplyRequest, Change, Diagnostic, PlanReply, Progress, Resolved};
+use tokio::sync::mpsc;
+use wire::api::{ApiError, ApplyRequest, Change, Diagnostic, PlanReply, Progress};
 
 /// How long an apply waits for the edge, which serves without the agent and may
 /// be on its way back.

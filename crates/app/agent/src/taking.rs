@@ -62,17 +62,19 @@ pub async fn take_in(
     };
     applied.trees = hashes(&resolved.trees)?;
     applied.programs = hashes(&resolved.programs)?;
-    let fetched = crate::cluster::content::fetch(shared, applied, &mut |progress| {
+    let project = applied.manifest.project.to_string();
+    let mut tell = |progress: content::FetchProgress| {
         if let Some(report) = report {
             let _ = report.try_send(Progress::Content {
-                site: applied.manifest.project.to_string(),
+                site: project.clone(),
                 files: progress.files,
                 files_total: progress.files_total,
                 bytes: progress.bytes,
             });
         }
-    });
-    fetched.await.map_err(|error| {
+    };
+    let fetched = crate::cluster::content::fetch(shared, applied, &mut tell).await;
+    fetched.map_err(|error| {
         let help = error.hint();
         api_error("content", error_chain(&error), help)
     })

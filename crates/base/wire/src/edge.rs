@@ -1,7 +1,7 @@
 //! What the agent and the edge say to each other on `run/edge.sock`, and the
 //! snapshot that the edge keeps on disk and serves from alone.
 
-use kernel::{Bytes, Hash, NodeId, ReplicaId, Revision, ScopedName, Time, duration_text};
+use kernel::{Bytes, Hash, NodeId, ReplicaId, Revision, ScopedName, Time, ZonePath, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +26,38 @@ pub struct EdgeSnapshot {
     #[serde(default)]
     pub components: BTreeMap<ReplicaId, ComponentView>,
     pub certificates: Vec<CertificateView>,
+    /// Who this edge is to others; none on a node that stands alone.
+    #[serde(default)]
+    pub identity: Option<PeerIdentity>,
+    /// The edges of other nodes that belong: no other one is spoken to.
+    #[serde(default)]
+    pub peers: BTreeMap<NodeId, PeerView>,
+}
+
+/// What this edge proves itself with to other edges: short-lived, and good for
+/// nothing else. Chain, key and roots are PEM.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerIdentity {
+    pub node: NodeId,
+    pub chain_pem: String,
+    pub key_pem: String,
+    pub roots_pem: String,
+}
+
+impl std::fmt::Debug for PeerIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerIdentity")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The edge of another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Of its peer port, the best first.
+    pub addresses: Vec<SocketAddr>,
+    pub zone: ZonePath,
 }
 
 /// The longest matching path wins among the most specific matching host.

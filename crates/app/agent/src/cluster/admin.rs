@@ -17,7 +17,7 @@ use axum::http::{HeaderValue, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use kernel::NodeId;
-use net::{Open, Priority, Stream};
+use net::transport::{Open, Priority, Stream};
 use node::nodes::NodeRecord;
 use std::sync::Arc;
 use std::time::Duration;

@@ -10,7 +10,7 @@ use ::content::{FetchError, FetchProgress, Holder, HolderStream, Wanted};
 use aggregation::membership::Reach;
 use futures_util::future::BoxFuture;
 use kernel::{Hash, NodeId, error_chain};
-use net::{Open, Priority, Stream, Transport};
+use net::transport::{Open, Priority, Stream, Transport};
 use node::desired::{Applied, Desired};
 use std::io;
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use super::mirror::{self, Mirrored, Source};
 use super::Cluster;
 use crate::shared::Shared;
 use kernel::NodeId;
-use net::{Open, Priority, Stream};
+use net::transport::{Open, Priority, RecvHalf, SendHalf, Stream};
 use node::nodes::NodeReport;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ enum FromFollower {
     Report(Box<NodeReport>),
 }
 
-async fn send<M: Serialize>(stream: &mut net::SendHalf, message: &M) -> io::Result<()> {
+async fn send<M: Serialize>(stream: &mut SendHalf, message: &M) -> io::Result<()> {
     match timeout(SEND_MAX, frames::send(stream, message)).await {
         Ok(sent) => sent,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
@@ -66,7 +66,7 @@ pub async fn lead(shared: Arc<Shared>, from: NodeId, stream: Stream) {
 async fn hear(
     cluster: &Cluster,
     from: NodeId,
-    mut frames: Frames<net::RecvHalf>,
+    mut frames: Frames<RecvHalf>,
 ) -> io::Result<()> {
     while let Some(FromFollower::Report(report)) = frames.next().await? {
         cluster.reported(from, *report);
@@ -74,7 +74,7 @@ async fn hear(
     Ok(())
 }
 
-async fn tell(shared: &Shared, to: NodeId, sender: &mut net::SendHalf) -> io::Result<()> {
+async fn tell(shared: &Shared, to: NodeId, sender: &mut SendHalf) -> io::Result<()> {
     let mut source = Source::new(&shared.store);
     let mut reports = shared.cluster.reports.subscribe();
     reports.mark_changed();

@@ -9,8 +9,7 @@ use super::Cluster;
 use crate::shared::Shared;
 use bytes::Bytes;
 use kernel::{NodeId, ReplicaId, error_chain};
-use net::transport::{Call, CallError};
-use net::{Open, Priority, Stream};
+use net::transport::{CallError, Open, Priority, Stream};
 use node::driver::ReplicaSpec;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -76,12 +75,8 @@ pub async fn ask(
         replica: spec.id.clone(),
     };
     let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
-    let call = Call {
-        method: GIVE,
-        body: Bytes::from(body),
-        deadline: CALL_MAX,
-    };
-    match cluster.transport().call(holder, call).await {
+    let asked = cluster.transport().call(holder, GIVE, body, CALL_MAX);
+    match asked.await {
         Ok(body) => {
             let given: Given = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
             if let Err(why) = keep(layout, &spec.id, &body) {

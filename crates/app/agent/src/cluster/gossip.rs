@@ -4,7 +4,7 @@ use super::Cluster;
 use crate::machine::{now, unix_now};
 use crate::shared::Shared;
 use aggregation::membership::{Effect, Event, Membership, Parameters, Reach, Start};
-use net::Received;
+use net::transport::Received;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;

@@ -39,9 +39,9 @@ pub enum KeptError {
     #[error("the cluster's authority does not open")]
     Sealed(#[source] vault::VaultError),
     #[error("the cluster's authority")]
-    Authority(#[source] net::AuthorityError),
+    Authority(#[source] net::identity::AuthorityError),
     #[error("no key could be made")]
-    Key(#[source] net::KeyError),
+    Key(#[source] net::identity::KeyError),
 }
 
 impl KeptError {

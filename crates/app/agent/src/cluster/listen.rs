@@ -127,7 +127,7 @@ pub fn reachable(listen: &Listen, socket: SocketAddr) -> Vec<SocketAddr> {
     all.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6(), *ip));
     all.dedup();
     let all = all.into_iter().map(at);
-    all.take(wire::net::ADDRESSES_MAX).collect()
+    all.take(wire::net::token::ADDRESSES_MAX).collect()
 }
 
 #[cfg(test)]

@@ -31,9 +31,11 @@ use crate::apply::api_error;
 use crate::shared::Shared;
 use aggregation::membership::Reach;
 use kernel::{Name, NodeId, ZonePath};
-use net::{Authority, PeerState, Refusal, Transport};
+use net::identity::Refusal;
+use net::transport::{BindError, PeerState};
+use net::{Authority, Transport};
 use node::nodes::{NodeRecord, NodeReport, NodeTable};
-use node::store::{Store, StoreError};
+use node::store::StoreError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use store::EmbeddedStore;
@@ -54,7 +56,7 @@ pub enum ClusterError {
     #[error("where other nodes reach this one is not known")]
     Listen(#[from] ListenError),
     #[error("the port for other nodes")]
-    Bind(#[from] net::BindError),
+    Bind(#[from] BindError),
     #[error("no thread for the network")]
     Thread(#[source] std::io::Error),
 }

@@ -6,9 +6,7 @@
 use super::{Cluster, join};
 use crate::machine::unix_now;
 use crate::shared::Shared;
-use bytes::Bytes;
 use kernel::NodeId;
-use net::transport::Call;
 use net::{Credentials, PublicKey};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -60,13 +58,9 @@ async fn look(shared: &Shared) -> Result<(), String> {
         None => certify(cluster, cluster.own.id, &request)?,
         Some(holder) => {
             let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
-            let call = Call {
-                method: CERTIFY,
-                body: Bytes::from(body),
-                deadline: CALL_MAX,
-            };
-            let answer = cluster.transport().call(holder, call).await;
-            let answer = answer.map_err(|error| error.to_string())?;
+            let transport = cluster.transport();
+            let answer = transport.call(holder, CERTIFY, body, CALL_MAX);
+            let answer = answer.await.map_err(|error| error.to_string())?;
             serde_json::from_slice(&answer).map_err(|error| error.to_string())?
         }
     };

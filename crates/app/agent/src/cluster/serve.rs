@@ -22,7 +22,7 @@ pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
     let table = Arc::downgrade(shared);
     let authorise = move |identity: &Identity| match table.upgrade() {
         Some(shared) => shared.cluster.authorise(identity),
-        None => Err(net::Refusal::Unknown),
+        None => Err(net::identity::Refusal::Unknown),
     };
     let mut options = Options::new(cluster.listen.agent, credentials, Arc::new(authorise));
     if cluster.authority.is_some() {
