@@ -77,7 +77,10 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
     }
 
     // What is printed can be pasted back; what is not clear is asked about.
-    assert_eq!(names(&node, "services"), ["service/one/api", "service/two/api"]);
+    assert_eq!(
+        names(&node, "services"),
+        ["service/one/api", "service/two/api"]
+    );
     assert_eq!(names(&node, "sites"), ["site/one/blog", "site/two/blog"]);
     for kind in ["services", "sites", "replicas", "revisions"] {
         for name in names(&node, kind) {
@@ -85,14 +88,22 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
             assert_eq!(shown.trim(), name);
         }
     }
-    for words in [&["get", "service/api"][..], &["why", "service/api"], &["logs", "api"], &["restart", "api"]] {
+    for words in [
+        &["get", "service/api"][..],
+        &["why", "service/api"],
+        &["logs", "api"],
+        &["restart", "api"],
+    ] {
         let asked = node.run(words);
         assert_eq!(asked.status.code(), Some(2), "{words:?} {}", says(&asked));
         let told = says(&asked);
         assert!(told.contains("service/one/api, service/two/api"), "{told}");
     }
     let table = node.ok(&["get", "services"]);
-    assert!(table.contains("\none/api ") && table.contains("\ntwo/api "), "{table}");
+    assert!(
+        table.contains("\none/api ") && table.contains("\ntwo/api "),
+        "{table}"
+    );
 
     // A change and its way back.
     let untouched = api(&node, "two");
@@ -106,8 +117,14 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
 
     // A crash is one project's, and so is what is decided and printed.
     let (before, _) = api(&node, "one").expect("answers");
-    assert_eq!(body(&node, "one", "/api/log?words-of-one").map(|_| ()), Some(()));
-    assert_eq!(body(&node, "two", "/api/log?words-of-two").map(|_| ()), Some(()));
+    assert_eq!(
+        body(&node, "one", "/api/log?words-of-one").map(|_| ()),
+        Some(())
+    );
+    assert_eq!(
+        body(&node, "two", "/api/log?words-of-two").map(|_| ()),
+        Some(())
+    );
     kill(before);
     until("another replica", || {
         api(&node, "one").filter(|(pid, _)| *pid != before)
@@ -116,7 +133,10 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
     let why = node.ok(&["why", "service/one/api"]);
     assert!(why.contains("signal 9") && !why.contains("two"), "{why}");
     let why = node.ok(&["why", "service/two/api"]);
-    assert!(!why.contains("signal 9") && !why.contains("one.api"), "{why}");
+    assert!(
+        !why.contains("signal 9") && !why.contains("one.api"),
+        "{why}"
+    );
     let logs = until("its words", || {
         let logs = node.ok(&["logs", "service/one/api"]);
         logs.contains("words-of-one").then_some(logs)
@@ -143,7 +163,10 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
     // A name is free for who is alone with it.
     let empty = node.scratch().join("two/homeostat.toml");
     std::fs::write(&empty, "[project]\nname = \"two\"\n").expect("a manifest");
-    node.ok(&["apply", empty.parent().expect("one").to_str().expect("UTF-8")]);
+    node.ok(&[
+        "apply",
+        empty.parent().expect("one").to_str().expect("UTF-8"),
+    ]);
     assert_eq!(names(&node, "services"), ["service/api"]);
     node.ok(&["get", "service/api"]);
     serves(&node, "one", "first");
@@ -172,7 +195,9 @@ fn is_logged_by_project(node: &TestNode) {
             assert_eq!(row.project.expect("a project").as_str(), project);
             let name = row.site.or(row.service).expect("a name");
             assert!(matches!(name.as_str(), "blog" | "api"), "{name}");
-            let replica = row.replica.map(|replica| replica.service.project.to_string());
+            let replica = row
+                .replica
+                .map(|replica| replica.service.project.to_string());
             assert!(replica.is_none_or(|replica| replica == project));
         }
     }
@@ -215,9 +240,17 @@ fn a_projects_token_sees_nothing_of_anothers_things_of_the_same_names() {
         assert!(!all.contains("theirs"), "{words:?} {all}");
         assert!(alone.is_empty() || out.trim() == alone, "{words:?} {all}");
     }
-    for verb in [&["get", "service/theirs/api"][..], &["why", "service/theirs/api"], &["logs", "theirs/api"], &["restart", "theirs/api"]] {
+    for verb in [
+        &["get", "service/theirs/api"][..],
+        &["why", "service/theirs/api"],
+        &["logs", "theirs/api"],
+        &["restart", "theirs/api"],
+    ] {
         let refused = with(&node, token, verb);
-        let none: Vec<String> = verb.iter().map(|word| word.replace("theirs", "nobody")).collect();
+        let none: Vec<String> = verb
+            .iter()
+            .map(|word| word.replace("theirs", "nobody"))
+            .collect();
         let none: Vec<&str> = none.iter().map(String::as_str).collect();
         let absent = with(&node, token, &none);
         assert_eq!(refused.status.code(), Some(3), "{}", says(&refused));
@@ -233,7 +266,10 @@ fn a_projects_token_sees_nothing_of_anothers_things_of_the_same_names() {
         let refused = with(&node, token, &[verb, path]);
         let told = says(&refused);
         assert_eq!(refused.status.code(), Some(5), "{told}");
-        assert!(told.contains("the route theirs.test/api is taken"), "{told}");
+        assert!(
+            told.contains("the route theirs.test/api is taken"),
+            "{told}"
+        );
         assert!(!told.contains("`theirs`"), "{told}");
     }
     serves(&node, "mine", "first");
@@ -254,7 +290,12 @@ fn a_route_that_was_given_up_is_not_taken_back_from_its_new_project() {
         node.ok(&["apply", directory.to_str().expect("UTF-8")]);
     };
     moved("one", "second", route, "[]");
-    moved("two", "first", "[{ host = \"two.test\", path = \"/api\" }]", route);
+    moved(
+        "two",
+        "first",
+        "[{ host = \"two.test\", path = \"/api\" }]",
+        route,
+    );
     let refused = node.run(&["rollback", "one"]);
     let told = says(&refused);
     assert_eq!(refused.status.code(), Some(5), "{told}");
@@ -309,7 +350,10 @@ fn actors_components_secrets_and_buckets_of_the_same_names_are_apart() {
     }
     for name in ["one", "two"] {
         let said = |path: &str| body(&node, name, path);
-        assert_eq!(said("/environment?WHOSE"), Some(format!("secret of {name}")));
+        assert_eq!(
+            said("/environment?WHOSE"),
+            Some(format!("secret of {name}"))
+        );
         assert_eq!(said(&format!("/keep?{name}")).as_deref(), Some(name));
         assert_eq!(said("/bucket/add?n").as_deref(), Some("Ok(1)"));
     }
