@@ -230,7 +230,7 @@ fn a_service_that_ends_at_once_for_ever_is_backed_off_and_named() {
     let failed = node.run(&["up", directory.to_str().expect("UTF-8")]);
     assert_eq!(failed.status.code(), Some(1), "{}", says(&failed));
     assert!(
-        says(&failed).contains("homeostat logs echo"),
+        says(&failed).contains("homeostat logs test/echo"),
         "{}",
         says(&failed)
     );

@@ -2,7 +2,8 @@
 
 mod support;
 
-use kernel::{ObjectRef, ReplicaId, Revision, Time};
+use kernel::{Name, ObjectRef, ReplicaId, Revision, Time};
+use node::desired::Desired;
 use node::driver::{Adopted, DriverEvent, Found, ProbeOutcome, Running};
 use node::{Node, NodeEffect, NodeEvent, Settings};
 use proptest::prelude::*;
@@ -172,6 +173,45 @@ impl World {
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
+
+/// The same service, also in a project `shop`.
+fn desired_twice(generation: u64, of_shop: u64) -> Desired {
+    let mut both = desired(generation, 1);
+    let mut shop = desired(of_shop, 1).projects.into_values().next();
+    if let Some(shop) = &mut shop {
+        shop.manifest.project = Name::new("shop").expect("a name");
+    }
+    let shop = shop.map(|shop| (shop.manifest.project.clone(), shop));
+    both.projects.extend(shop);
+    both
+}
+
+#[test]
+fn what_happens_to_a_service_touches_none_of_that_name_in_another_project() {
+    let shop = "shop.search-g1-0".parse().expect("an id");
+    let mut world = World::new(vec![]);
+    world.tell(NodeEvent::Desired(desired_twice(1, 1)));
+    assert_eq!(world.running, BTreeSet::from([id(1, 0), shop]));
+    assert_eq!(world.node.status().services.len(), 2);
+    world.crash_one(0);
+    world.tell(NodeEvent::Desired(desired_twice(2, 1)));
+    world.pass(MINUTE);
+    world.tell(NodeEvent::RestartRequested { service: name() });
+    world.pass(MINUTE);
+    let of_shop = |id: &&ReplicaId| id.service.project.as_str() == "shop";
+    assert_eq!(world.starts.iter().filter(of_shop).count(), 1);
+    let shop = ObjectRef::new("service", "shop/search");
+    let told = node::why(&world.journal, &shop);
+    assert!(!told.is_empty());
+    assert!(
+        told.iter()
+            .all(|step| step.decision.subject.name.starts_with("shop"))
+    );
+    world.tell(NodeEvent::Desired(desired(2, 1)));
+    world.pass(MINUTE);
+    assert_eq!(world.running.iter().filter(of_shop).count(), 0);
+    assert_eq!(world.running.len(), 1);
+}
 
 #[test]
 fn service_comes_up_and_a_crash_is_answered_at_once_and_told() {

@@ -59,6 +59,7 @@ impl Failure {
             "denied" | "unauthenticated" => DENIED,
             "conflict" => CONFLICT,
             "deadline" => DEADLINE,
+            "ambiguous" => USAGE,
             _ => FAILED,
         };
         let drawn = match manifest {

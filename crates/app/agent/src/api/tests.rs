@@ -104,7 +104,7 @@ fn name(text: &str) -> Name {
 }
 
 impl Bench {
-    /// Two projects of one service and one site each.
+    /// Two projects of a service and a site each, and a service of the same name.
     async fn new() -> Self {
         let home = tempfile::tempdir().expect("a directory");
         let layout = Layout::new(home.path());
@@ -128,6 +128,7 @@ impl Bench {
         let text = format!(
             "[project]\nname = \"{project}\"\n[service.{project}-api]\n\
              run = {{ process = [\"true\"] }}\nenvironment = {{ HINT = \"hidden-{project}\" }}\n\
+             [service.same]\nrun = {{ process = [\"true\"] }}\n\
              [site.{project}-site]\nroot = \"site\"\nhosts = [\"hidden-{project}.example\"]\n"
         );
         let manifest = manifest::parse(&text, &name(project)).expect("a manifest");
@@ -411,6 +412,42 @@ async fn what_is_no_good_token_is_refused_on_the_socket_too() {
     tokens::revoke(&bench.shared, &id).await.expect("revokes");
     let (status, body) = bench.ask(Door::Owner, &asked, Some(&good)).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "{body}");
+}
+
+#[tokio::test]
+async fn a_name_that_two_projects_have_is_clear_to_each_and_not_to_who_sees_both() {
+    let bench = Bench::new().await;
+    let (_, scoped) = bench.token(Role::Operator, Some("own")).await;
+    let (_, wide) = bench.token(Role::Operator, None).await;
+    for (method, path) in [
+        ("get", "/v1/objects/service/NAME"),
+        ("get", "/v1/why/service/NAME"),
+        ("get", "/v1/logs/NAME"),
+        ("post", "/v1/restart/NAME"),
+    ] {
+        let ask = async |token: &str, name: &str| {
+            let asked = Asked {
+                method,
+                path: path.replace("NAME", name),
+                body: json!({}),
+                names: [String::new(), String::new()],
+            };
+            bench.ask(Door::Port, &asked, Some(token)).await
+        };
+        for (token, name, wanted) in [
+            (&scoped, "same", StatusCode::OK),
+            (&scoped, "own%2Fsame", StatusCode::OK),
+            (&scoped, "other%2Fsame", StatusCode::NOT_FOUND),
+            (&wide, "same", StatusCode::CONFLICT),
+            (&wide, "own%2Fsame", StatusCode::OK),
+            (&wide, "other%2Fsame", StatusCode::OK),
+        ] {
+            let (status, body) = ask(token, name).await;
+            assert_eq!(status, wanted, "{path} {name} {body}");
+            let choices = "service/other/same, service/own/same";
+            assert_eq!(status == StatusCode::CONFLICT, body.contains(choices));
+        }
+    }
 }
 
 #[tokio::test]

@@ -189,8 +189,11 @@ fn short_of_replicas(services: Vec<Object>) -> impl Iterator<Item = Finding> {
         } else {
             "note"
         },
-        found: format!("{} is {}: {}", service.name, service.state, service.summary),
-        mend: Some(format!("see: homeostat why service/{}", service.name)),
+        found: format!(
+            "{} is {}: {}",
+            service.reference, service.state, service.summary
+        ),
+        mend: Some(format!("see: homeostat why {}", service.reference)),
     })
 }
 
