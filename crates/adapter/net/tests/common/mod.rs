@@ -66,7 +66,8 @@ impl Node {
     }
 
     pub fn knows(&self, other: &Node) {
-        self.transport.set_peer(other.id, vec![other.address().into()]);
+        self.transport
+            .set_peer(other.id, vec![other.address().into()]);
     }
 
     pub fn stats(&self) -> Stats {
