@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod hostile;
+
 use kernel::{NodeId, UnixMillis};
 use net::identity::{Refusal, wall_clock};
 use net::transport::{IncomingCall, Stats};
