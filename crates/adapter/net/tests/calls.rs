@@ -42,9 +42,15 @@ async fn the_answerer_calls_back_on_the_same_connection() {
         unknown,
         Err(CallError::Unreachable(ReachError::NoAddress { .. }))
     ));
-    a.transport.call(NodeId(2), 1, "x", SOON).await.expect("answers");
+    a.transport
+        .call(NodeId(2), 1, "x", SOON)
+        .await
+        .expect("answers");
     until("b knows a", || b.transport.rtt(NodeId(1)).is_some()).await;
-    b.transport.call(NodeId(1), 1, "x", SOON).await.expect("answers");
+    b.transport
+        .call(NodeId(1), 1, "x", SOON)
+        .await
+        .expect("answers");
     assert!(matches!(
         b.incoming.events.recv().await,
         Some(Event::Connected { identity, .. }) if identity.node == NodeId(1)
@@ -86,7 +92,10 @@ async fn errors_say_what_happened_and_whether_it_may_have_run() {
     let refused = call(1).await.expect_err("refused");
     assert!(matches!(&refused, CallError::Refused { error, .. } if &error[..] == b"no"));
     let unknown = call(2).await.expect_err("unknown");
-    assert!(matches!(unknown, CallError::UnknownMethod { method: 2, .. }));
+    assert!(matches!(
+        unknown,
+        CallError::UnknownMethod { method: 2, .. }
+    ));
     assert!(!unknown.may_have_run());
     let busy = call(3).await.expect_err("busy");
     assert!(matches!(busy, CallError::PeerBusy { .. }) && !busy.may_have_run());
@@ -124,9 +133,8 @@ async fn too_many_calls_are_refused_at_once_on_either_side() {
     options.limits.calls_out_max = 3;
     let a = node(options);
     a.knows(&b);
-    let call = |transport: net::Transport| async move {
-        transport.call(NodeId(2), 1, "x", SOON).await
-    };
+    let call =
+        |transport: net::Transport| async move { transport.call(NodeId(2), 1, "x", SOON).await };
     let mut held = Vec::new();
     let mut waiting = Vec::new();
     for _ in 0..2 {
@@ -145,9 +153,8 @@ async fn too_many_calls_are_refused_at_once_on_either_side() {
 
     let mut c = cluster.node(3);
     a.knows(&c);
-    let call = |transport: net::Transport| async move {
-        transport.call(NodeId(3), 1, "x", SOON).await
-    };
+    let call =
+        |transport: net::Transport| async move { transport.call(NodeId(3), 1, "x", SOON).await };
     let mut held = Vec::new();
     for _ in 0..3 {
         tokio::spawn(call(a.transport.clone()));
@@ -169,7 +176,10 @@ async fn nobody_at_the_address_is_said_and_not_called_again_at_once() {
     let failed = a.transport.call(NodeId(2), 1, "x", SOON).await;
     let failed = failed.expect_err("nobody");
     assert!(!failed.may_have_run());
-    assert!(failed.to_string().contains(&address.to_string()), "{failed}");
+    assert!(
+        failed.to_string().contains(&address.to_string()),
+        "{failed}"
+    );
     let again = a.transport.call(NodeId(2), 1, "x", SOON).await;
     assert!(matches!(
         again,
@@ -190,7 +200,10 @@ async fn a_silent_first_address_does_not_hold_up_the_second() {
     let silent = silent.local_addr().expect("bound");
     let addresses = vec![silent.into(), b.address().into()];
     a.transport.set_peer(NodeId(2), addresses);
-    a.transport.call(NodeId(2), 1, "x", SOON).await.expect("answers");
+    a.transport
+        .call(NodeId(2), 1, "x", SOON)
+        .await
+        .expect("answers");
 }
 
 #[tokio::test]
@@ -216,6 +229,12 @@ async fn both_calling_at_once_end_with_one_connection_and_lose_no_call() {
         there == 1 && back == 1
     })
     .await;
-    a.transport.call(NodeId(2), 1, "x", SOON).await.expect("answers");
-    b.transport.call(NodeId(1), 1, "x", SOON).await.expect("answers");
+    a.transport
+        .call(NodeId(2), 1, "x", SOON)
+        .await
+        .expect("answers");
+    b.transport
+        .call(NodeId(1), 1, "x", SOON)
+        .await
+        .expect("answers");
 }

@@ -115,8 +115,8 @@ impl Authority {
     /// certificate, which every node has.
     pub fn renew(root: &[u8], key_pem: &str, now: UnixMillis) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem(key_pem).map_err(|_| AuthorityError::RootKey)?;
-        let (_, certificate) = x509_parser::parse_x509_certificate(root)
-            .map_err(|_| AuthorityError::RootKey)?;
+        let (_, certificate) =
+            x509_parser::parse_x509_certificate(root).map_err(|_| AuthorityError::RootKey)?;
         if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
             return Err(AuthorityError::RootKey);
         }
@@ -170,8 +170,8 @@ impl Authority {
         }
         let damaged = |_| AuthorityError::Damaged;
         let key = rustls::pki_types::PrivatePkcs8KeyDer::from(sealed.key_pkcs8.as_slice());
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519)
-            .map_err(damaged)?;
+        let key =
+            KeyPair::from_pkcs8_der_and_sign_algo(&key, &rcgen::PKCS_ED25519).map_err(damaged)?;
         let (_, certificate) = x509_parser::parse_x509_certificate(&sealed.intermediate)
             .map_err(|_| AuthorityError::Damaged)?;
         if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
@@ -207,13 +207,7 @@ impl Authority {
     }
 
     /// The identity of whoever holds `key`.
-    pub fn identity(
-        &self,
-        kind: Kind,
-        node: NodeId,
-        zone: ZonePath,
-        key: &PublicKey,
-    ) -> Identity {
+    pub fn identity(&self, kind: Kind, node: NodeId, zone: ZonePath, key: &PublicKey) -> Identity {
         Identity {
             cluster: self.cluster,
             kind,

@@ -78,7 +78,11 @@ mod tests {
         let key = rcgen::KeyPair::generate_for(algorithm).expect("a key");
         let mut params = CertificateParams::default();
         params.subject_alt_names = names;
-        params.self_signed(&key).expect("a certificate").der().to_vec()
+        params
+            .self_signed(&key)
+            .expect("a certificate")
+            .der()
+            .to_vec()
     }
 
     fn uri(text: &str) -> SanType {
@@ -101,7 +105,10 @@ mod tests {
         let ed = &rcgen::PKCS_ED25519;
         let refused = |names, algorithm| CertificateView::read(&made(names, algorithm)).err();
         assert_eq!(refused(vec![], ed), Some(CertificateError::Names));
-        assert_eq!(refused(vec![dns.clone()], ed), Some(CertificateError::Names));
+        assert_eq!(
+            refused(vec![dns.clone()], ed),
+            Some(CertificateError::Names)
+        );
         assert_eq!(
             refused(vec![uri(GOOD), dns], ed),
             Some(CertificateError::Names)

@@ -96,7 +96,7 @@ impl TokenVerifier {
 }
 
 /// Signs with what the token's secret makes.
-pub(crate) fn sign_with_token(token: &JoinToken, message: &[u8]) -> Signature {
+pub fn sign_with_token(token: &JoinToken, message: &[u8]) -> Signature {
     signature(&token_pair(token), message)
 }
 

@@ -8,10 +8,9 @@ mod trust;
 
 pub use authority::{Authority, AuthorityError, IssuedCertificate, RootKey};
 pub use certificate::{CertificateError, CertificateView};
-pub use key::{KeyError, NodeKey, PublicKey, TokenVerifier, verify_statement};
+pub use key::{KeyError, NodeKey, PublicKey, TokenVerifier, sign_with_token, verify_statement};
 pub use trust::{Authorise, Clock, GRACE, Refusal, Requirement, Trust, Usage, wall_clock};
 
-pub(crate) use key::sign_with_token;
 pub(crate) use trust::{PeerVerifier, verify_pinned};
 
 use rustls::pki_types::CertificateDer;

@@ -154,9 +154,10 @@ impl Trust {
 
     /// When a certificate that ends at `not_after` is no longer accepted.
     pub(crate) fn accepted_until(&self, not_after: UnixMillis) -> UnixMillis {
-        let grace = match self.no_quorum.load(Ordering::Relaxed) {
-            true => GRACE,
-            false => Duration::ZERO,
+        let grace = if self.no_quorum.load(Ordering::Relaxed) {
+            GRACE
+        } else {
+            Duration::ZERO
         };
         let more = u64::try_from((self.tolerance + grace).as_millis()).unwrap_or(u64::MAX);
         UnixMillis(not_after.0.saturating_add(more))
@@ -177,7 +178,10 @@ impl Trust {
         if view.identity.kind != requirement.kind {
             return Err(Refusal::Kind);
         }
-        if requirement.node.is_some_and(|node| node != view.identity.node) {
+        if requirement
+            .node
+            .is_some_and(|node| node != view.identity.node)
+        {
             return Err(Refusal::Node);
         }
         let tolerance = u64::try_from(self.tolerance.as_millis()).unwrap_or(u64::MAX);
@@ -223,7 +227,9 @@ fn chained(
         return Err(Refusal::Certificate);
     }
     let view = CertificateView::read(own).map_err(|_| Refusal::Certificate)?;
-    let nearest = now.0.clamp(view.not_before.0, view.not_after.0.max(view.not_before.0));
+    let nearest = now
+        .0
+        .clamp(view.not_before.0, view.not_after.0.max(view.not_before.0));
     let anchor = anchor_from_trusted_cert(root).map_err(|_| Refusal::Chain)?;
     let usage = match usage {
         Usage::Server => KeyUsage::server_auth(),

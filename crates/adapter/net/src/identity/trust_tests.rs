@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
 const HOUR: u64 = 3_600_000;
 
+#[expect(clippy::unnecessary_wraps, reason = "a table that knows everybody")]
 fn any(_: &Identity) -> Result<(), Refusal> {
     Ok(())
 }
@@ -20,7 +21,12 @@ fn authority() -> Authority {
     Authority::create(NOW).expect("an authority").0
 }
 
-fn chain(authority: &Authority, kind: Kind, node: u64, now: UnixMillis) -> Vec<CertificateDer<'static>> {
+fn chain(
+    authority: &Authority,
+    kind: Kind,
+    node: u64,
+    now: UnixMillis,
+) -> Vec<CertificateDer<'static>> {
     let key = NodeKey::generate().expect("a key").public();
     let zone = "/eu/1".parse().expect("a zone");
     let identity = authority.identity(kind, NodeId(node), zone, &key);
@@ -35,9 +41,16 @@ fn agent(node: Option<u64>) -> Requirement {
     }
 }
 
-fn judged(trust: &Trust, chain: &[CertificateDer<'_>], wanted: Requirement) -> Result<NodeId, Refusal> {
+fn judged(
+    trust: &Trust,
+    chain: &[CertificateDer<'_>],
+    wanted: Requirement,
+) -> Result<NodeId, Refusal> {
     let view = trust.verify(chain, wanted, Usage::Client)?;
-    assert_eq!(trust.verify(chain, wanted, Usage::Server).as_ref(), Ok(&view));
+    assert_eq!(
+        trust.verify(chain, wanted, Usage::Server).as_ref(),
+        Ok(&view)
+    );
     Ok(view.identity.node)
 }
 
@@ -88,15 +101,29 @@ fn an_edge_never_stands_in_for_an_agent_nor_an_agent_for_an_edge() {
 fn a_node_certificate_signs_no_other() {
     let authority = authority();
     let key = NodeKey::generate().expect("a key");
-    let holder = authority.identity(Kind::Edge, NodeId(1), "/eu".parse().expect("a zone"), &key.public());
-    let issued = authority.issue(&holder, &key.public(), NOW).expect("issues");
+    let holder = authority.identity(
+        Kind::Edge,
+        NodeId(1),
+        "/eu".parse().expect("a zone"),
+        &key.public(),
+    );
+    let issued = authority
+        .issue(&holder, &key.public(), NOW)
+        .expect("issues");
 
     let pair = rcgen::KeyPair::try_from(key.to_pkcs8().as_slice()).expect("a pair");
     let mut params = rcgen::CertificateParams::default();
-    params.distinguished_name.push(rcgen::DnType::CommonName, holder.to_string());
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, holder.to_string());
     let above = rcgen::Issuer::new(params, pair);
     let forged = NodeKey::generate().expect("a key").public();
-    let name = authority.identity(Kind::Agent, NodeId(2), "/eu".parse().expect("a zone"), &forged);
+    let name = authority.identity(
+        Kind::Agent,
+        NodeId(2),
+        "/eu".parse().expect("a zone"),
+        &forged,
+    );
     let mut params = rcgen::CertificateParams::default();
     let uri = name.to_uri();
     params.subject_alt_names = vec![rcgen::SanType::URI(uri.as_str().try_into().expect("ascii"))];
@@ -212,12 +239,24 @@ fn a_pin_believes_its_root_alone() {
 fn no_chain_a_long_chain_and_garbage_are_refused() {
     let authority = authority();
     let trust = trust_at(&authority, NOW.0);
-    assert_eq!(judged(&trust, &[], agent(None)), Err(Refusal::NoCertificate));
+    assert_eq!(
+        judged(&trust, &[], agent(None)),
+        Err(Refusal::NoCertificate)
+    );
     let mut long = chain(&authority, Kind::Agent, 1, NOW);
     long.extend(vec![long[1].clone(); CHAIN_MAX]);
-    assert_eq!(judged(&trust, &long, agent(None)), Err(Refusal::Certificate));
+    assert_eq!(
+        judged(&trust, &long, agent(None)),
+        Err(Refusal::Certificate)
+    );
     let garbage = [CertificateDer::from(vec![0x30; 100])];
-    assert_eq!(judged(&trust, &garbage, agent(None)), Err(Refusal::Certificate));
+    assert_eq!(
+        judged(&trust, &garbage, agent(None)),
+        Err(Refusal::Certificate)
+    );
     let huge = [CertificateDer::from(vec![0x30; CERTIFICATE_BYTES_MAX + 1])];
-    assert_eq!(judged(&trust, &huge, agent(None)), Err(Refusal::Certificate));
+    assert_eq!(
+        judged(&trust, &huge, agent(None)),
+        Err(Refusal::Certificate)
+    );
 }

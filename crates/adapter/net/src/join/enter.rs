@@ -95,7 +95,9 @@ impl JoinError {
 }
 
 fn list(tried: &[(SocketAddr, String)]) -> String {
-    let each = tried.iter().map(|(address, why)| format!("{address} ({why})"));
+    let each = tried
+        .iter()
+        .map(|(address, why)| format!("{address} ({why})"));
     each.collect::<Vec<_>>().join(", ")
 }
 
@@ -124,8 +126,8 @@ pub async fn join(joining: &Joining) -> Result<Joined, JoinError> {
     }
     let verifier = Arc::new(PeerVerifier::pinned(joining.token.root, wall_clock()));
     let versions = VERSION_MIN..=VERSION;
-    let crypto = tls::client(None, verifier.clone(), Purpose::Join, &versions)
-        .map_err(JoinError::Tls)?;
+    let crypto =
+        tls::client(None, verifier.clone(), Purpose::Join, &versions).map_err(JoinError::Tls)?;
     let config = ClientConfig::new(crypto);
     let mut caller = Caller {
         endpoints: Vec::new(),
@@ -225,9 +227,7 @@ async fn ask(
         address,
         what: what.to_owned(),
     };
-    let lost = |why: &dyn std::fmt::Display| {
-        JoinError::Silent(vec![(address, why.to_string())])
-    };
+    let lost = |why: &dyn std::fmt::Display| JoinError::Silent(vec![(address, why.to_string())]);
     let (_, version) = crate::transport::spoken(connection).ok_or(broken("its version"))?;
     let (_, by) = crate::transport::agreed(connection).ok_or(broken("its certificate"))?;
     let export = export(connection).ok_or(broken("its session"))?;
@@ -260,7 +260,7 @@ async fn ask(
                 chain: admitted.chain,
                 root: admitted.root,
             };
-            let view = own(joining, &credentials).map_err(|what| broken(what))?;
+            let view = own(joining, &credentials).map_err(broken)?;
             Ok(Joined {
                 identity: view.identity,
                 credentials,
@@ -280,12 +280,8 @@ async fn ask(
 /// Whether what was issued is for us, of the token's cluster and zone.
 fn own(joining: &Joining, credentials: &Credentials) -> Result<CertificateView, &'static str> {
     let shown = credentials.shown();
-    let view = crate::identity::verify_pinned(
-        joining.token.root,
-        &shown,
-        wall_clock()(),
-    )
-    .map_err(|_| "the certificate is not of the token's cluster")?;
+    let view = crate::identity::verify_pinned(joining.token.root, &shown, wall_clock()())
+        .map_err(|_| "the certificate is not of the token's cluster")?;
     if view.public_key != joining.key.public() {
         return Err("the certificate is for another key");
     }

@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::net::TokenId;
 use wire::net::frame::Head;
-use wire::net::join::{
-    Admitted, BY_NODE, BY_TOKEN, JoinAnswer, JoinRequest, Refusal as Why,
-};
+use wire::net::join::{Admitted, BY_NODE, BY_TOKEN, JoinAnswer, JoinRequest, Refusal as Why};
 
 /// An answer that takes its time.
 pub type Future<'a, T> = Pin<Box<dyn std::future::Future<Output = T> + Send + 'a>>;
@@ -76,9 +74,8 @@ pub(crate) async fn serve(
     let Ok((mut send, mut recv)) = connection.accept_bi().await else {
         return counters.refuse(Counted::Join);
     };
-    let request = match frames::read_head(&mut recv, version, within).await {
-        Ok(Head::Join(request)) => request,
-        _ => return counters.refuse(Counted::Join),
+    let Ok(Head::Join(request)) = frames::read_head(&mut recv, version, within).await else {
+        return counters.refuse(Counted::Join);
     };
     let answer = match answer(connection, request, doorkeeper).await {
         Ok(welcome) => JoinAnswer::Admitted(Admitted {

@@ -171,19 +171,13 @@ impl Impairments {
         let (impairments, socket) = (self.clone(), Arc::downgrade(socket));
         tokio::spawn(async move {
             while socket.strong_count() > 0 {
-                match impairments.send_due(Instant::now()) {
-                    Some(next) => tokio::select! {
-                        () = tokio::time::sleep_until(next.into()) => {}
-                        () = impairments.changed.notified() => {}
-                    },
-                    None => {
-                        // Looks now and then whether the socket is still there.
-                        let second = tokio::time::sleep(Duration::from_secs(1));
-                        tokio::select! {
-                            () = impairments.changed.notified() => {}
-                            () = second => {}
-                        }
-                    }
+                // Without anything due it looks now and then whether the socket
+                // is still there.
+                let idle = Instant::now() + Duration::from_secs(1);
+                let next = impairments.send_due(Instant::now()).unwrap_or(idle);
+                tokio::select! {
+                    () = tokio::time::sleep_until(next.into()) => {}
+                    () = impairments.changed.notified() => {}
                 }
             }
         });
@@ -221,7 +215,11 @@ impl Impairments {
         link.is_some_and(|link| link.impairment.cut_from)
     }
 
-    pub(super) fn send(&self, socket: &Arc<dyn AsyncUdpSocket>, transmit: &Transmit<'_>) -> Verdict {
+    pub(super) fn send(
+        &self,
+        socket: &Arc<dyn AsyncUdpSocket>,
+        transmit: &Transmit<'_>,
+    ) -> Verdict {
         let mut state = self.state();
         let destination = transmit.destination;
         match state.link(destination) {

@@ -42,8 +42,13 @@ pub(super) fn server_config(
         options.doorkeeper.is_some(),
         Arc::new(move |refusal| counters.refuse(Refused::Peer(refusal))),
     );
-    let crypto = tls::server(shown.clone(), Arc::new(verifier), &purposes, &options.versions)
-        .map_err(BindError::Tls)?;
+    let crypto = tls::server(
+        shown.clone(),
+        Arc::new(verifier),
+        &purposes,
+        &options.versions,
+    )
+    .map_err(BindError::Tls)?;
     let mut config = ServerConfig::with_crypto(crypto);
     let limits = &options.limits;
     config
@@ -90,8 +95,12 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// A handshake and the greeting after it. Returns one who wants to join.
 async fn welcome(inner: &Arc<Inner>, incoming: quinn::Incoming) -> Option<(Connection, u8)> {
-    let connecting = incoming.accept().ok()?;
-    let connection = match connecting.await {
+    let connected = match incoming.accept() {
+        Ok(connecting) => connecting.await,
+        // The very first packet was refused.
+        Err(error) => Err(error),
+    };
+    let connection = match connected {
         Ok(connection) => connection,
         Err(error) => {
             tracing::debug!(%error, "handshake refused");

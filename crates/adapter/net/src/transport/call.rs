@@ -192,7 +192,9 @@ impl Inner {
             let link = self.link(node, Purpose::Main).await?;
             let mut under_way = UnderWay::open(&link, node).await?;
             let left = call.deadline.saturating_sub(began.elapsed());
-            let answer = under_way.exchange(call, left, self.generation(), limit).await;
+            let answer = under_way
+                .exchange(call, left, self.generation(), limit)
+                .await;
             match answer {
                 // Ended while nothing ran on it: nothing was heard of this call.
                 Err(CallError::Lost { .. }) if again && superseded(&link) => again = false,

@@ -191,7 +191,9 @@ fn failure(error: &ConnectionError, verifier: &PeerVerifier) -> Failure {
         // TLS alerts come as numbers from 0x100 on; 120 is an unknown protocol.
         ConnectionError::ConnectionClosed(close) => match u64::from(close.error_code) {
             0x178 => Failure::Version,
-            0x100..=0x1ff => Failure::RefusedBy("its handshake did not accept the certificate".to_owned()),
+            0x100..=0x1ff => {
+                Failure::RefusedBy("its handshake did not accept the certificate".to_owned())
+            }
             _ => Failure::RefusedBy(close.to_string()),
         },
         other => Failure::Other(other.to_string()),

@@ -42,6 +42,10 @@ pub(crate) async fn read_body(recv: &mut RecvStream, bytes: usize) -> Result<Byt
 
 /// A stream that its sender ended too early breaks the protocol; one that was
 /// reset or lost does not.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "stands in `map_err`, which gives the error away"
+)]
 fn cut(error: ReadExactError) -> Fault {
     match error {
         ReadExactError::FinishedEarly(_) => Fault::Refused(Refused::FrameTruncated),

@@ -54,10 +54,14 @@ impl Link {
         own: &Own,
         hello: Hello,
     ) -> Self {
-        let dialler = if dialled { own.node } else { view.identity.node };
+        let caller = if dialled {
+            own.node
+        } else {
+            view.identity.node
+        };
         let by = if dialled { &own.hello } else { &hello };
         let first_end = own.not_after.min(view.not_after);
-        let rank = (first_end, Reverse(dialler), by.sequence, by.instance);
+        let rank = (first_end, Reverse(caller), by.sequence, by.instance);
         Self {
             connection,
             identity: Arc::new(view.identity),

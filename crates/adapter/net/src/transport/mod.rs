@@ -20,7 +20,7 @@ pub(crate) mod stats;
 mod stream;
 
 pub use call::{Call, CallError, IncomingCall};
-pub use error::{BindError, OpenError, ReachError, SendError};
+pub use error::{BindError, Failure, OpenError, ReachError, SendError};
 pub use options::{Address, Limits, Options};
 pub use peers::PeerState;
 pub use stats::{Refused, Stats};
@@ -60,11 +60,20 @@ pub struct Received {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    Connected { identity: Identity, address: SocketAddr },
-    Disconnected { node: NodeId, why: String },
+    Connected {
+        identity: Identity,
+        address: SocketAddr,
+    },
+    Disconnected {
+        node: NodeId,
+        why: String,
+    },
     /// Two living processes have this node's key: one that was replaced came
     /// back, which a restarted one never does.
-    Clones { node: NodeId, address: SocketAddr },
+    Clones {
+        node: NodeId,
+        address: SocketAddr,
+    },
 }
 
 /// What others send. Take from each, or drop the receivers that are not wanted:
@@ -108,10 +117,11 @@ struct Inner {
 impl Transport {
     /// Opens the socket and answers from then on. Needs a tokio runtime.
     pub fn bind(options: Options) -> Result<(Self, Incoming), BindError> {
-        let socket = std::net::UdpSocket::bind(options.bind).map_err(|source| BindError::Socket {
-            address: options.bind,
-            source,
-        })?;
+        let socket =
+            std::net::UdpSocket::bind(options.bind).map_err(|source| BindError::Socket {
+                address: options.bind,
+                source,
+            })?;
         Self::on(socket, options)
     }
 
@@ -282,7 +292,8 @@ impl Transport {
                 limit,
             });
         }
-        self.inner.send_datagram(node, Bytes::copy_from_slice(bytes))
+        self.inner
+            .send_datagram(node, Bytes::copy_from_slice(bytes))
     }
 
     /// Ends all connections and stops answering; waits until all is said.
@@ -348,7 +359,11 @@ impl Inner {
     }
 
     /// A living connection, made when there is none.
-    async fn link(self: &Arc<Self>, node: NodeId, purpose: Purpose) -> Result<Arc<Link>, ReachError> {
+    async fn link(
+        self: &Arc<Self>,
+        node: NodeId,
+        purpose: Purpose,
+    ) -> Result<Arc<Link>, ReachError> {
         if node == self.own.load().identity.node {
             return Err(ReachError::Own);
         }
@@ -468,7 +483,7 @@ fn transport_config(limits: &Limits, purpose: Purpose, known: bool) -> Transport
         .datagram_receive_buffer_size(Some(256 << 10))
         .datagram_send_buffer_size(256 << 10);
     if purpose == Purpose::Bulk {
-        config.congestion_controller_factory(Arc::new(YieldingConfig::default()));
+        config.congestion_controller_factory(Arc::new(YieldingConfig));
     }
     config
 }

@@ -156,7 +156,9 @@ impl Options {
 }
 
 /// How to reach a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Address {
     Direct(SocketAddr),
     /// Through a node that it keeps a connection to.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub mod hostile;
+
 use kernel::{NodeId, UnixMillis};
 use net::identity::{Refusal, wall_clock};
 use net::transport::{IncomingCall, Stats};
@@ -66,7 +68,8 @@ impl Node {
     }
 
     pub fn knows(&self, other: &Node) {
-        self.transport.set_peer(other.id, vec![other.address().into()]);
+        self.transport
+            .set_peer(other.id, vec![other.address().into()]);
     }
 
     pub fn stats(&self) -> Stats {

@@ -229,7 +229,9 @@ impl Head {
             Self::Joined(answer) => write(&answer),
         }?;
         let kind = self.kind() as u8;
-        let length = u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let length = u32::try_from(content.len())
+            .unwrap_or(u32::MAX)
+            .to_be_bytes();
         let [a, b, c, d] = length;
         // The reader's limits are the writer's.
         Header::read([version, kind, a, b, c, d], version)?;
@@ -366,8 +368,9 @@ impl<'a> Datagram<'a> {
     }
 
     pub fn decode(frame: &'a [u8], version: u8) -> Result<Self, FrameError> {
-        let ([found, kind], mut rest) =
-            frame.split_first_chunk::<2>().ok_or(FrameError::Truncated)?;
+        let ([found, kind], mut rest) = frame
+            .split_first_chunk::<2>()
+            .ok_or(FrameError::Truncated)?;
         if *found != version {
             return Err(FrameError::Version {
                 found: *found,

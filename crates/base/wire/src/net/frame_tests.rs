@@ -150,7 +150,11 @@ fn every_cut_of_a_frame_is_refused_and_so_is_more_than_a_frame() {
         }
         let mut more = frame.clone();
         more.push(0);
-        assert_eq!(decode(&more, VERSION), Err(FrameError::Trailing), "{head:?}");
+        assert_eq!(
+            decode(&more, VERSION),
+            Err(FrameError::Trailing),
+            "{head:?}"
+        );
     }
 }
 
