@@ -1,0 +1,160 @@
+//! Decides with whom a node speaks: a bounded, fixed set, so that connections
+//! last.
+//!
+//! In: the node table and who is up. Out: neighbours.
+//! Holds: a leaf zone up to 32 nodes is a full mesh; a larger one is a ring
+//! with chords at powers of two, so that two neighbours have neighbours in
+//! common who can ask for one another. Zones form the same ring, and two that
+//! touch are kept together by three nodes of each; where those die, twice as
+//! many of the next take their place.
+
+use super::event::Table;
+use super::parameters::Parameters;
+use kernel::{NodeId, ZonePath, fnv1a};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, Default)]
+pub struct Mesh {
+    /// Of this node's leaf zone, as the table has it.
+    pub near: Vec<NodeId>,
+    /// Of other zones, as things are.
+    pub far: Vec<NodeId>,
+    /// Those of other zones if all were up: where a healed cut is noticed.
+    pub far_at_best: Vec<NodeId>,
+    /// Whether the leaf zone is a full mesh.
+    pub full: bool,
+    /// All of the leaf zone but this node.
+    pub zone_size: usize,
+}
+
+impl Mesh {
+    pub fn new(
+        own: NodeId,
+        table: &Table,
+        is_dead: impl Fn(NodeId) -> bool,
+        parameters: &Parameters,
+    ) -> Self {
+        let Some(here) = table.get(&own).filter(|one| !one.revoked) else {
+            return Self::default();
+        };
+        let mut zones: BTreeMap<&ZonePath, Vec<NodeId>> = BTreeMap::new();
+        for (node, one) in table.iter().filter(|(_, one)| !one.revoked) {
+            zones.entry(&one.zone).or_default().push(*node);
+        }
+        let names: Vec<&ZonePath> = zones.keys().copied().collect();
+        let mut mesh = Self::default();
+        if let Some(zone) = zones.get(&here.zone) {
+            mesh.zone_size = zone.len() - 1;
+            mesh.full = zone.len() <= parameters.full_mesh_max;
+            mesh.near = near(own, zone, mesh.full);
+        }
+        let at = names.iter().position(|name| **name == here.zone);
+        for other in chords(names.len(), at.unwrap_or_default()) {
+            let far = names[other];
+            let (ours, theirs) = (&zones[&here.zone], &zones[far]);
+            let links = |dead: &dyn Fn(NodeId) -> bool| {
+                linked(
+                    own,
+                    &linkers(ours, far, dead, parameters.links),
+                    &linkers(theirs, &here.zone, dead, parameters.links),
+                )
+            };
+            mesh.far.extend(links(&is_dead));
+            mesh.far_at_best.extend(links(&|_| false));
+        }
+        mesh
+    }
+
+    pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.near.iter().chain(&self.far).copied()
+    }
+
+    /// Whom to knock at: those who are neighbours at best and as things are.
+    pub fn knockable(&self) -> BTreeSet<NodeId> {
+        self.all().chain(self.far_at_best.iter().copied()).collect()
+    }
+
+    pub fn size(&self) -> usize {
+        self.near.len() + self.far.len()
+    }
+}
+
+fn near(own: NodeId, zone: &[NodeId], full: bool) -> Vec<NodeId> {
+    if full {
+        return zone.iter().copied().filter(|node| *node != own).collect();
+    }
+    // By hash, so that those who joined together are not each other's only
+    // neighbours.
+    let mut ring: Vec<(u64, NodeId)> = zone.iter().map(|node| (mixed(*node, 0), *node)).collect();
+    ring.sort_unstable();
+    let at = ring.iter().position(|(_, node)| *node == own);
+    let around = chords(ring.len(), at.unwrap_or_default());
+    around.into_iter().map(|index| ring[index].1).collect()
+}
+
+/// The places at distances of powers of two on both sides.
+fn chords(size: usize, at: usize) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    let mut step = 1;
+    while step < size {
+        found.insert((at + step) % size);
+        found.insert((at + size - step) % size);
+        step *= 2;
+    }
+    found
+}
+
+fn mixed(node: NodeId, salt: u64) -> u64 {
+    let bytes = node.0.to_be_bytes().into_iter().chain(salt.to_be_bytes());
+    fnv1a(bytes)
+}
+
+/// Who of `zone` keeps it together with `other`, best first: twice as many
+/// after each run of dead ones, so that a dead zone is known in a few steps.
+fn linkers(
+    zone: &[NodeId],
+    other: &ZonePath,
+    is_dead: &dyn Fn(NodeId) -> bool,
+    links: usize,
+) -> Vec<NodeId> {
+    let salt = fnv1a(other.to_string().into_bytes());
+    let mut ranked: Vec<(u64, NodeId)> = zone
+        .iter()
+        .map(|node| (mixed(*node, salt), *node))
+        .collect();
+    ranked.sort_unstable();
+    let (mut up, mut dead) = (Vec::new(), 0);
+    for (_, node) in ranked {
+        if up.len() >= links + dead {
+            break;
+        }
+        if is_dead(node) {
+            dead += 1;
+        } else {
+            up.push(node);
+        }
+    }
+    up
+}
+
+/// Each linker has two of the other side.
+fn linked(own: NodeId, ours: &[NodeId], theirs: &[NodeId]) -> Vec<NodeId> {
+    let Some(at) = ours.iter().position(|node| *node == own) else {
+        return Vec::new();
+    };
+    let longer = ours.len().max(theirs.len()).max(1);
+    // Both sides must find the same pairs.
+    let touches = |index: usize, other: usize| {
+        (0..longer).any(|step| {
+            step % ours.len() == index
+                && (step % theirs.len() == other || (step + 1) % theirs.len() == other)
+        }) || (0..longer)
+            .any(|step| step % theirs.len() == other && (step + 1) % ours.len() == index)
+    };
+    theirs
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| touches(at, *other))
+        .map(|(_, node)| *node)
+        .collect()
+}

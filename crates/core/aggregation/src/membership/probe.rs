@@ -1,0 +1,345 @@
+//! Asks one neighbour after the other whether it is there: itself, then
+//! through others; and keeps the score of this node's own health.
+//!
+//! Holds: one probe a target at a time; each ends in an answer or a suspicion.
+//! A probe that failed while those who were asked to help were silent too says
+//! more of this node than of the target.
+
+use super::event::Reach;
+use super::hear::Saying;
+use super::member::Member;
+use super::{Membership, Parameters};
+use kernel::{NodeId, Time};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire::gossip::{Body, Said};
+
+/// Pings on behalf of others that may be under way.
+const RELAYED_MAX: usize = 256;
+
+#[derive(Clone, Debug, Default)]
+pub struct Probes {
+    pending: BTreeMap<u32, Pending>,
+    /// The rest of this round.
+    queue: Vec<NodeId>,
+    pub health: u32,
+    next: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    target: NodeId,
+    sent: Time,
+    deadline: Time,
+    stage: Stage,
+}
+
+#[derive(Clone, Debug)]
+enum Stage {
+    Direct,
+    Indirect {
+        asked: usize,
+        /// Who of them said that the target did not answer.
+        silent: Vec<NodeId>,
+    },
+    For {
+        asker: NodeId,
+        seq: u32,
+    },
+}
+
+impl Probes {
+    pub fn worsen(&mut self, by: u32, parameters: &Parameters) {
+        self.health = (self.health + by).min(parameters.health_max);
+    }
+
+    pub fn forget_strangers(&mut self, members: &BTreeMap<NodeId, Member>) {
+        self.pending.retain(|_, one| {
+            let asker = match one.stage {
+                Stage::For { asker, .. } => members.contains_key(&asker),
+                _ => true,
+            };
+            asker && members.contains_key(&one.target)
+        });
+    }
+
+    pub fn deadline(&self) -> Option<Time> {
+        self.pending.values().map(|one| one.deadline).min()
+    }
+
+    /// Time in which this node slept counts for nobody.
+    pub fn shift(&mut self, by: Duration) {
+        for one in self.pending.values_mut() {
+            one.deadline = one.deadline + by;
+        }
+    }
+
+    fn is_probed(&self, node: NodeId) -> bool {
+        let mut pending = self.pending.values();
+        pending.any(|one| one.target == node && !matches!(one.stage, Stage::For { .. }))
+    }
+
+    fn add(&mut self, pending: Pending) -> u32 {
+        self.next = self.next.wrapping_add(1);
+        self.pending.insert(self.next, pending);
+        self.next
+    }
+}
+
+impl Membership {
+    /// The next of this round.
+    pub(super) fn probe_next(&mut self) {
+        self.renew_mesh();
+        let suspect = self.least_asked_suspect();
+        if let Some(suspect) = suspect {
+            self.probe(suspect);
+        }
+        for fresh in [false, true] {
+            if fresh {
+                let members = &self.members;
+                let up = |node: &NodeId| members.get(node).is_some_and(|one| one.reach.is_up());
+                self.probes.queue = self.mesh.all().filter(up).collect();
+                shuffle(&mut self.probes.queue, &mut self.rng);
+            }
+            while let Some(node) = self.probes.queue.pop() {
+                let up = self.members.get(&node).is_some_and(|one| one.reach.is_up());
+                if up && !self.probes.is_probed(node) && Some(node) != suspect {
+                    return self.probe(node);
+                }
+            }
+        }
+    }
+
+    /// Whom this node has found silent is asked again, until it is settled.
+    fn least_asked_suspect(&mut self) -> Option<NodeId> {
+        let own = self.own.node;
+        let found = self.agenda.suspects.iter().copied().filter(|node| {
+            let suspicion = self
+                .members
+                .get(node)
+                .and_then(|one| one.suspicion.as_ref());
+            suspicion.is_some_and(|one| one.by.contains(&own)) && !self.probes.is_probed(*node)
+        });
+        let found: Vec<NodeId> = found.collect();
+        let at = usize::try_from(self.rng.below(found.len() as u64)).unwrap_or_default();
+        found.get(at).copied()
+    }
+
+    pub(super) fn probe(&mut self, target: NodeId) {
+        let known = self.members.get(&target);
+        if !known.is_some_and(|one| one.reach.is_up()) || self.probes.is_probed(target) {
+            return;
+        }
+        let seq = self.probes.add(Pending {
+            target,
+            sent: self.now,
+            deadline: self.now + self.answer_wait(target),
+            stage: Stage::Direct,
+        });
+        self.send(target, &Body::Ping { seq });
+    }
+
+    /// A ping that nothing depends on: its answer is heard like all else.
+    pub(super) fn knock(&mut self, target: NodeId) {
+        self.probes.next = self.probes.next.wrapping_add(1);
+        let seq = self.probes.next;
+        self.send(target, &Body::Ping { seq });
+    }
+
+    pub(super) fn on_doubted(&mut self, node: NodeId) {
+        self.probe(node);
+    }
+
+    /// For an answer of `target`, the longer the worse this node feels.
+    fn answer_wait(&self, target: NodeId) -> Duration {
+        let parameters = &self.parameters;
+        let measured = self
+            .members
+            .get(&target)
+            .and_then(|one| one.round_trip.wait());
+        let wait = measured.map_or(parameters.answer_first, |wait| {
+            wait.clamp(parameters.answer_min, parameters.answer_max)
+        });
+        wait * (self.probes.health + 1)
+    }
+
+    pub(super) fn probes_on_time(&mut self) {
+        let now = self.now;
+        let due = self.probes.pending.iter();
+        let due = due
+            .filter(|(_, one)| one.deadline <= now)
+            .map(|(seq, _)| *seq);
+        for seq in due.collect::<Vec<u32>>() {
+            let Some(pending) = self.probes.pending.remove(&seq) else {
+                continue;
+            };
+            match pending.stage {
+                Stage::Direct => self.ask_others(seq, pending),
+                Stage::Indirect { asked, ref silent } => {
+                    let missing = asked.saturating_sub(silent.len());
+                    let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+                    let worse = if asked == 0 { 1 } else { missing };
+                    self.probes.worsen(worse, &self.parameters);
+                    self.found_silent(pending.target);
+                }
+                Stage::For { asker, seq } => {
+                    let target = pending.target;
+                    self.send(asker, &Body::NackFor { seq, target });
+                }
+            }
+        }
+    }
+
+    fn ask_others(&mut self, seq: u32, pending: Pending) {
+        let target = pending.target;
+        if !self
+            .members
+            .get(&target)
+            .is_some_and(|one| one.reach.is_up())
+        {
+            return;
+        }
+        let mut others = self.up_neighbours();
+        others.retain(|node| *node != target && !self.agenda.suspects.contains(node));
+        let shared = self.mesh.near.contains(&target);
+        if shared && !self.mesh.full {
+            // In a ring with chords, only common neighbours reach it.
+            let common = self.common_neighbours(target);
+            others.retain(|node| common.contains(node));
+        }
+        let others = draw(others, self.parameters.relays, &mut self.rng);
+        let wait = self.answer_wait(target) * 2;
+        self.probes.pending.insert(
+            seq,
+            Pending {
+                deadline: self.now + wait,
+                stage: Stage::Indirect {
+                    asked: others.len(),
+                    silent: Vec::new(),
+                },
+                ..pending
+            },
+        );
+        // The first try may just have been lost.
+        self.send(target, &Body::Ping { seq });
+        for other in others {
+            self.send(other, &Body::PingFor { seq, target });
+        }
+    }
+
+    fn found_silent(&mut self, node: NodeId) {
+        let Some(member) = self.members.get(&node).filter(|one| one.reach.is_up()) else {
+            return;
+        };
+        let own = self.own.node;
+        let saying = Saying {
+            node,
+            life: member.life,
+            said: Said::Suspect,
+            by: own,
+        };
+        let _ = self.hear(saying, own);
+    }
+
+    pub(super) fn suspects_on_time(&mut self) {
+        let (now, own) = (self.now, self.own.node);
+        for node in self.agenda.suspects.clone() {
+            let Some(member) = self.members.get(&node) else {
+                self.agenda.suspects.remove(&node);
+                continue;
+            };
+            let due = member.suspicion.as_ref().map(|one| one.deadline);
+            if member.reach == Reach::Suspect && due.is_some_and(|due| due <= now) {
+                let saying = Saying {
+                    node,
+                    life: member.life,
+                    said: Said::Dead,
+                    by: own,
+                };
+                let _ = self.hear(saying, own);
+            }
+        }
+    }
+
+    pub(super) fn on_ping(&mut self, from: NodeId, seq: u32) {
+        self.send(from, &Body::Ack { seq });
+    }
+
+    pub(super) fn on_ack(&mut self, from: NodeId, seq: u32) {
+        let Some(pending) = self.probes.pending.get(&seq) else {
+            return;
+        };
+        if pending.target != from {
+            return;
+        }
+        let (sent, stage) = (pending.sent, pending.stage.clone());
+        self.probes.pending.remove(&seq);
+        match stage {
+            Stage::Direct => {
+                let found = self.now.since(sent);
+                if let Some(member) = self.members.get_mut(&from) {
+                    member.round_trip.sample(found);
+                }
+                self.probes.health = self.probes.health.saturating_sub(1);
+            }
+            Stage::Indirect { .. } => {}
+            Stage::For { asker, seq } => self.send(asker, &Body::AckFor { seq, target: from }),
+        }
+    }
+
+    pub(super) fn on_ping_for(&mut self, asker: NodeId, seq: u32, target: NodeId) {
+        if !self.members.contains_key(&target) {
+            self.counts.unknown += 1;
+            return;
+        }
+        if self.probes.pending.len() >= RELAYED_MAX {
+            return;
+        }
+        let own = self.probes.add(Pending {
+            target,
+            sent: self.now,
+            deadline: self.now + self.answer_wait(target),
+            stage: Stage::For { asker, seq },
+        });
+        self.send(target, &Body::Ping { seq: own });
+    }
+
+    pub(super) fn on_ack_for(&mut self, seq: u32, target: NodeId) {
+        let pending = self.probes.pending.get(&seq);
+        let awaited = pending
+            .is_some_and(|one| one.target == target && matches!(one.stage, Stage::Indirect { .. }));
+        if awaited {
+            self.probes.pending.remove(&seq);
+        }
+    }
+
+    pub(super) fn on_nack_for(&mut self, from: NodeId, seq: u32, target: NodeId) {
+        let Some(pending) = self.probes.pending.get_mut(&seq) else {
+            return;
+        };
+        if let Stage::Indirect { asked, silent } = &mut pending.stage {
+            let counts = pending.target == target && silent.len() < *asked;
+            if counts && !silent.contains(&from) {
+                silent.push(from);
+            }
+        }
+    }
+}
+
+pub fn shuffle<T>(all: &mut [T], rng: &mut kernel::Rng) {
+    for last in (1..all.len()).rev() {
+        let other = usize::try_from(rng.below(last as u64 + 1)).unwrap_or_default();
+        all.swap(last, other);
+    }
+}
+
+/// `count` of them, or all.
+pub fn draw<T>(mut all: Vec<T>, count: usize, rng: &mut kernel::Rng) -> Vec<T> {
+    for at in 0..count.min(all.len()) {
+        let rest = (all.len() - at) as u64;
+        let other = at + usize::try_from(rng.below(rest)).unwrap_or_default();
+        all.swap(at, other);
+    }
+    all.truncate(count);
+    all
+}
