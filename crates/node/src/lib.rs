@@ -9,6 +9,7 @@ pub mod driver;
 mod event;
 mod machine;
 mod replica;
+pub mod script;
 mod service;
 mod snapshot;
 mod spec;
