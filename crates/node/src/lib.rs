@@ -11,6 +11,7 @@ mod event;
 mod machine;
 pub mod nodes;
 mod replica;
+pub mod script;
 mod service;
 mod snapshot;
 mod spec;

@@ -143,8 +143,8 @@ impl Membership {
         }
         self.up += usize::from(is.is_up());
         self.up -= usize::from(was.is_up());
+        self.mesh_is_old |= was != is;
         if was.is_up() != is.is_up() {
-            self.mesh_is_old = true;
             if is.is_up() && from == saying.node {
                 // What the other side of a healed cut knows is asked for.
                 self.agenda.compare_soon(self.now, &self.parameters);
@@ -152,7 +152,9 @@ impl Membership {
             }
             self.agenda.knock_soon(self.now);
         }
-        self.tell_on(saying, from);
+        if was != Reach::Unheard || !self.is_told_already(saying.node, from) {
+            self.tell_on(saying, from);
+        }
         if is == Reach::Suspect && saying.by != self.own.node {
             self.maybe_confirm(saying.node);
         }
@@ -166,6 +168,11 @@ impl Membership {
         if chosen && self.mesh.all().any(|one| one == node) {
             self.probe(node);
         }
+    }
+
+    /// What a node hears first after its start, all others knew before it.
+    fn is_told_already(&self, node: NodeId, from: NodeId) -> bool {
+        from != node && self.now < self.agenda.young_until
     }
 
     fn tell_on(&mut self, saying: Saying, from: NodeId) {
@@ -244,6 +251,7 @@ impl Membership {
             }
             return false;
         }
+        let is_first = member.version.number == 0;
         member.version = version;
         member.attributes.clone_from(&bytes);
         let news = News::Attributes {
@@ -256,9 +264,11 @@ impl Membership {
             version,
             bytes,
         });
-        let eager = self.eagerness(from);
-        self.rumours.add(key, encode_news(&news), eager);
-        self.agenda.flush_soon(self.now, &self.parameters);
+        if !is_first || !self.is_told_already(node, from) {
+            let eager = self.eagerness(from);
+            self.rumours.add(key, encode_news(&news), eager);
+            self.agenda.flush_soon(self.now, &self.parameters);
+        }
         true
     }
 }

@@ -5,13 +5,23 @@
 //! Holds: a leaf zone up to 32 nodes is a full mesh; a larger one is a ring
 //! with chords at powers of two, so that two neighbours have neighbours in
 //! common who can ask for one another. Zones form the same ring, and two that
-//! touch are kept together by three nodes of each; where those die, twice as
-//! many of the next take their place.
+//! touch are kept together by three nodes of each; where those fall silent,
+//! twice as many of the next step in, so that a dead zone is known in a few
+//! steps.
 
 use super::event::Table;
 use super::parameters::Parameters;
 use kernel::{NodeId, ZonePath, fnv1a};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// How a node counts among those who keep two zones together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Up,
+    /// Kept, and another beside it.
+    Doubtful,
+    Down,
+}
 
 #[derive(Clone, Debug, Default)]
 pub struct Mesh {
@@ -21,6 +31,9 @@ pub struct Mesh {
     pub far: Vec<NodeId>,
     /// Those of other zones if all were up: where a healed cut is noticed.
     pub far_at_best: Vec<NodeId>,
+    /// Who can ask one of another zone in this node's stead: those of this
+    /// zone that speak with that one, and its own neighbours.
+    allies: BTreeMap<NodeId, Vec<NodeId>>,
     /// Whether the leaf zone is a full mesh.
     pub full: bool,
     /// All of the leaf zone but this node.
@@ -31,7 +44,7 @@ impl Mesh {
     pub fn new(
         own: NodeId,
         table: &Table,
-        is_dead: impl Fn(NodeId) -> bool,
+        standing: impl Fn(NodeId) -> Standing,
         parameters: &Parameters,
     ) -> Self {
         let Some(here) = table.get(&own).filter(|one| !one.revoked) else {
@@ -52,17 +65,26 @@ impl Mesh {
         for other in chords(names.len(), at.unwrap_or_default()) {
             let far = names[other];
             let (ours, theirs) = (&zones[&here.zone], &zones[far]);
-            let links = |dead: &dyn Fn(NodeId) -> bool| {
-                linked(
-                    own,
-                    &linkers(ours, far, dead, parameters.links),
-                    &linkers(theirs, &here.zone, dead, parameters.links),
-                )
-            };
-            mesh.far.extend(links(&is_dead));
-            mesh.far_at_best.extend(links(&|_| false));
+            let at_best = |_: NodeId| Standing::Up;
+            let best_ours = linkers(ours, far, &at_best, parameters.links);
+            let best_theirs = linkers(theirs, &here.zone, &at_best, parameters.links);
+            mesh.far_at_best
+                .extend(linked(own, &best_ours, &best_theirs));
+            let ours = linkers(ours, far, &standing, parameters.links);
+            let theirs = linkers(theirs, &here.zone, &standing, parameters.links);
+            let far = linked(own, &ours, &theirs);
+            for one in &far {
+                let allies = ours.iter().chain(&far);
+                let allies = allies.copied().filter(|ally| ally != one && *ally != own);
+                mesh.allies.insert(*one, allies.collect());
+            }
+            mesh.far.extend(far);
         }
         mesh
+    }
+
+    pub fn allies(&self, far: NodeId) -> &[NodeId] {
+        self.allies.get(&far).map_or(&[], Vec::as_slice)
     }
 
     pub fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
@@ -109,12 +131,11 @@ fn mixed(node: NodeId, salt: u64) -> u64 {
     fnv1a(bytes)
 }
 
-/// Who of `zone` keeps it together with `other`, best first: twice as many
-/// after each run of dead ones, so that a dead zone is known in a few steps.
+/// Who of `zone` keeps it together with `other`, best first.
 fn linkers(
     zone: &[NodeId],
     other: &ZonePath,
-    is_dead: &dyn Fn(NodeId) -> bool,
+    standing: &dyn Fn(NodeId) -> Standing,
     links: usize,
 ) -> Vec<NodeId> {
     let salt = fnv1a(other.to_string().into_bytes());
@@ -123,18 +144,22 @@ fn linkers(
         .map(|node| (mixed(*node, salt), *node))
         .collect();
     ranked.sort_unstable();
-    let (mut up, mut dead) = (Vec::new(), 0);
+    let (mut kept, mut up, mut silent) = (Vec::new(), 0, 0);
     for (_, node) in ranked {
-        if up.len() >= links + dead {
+        if up >= links + silent {
             break;
         }
-        if is_dead(node) {
-            dead += 1;
+        let standing = standing(node);
+        if standing == Standing::Up {
+            up += 1;
         } else {
-            up.push(node);
+            silent += 1;
+        }
+        if standing != Standing::Down {
+            kept.push(node);
         }
     }
-    up
+    kept
 }
 
 /// Each linker has two of the other side.

@@ -30,7 +30,7 @@ pub use parameters::Parameters;
 
 use kernel::{NodeId, Rng, Time};
 use member::Member;
-use mesh::Mesh;
+use mesh::{Mesh, Standing};
 use own::Own;
 use probe::Probes;
 use rumour::Rumours;
@@ -174,7 +174,7 @@ impl Membership {
 
     /// Of a node of the same ring: who can ask it in this node's stead.
     fn common_neighbours(&self, target: NodeId) -> BTreeSet<NodeId> {
-        let theirs = Mesh::new(target, &self.table, |_| false, &self.parameters);
+        let theirs = Mesh::new(target, &self.table, |_| Standing::Up, &self.parameters);
         theirs.near.into_iter().collect()
     }
 
@@ -184,11 +184,18 @@ impl Membership {
         }
         self.mesh_is_old = false;
         let members = &self.members;
-        let is_dead = |node: NodeId| {
-            let reach = members.get(&node).map(|one| one.reach);
-            matches!(reach, Some(Reach::Dead | Reach::Left))
+        let standing = |node: NodeId| match members.get(&node).map(|one| one.reach) {
+            Some(Reach::Dead | Reach::Left) => Standing::Down,
+            Some(Reach::Suspect) => Standing::Doubtful,
+            _ => Standing::Up,
         };
-        self.mesh = Mesh::new(self.own.node, &self.table, is_dead, &self.parameters);
+        let mesh = Mesh::new(self.own.node, &self.table, standing, &self.parameters);
+        let before = std::mem::replace(&mut self.mesh, mesh);
+        // Those who step in for the silent are asked at once: the whole zone
+        // may be gone.
+        let fresh = self.mesh.far.iter().copied();
+        let fresh = fresh.filter(|node| !before.far.contains(node));
+        self.agenda.ask_soon.extend(fresh);
     }
 
     /// Times that news is told on, by how many must hear it.

@@ -43,14 +43,18 @@ pub struct Parameters {
     /// How often news is told on where all know all; times the digits of the
     /// cluster's size elsewhere.
     pub retransmissions: u32,
-    /// Between two comparisons with a random neighbour while they find nothing.
+    /// Between two comparisons with a random neighbour, once they have found
+    /// nothing for a while.
     pub entropy_interval: Duration,
-    /// Between them while they do.
+    /// Between them while they find something; from there it doubles.
     pub entropy_again: Duration,
     /// Packets a second that comparisons may answer with.
     pub entropy_rate: u32,
     /// Between two tries of this node to reach the dead and the unheard.
     pub knock_interval: Duration,
+    /// So long after its start, what a node hears of the unheard it keeps to
+    /// itself.
+    pub young: Duration,
     /// How long a leaving node tells.
     pub leave: Duration,
     /// Whoever is woken this much too late has slept itself, and judges nobody
@@ -83,6 +87,7 @@ impl Default for Parameters {
             entropy_again: ms(300),
             entropy_rate: 200,
             knock_interval: ms(1_000),
+            young: ms(2_000),
             leave: ms(400),
             late: ms(100),
             full_mesh_max: 32,

@@ -10,18 +10,23 @@ use super::hear::Saying;
 use super::member::Member;
 use super::{Membership, Parameters};
 use kernel::{NodeId, Time};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire::gossip::{Body, Said};
 
+/// Every third probe goes to another zone: its few links must not wait for a
+/// round through all of this one.
+const FAR_TURN: u32 = 3;
 /// Pings on behalf of others that may be under way.
 const RELAYED_MAX: usize = 256;
 
 #[derive(Clone, Debug, Default)]
 pub struct Probes {
     pending: BTreeMap<u32, Pending>,
-    /// The rest of this round.
-    queue: Vec<NodeId>,
+    /// The rest of this round, of the leaf zone and of the others.
+    near: Vec<NodeId>,
+    far: Vec<NodeId>,
+    turn: u32,
     pub health: u32,
     next: u32,
 }
@@ -38,9 +43,11 @@ struct Pending {
 enum Stage {
     Direct,
     Indirect {
-        asked: usize,
-        /// Who of them said that the target did not answer.
-        silent: Vec<NodeId>,
+        /// Those of this zone who were asked and have not said that the target
+        /// does not answer them.
+        owing: BTreeSet<NodeId>,
+        /// Nobody near could be asked, and the target is near.
+        alone: bool,
     },
     For {
         asker: NodeId,
@@ -94,20 +101,46 @@ impl Membership {
         if let Some(suspect) = suspect {
             self.probe(suspect);
         }
-        for fresh in [false, true] {
-            if fresh {
-                let members = &self.members;
-                let up = |node: &NodeId| members.get(node).is_some_and(|one| one.reach.is_up());
-                self.probes.queue = self.mesh.all().filter(up).collect();
-                shuffle(&mut self.probes.queue, &mut self.rng);
-            }
-            while let Some(node) = self.probes.queue.pop() {
-                let up = self.members.get(&node).is_some_and(|one| one.reach.is_up());
-                if up && !self.probes.is_probed(node) && Some(node) != suspect {
-                    return self.probe(node);
-                }
+        self.probes.turn = self.probes.turn.wrapping_add(1);
+        let far_first = self.probes.turn.is_multiple_of(FAR_TURN);
+        for far in [far_first, !far_first] {
+            if let Some(node) = self.next_of_round(far, suspect) {
+                return self.probe(node);
             }
         }
+    }
+
+    fn next_of_round(&mut self, far: bool, but: Option<NodeId>) -> Option<NodeId> {
+        let members = &self.members;
+        let up = |node: &NodeId| members.get(node).is_some_and(|one| one.reach.is_up());
+        let (of, all) = if far {
+            (&mut self.probes.far, &self.mesh.far)
+        } else {
+            (&mut self.probes.near, &self.mesh.near)
+        };
+        let mut round = std::mem::take(of);
+        let mut found = None;
+        for fresh in [false, true] {
+            if fresh {
+                round = all.iter().copied().filter(up).collect();
+                shuffle(&mut round, &mut self.rng);
+            }
+            while let Some(node) = round.pop() {
+                if up(&node) && !self.probes.is_probed(node) && Some(node) != but {
+                    found = Some(node);
+                    break;
+                }
+            }
+            if found.is_some() {
+                break;
+            }
+        }
+        if far {
+            self.probes.far = round;
+        } else {
+            self.probes.near = round;
+        }
+        found
     }
 
     /// Whom this node has found silent is asked again, until it is settled.
@@ -175,10 +208,9 @@ impl Membership {
             };
             match pending.stage {
                 Stage::Direct => self.ask_others(seq, pending),
-                Stage::Indirect { asked, ref silent } => {
-                    let missing = asked.saturating_sub(silent.len());
-                    let missing = u32::try_from(missing).unwrap_or(u32::MAX);
-                    let worse = if asked == 0 { 1 } else { missing };
+                Stage::Indirect { ref owing, alone } => {
+                    let owing = u32::try_from(owing.len()).unwrap_or(u32::MAX);
+                    let worse = if alone { 1 } else { owing };
                     self.probes.worsen(worse, &self.parameters);
                     self.found_silent(pending.target);
                 }
@@ -199,24 +231,18 @@ impl Membership {
         {
             return;
         }
-        let mut others = self.up_neighbours();
-        others.retain(|node| *node != target && !self.agenda.suspects.contains(node));
-        let shared = self.mesh.near.contains(&target);
-        if shared && !self.mesh.full {
-            // In a ring with chords, only common neighbours reach it.
-            let common = self.common_neighbours(target);
-            others.retain(|node| common.contains(node));
-        }
+        let others = self.helpers(target);
         let others = draw(others, self.parameters.relays, &mut self.rng);
+        let is_near = |node: &NodeId| self.mesh.near.contains(node);
+        // The silence of another zone says nothing of this node.
+        let owing: BTreeSet<NodeId> = others.iter().copied().filter(is_near).collect();
+        let alone = owing.is_empty() && is_near(&target);
         let wait = self.answer_wait(target) * 2;
         self.probes.pending.insert(
             seq,
             Pending {
                 deadline: self.now + wait,
-                stage: Stage::Indirect {
-                    asked: others.len(),
-                    silent: Vec::new(),
-                },
+                stage: Stage::Indirect { owing, alone },
                 ..pending
             },
         );
@@ -225,6 +251,25 @@ impl Membership {
         for other in others {
             self.send(other, &Body::PingFor { seq, target });
         }
+    }
+
+    /// Who can be asked to ping it.
+    fn helpers(&self, target: NodeId) -> Vec<NodeId> {
+        let mut helpers = if !self.mesh.near.contains(&target) {
+            self.mesh.allies(target).to_vec()
+        } else if self.mesh.full {
+            self.mesh.near.clone()
+        } else {
+            // In a ring with chords, only common neighbours reach it.
+            let common = self.common_neighbours(target);
+            let near = self.mesh.near.iter().copied();
+            near.filter(|node| common.contains(node)).collect()
+        };
+        helpers.retain(|node| {
+            let member = self.members.get(node);
+            *node != target && member.is_some_and(|one| one.reach == Reach::Alive)
+        });
+        helpers
     }
 
     fn found_silent(&mut self, node: NodeId) {
@@ -239,6 +284,13 @@ impl Membership {
             by: own,
         };
         let _ = self.hear(saying, own);
+        // If a zone is cut off, its others are silent too.
+        let zone = |node| self.table.get(&node).map(|one| &one.zone);
+        if zone(node) != zone(own) {
+            let others = self.mesh.far.iter().copied();
+            let others = others.filter(|one| zone(*one) == zone(node));
+            self.agenda.ask_soon.extend(others);
+        }
     }
 
     pub(super) fn suspects_on_time(&mut self) {
@@ -317,11 +369,10 @@ impl Membership {
         let Some(pending) = self.probes.pending.get_mut(&seq) else {
             return;
         };
-        if let Stage::Indirect { asked, silent } = &mut pending.stage {
-            let counts = pending.target == target && silent.len() < *asked;
-            if counts && !silent.contains(&from) {
-                silent.push(from);
-            }
+        if let Stage::Indirect { owing, .. } = &mut pending.stage
+            && pending.target == target
+        {
+            owing.remove(&from);
         }
     }
 }

@@ -21,9 +21,14 @@ pub struct Agenda {
     knock_at: Option<Time>,
     flush_at: Option<Time>,
     compare_at: Time,
+    pub young_until: Time,
+    /// Until the next but one comparison; doubles while they find nothing.
+    compare_wait: Duration,
     pub compare_with: Option<NodeId>,
     /// May hold some that are settled already.
     pub suspects: BTreeSet<NodeId>,
+    /// To be probed without waiting for their turn.
+    pub ask_soon: BTreeSet<NodeId>,
     /// Answers to comparisons, in the second that began then.
     pub second: Time,
     pub answered: u32,
@@ -34,8 +39,10 @@ impl Agenda {
     pub fn begin(&mut self, now: Time, phase: u64, parameters: &Parameters) {
         let phase = u32::try_from(phase).unwrap_or_default();
         self.probe_at = now + parameters.probe_interval * phase / 1_000;
-        self.compare_at = now + parameters.entropy_interval * phase / 1_000;
+        self.compare_wait = parameters.entropy_again;
+        self.compare_at = now + parameters.entropy_again * phase / 1_000;
         self.second = now;
+        self.young_until = now + parameters.young;
     }
 
     pub fn flush_soon(&mut self, now: Time, parameters: &Parameters) {
@@ -47,6 +54,7 @@ impl Agenda {
     }
 
     pub fn compare_soon(&mut self, now: Time, parameters: &Parameters) {
+        self.compare_wait = parameters.entropy_again;
         self.compare_at = self.compare_at.min(now + parameters.entropy_again);
     }
 }
@@ -104,6 +112,9 @@ impl Membership {
         }
         self.probes_on_time();
         self.suspects_on_time();
+        for node in std::mem::take(&mut self.agenda.ask_soon) {
+            self.probe(node);
+        }
         if self.agenda.probe_at <= now {
             self.agenda.probe_at = now + self.around(self.probe_interval());
             self.probe_next();
@@ -112,7 +123,9 @@ impl Membership {
             self.agenda.knock_at = self.knock_some();
         }
         if self.agenda.compare_at <= now {
-            self.agenda.compare_at = now + self.around(self.parameters.entropy_interval);
+            let wait = self.agenda.compare_wait;
+            self.agenda.compare_at = now + self.around(wait);
+            self.agenda.compare_wait = (wait * 2).min(self.parameters.entropy_interval);
             self.compare();
         }
         if self.agenda.flush_at.is_some_and(|at| at <= now) {

@@ -1,0 +1,77 @@
+//! One machine: its disk, its clocks, and what runs on it while it has power.
+
+use crate::client::Client;
+use crate::plane::Plane;
+use aggregation::membership::{Membership, Table};
+use kernel::{Name, NodeId, ReplicaId, Time, UnixMillis, ZonePath};
+use node::desired::Desired;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// 2026 in milliseconds: a start without memory takes its epoch from there.
+const WALL_START: u64 = 1_767_225_600_000;
+
+/// What a power cut leaves.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    pub epoch: Option<u64>,
+    pub desired: Option<Desired>,
+    pub replicas: Vec<ReplicaId>,
+    /// The node table as last seen.
+    pub rows: Table,
+}
+
+/// What a power cut ends.
+pub struct Running {
+    pub core: Membership,
+    pub wake: Option<Time>,
+    /// The last that the core was told.
+    pub table: Arc<Table>,
+    pub table_at: Time,
+    pub client: Client,
+    pub client_wake: Option<Time>,
+    pub plane: Plane,
+}
+
+pub struct Machine {
+    pub node: NodeId,
+    pub name: Name,
+    pub zone: ZonePath,
+    /// The zone's number in the network.
+    pub zone_at: usize,
+    /// Counts starts: what was under way in an earlier one is lost.
+    pub boot: u32,
+    pub running: Option<Running>,
+    pub disk: Disk,
+    pub slow: Duration,
+    /// Its processors do nothing until then.
+    pub paused_until: Time,
+    pub clock_off_s: i64,
+    /// Its boot-time clock reads as much more than simulated time.
+    pub boot_clock: u64,
+    pub up_since: Time,
+    /// A clone of this node has prevailed, or it has left.
+    pub silent: bool,
+}
+
+impl Machine {
+    /// By its own boot-time clock.
+    pub fn local(&self, now: Time) -> Time {
+        Time(now.0 + self.boot_clock)
+    }
+
+    /// Of its own time, in simulated time.
+    pub fn global(&self, local: Time) -> Time {
+        Time(local.0.saturating_sub(self.boot_clock))
+    }
+
+    pub fn wall(&self, now: Time) -> UnixMillis {
+        let true_ms = WALL_START + now.0 / 1_000_000;
+        UnixMillis(true_ms.saturating_add_signed(self.clock_off_s * 1_000))
+    }
+
+    /// Whether it has power and its node speaks.
+    pub fn speaks(&self) -> bool {
+        self.running.is_some() && !self.silent
+    }
+}

@@ -1,0 +1,537 @@
+//! The world: machines, their network, the store, and time.
+//!
+//! In: acts. Out: what was seen, up to the next act that is due.
+//! Holds: all randomness comes from one seed; what happens is hashed in order.
+
+use crate::check::Checker;
+use crate::client::{Answer, Ask, Client};
+use crate::host::Host;
+use crate::machine::{Disk, Machine, Running};
+use crate::network::{Network, part};
+use crate::plane::{Later, Plane};
+use crate::queue::Queue;
+use crate::store::StoreFaults;
+use crate::trace::Trace;
+use crate::wanted;
+use aggregation::membership::{Effect, Event, Membership, Parameters, Start, Table};
+use kernel::{NodeId, Rng, Time, ZonePath};
+use node::store::{Operation, Transaction};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Larger clusters are told of changes of the node table at most so often.
+const TABLE_EVERY: Duration = Duration::from_secs(1);
+const TABLE_AT_ONCE_MAX: usize = 100;
+
+pub enum What {
+    Core,
+    Packet {
+        from: NodeId,
+        payload: Vec<u8>,
+    },
+    Plane(Later),
+    Client,
+    /// Arrives at the store.
+    Ask {
+        from: usize,
+        boot: u32,
+        ask: Ask,
+    },
+    Push {
+        to: usize,
+        boot: u32,
+    },
+    Answer(Answer),
+    /// Not the world's own.
+    Act(usize),
+    Look,
+}
+
+/// What the world stops for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    Act(usize),
+    Look,
+    Over,
+}
+
+struct Happening {
+    machine: usize,
+    boot: u32,
+    what: What,
+}
+
+pub struct World {
+    pub rng: Rng,
+    pub now: Time,
+    pub network: Network,
+    pub machines: Vec<Machine>,
+    /// The first are the script's; clones follow.
+    pub nodes: usize,
+    pub host: Host,
+    pub check: Checker,
+    pub trace: Trace,
+    /// Only membership: no store, no replicas.
+    pub bare: bool,
+    pub packets: u64,
+    pub packet_bytes: u64,
+    queue: Queue<Happening>,
+    clones: BTreeMap<NodeId, Vec<usize>>,
+    parameters: Parameters,
+}
+
+/// The machine that has the store.
+pub const STORE: usize = 0;
+
+impl World {
+    pub fn new(seed: u64, faults: StoreFaults) -> Self {
+        Self {
+            rng: Rng::seeded(seed),
+            now: Time(1_000_000_000),
+            network: Network::default(),
+            machines: Vec::new(),
+            nodes: 0,
+            host: Host::new(faults),
+            check: Checker::default(),
+            trace: Trace::default(),
+            bare: false,
+            packets: 0,
+            packet_bytes: 0,
+            queue: Queue::default(),
+            clones: BTreeMap::new(),
+            parameters: Parameters::default(),
+        }
+    }
+
+    pub fn add_machine(&mut self, name: kernel::Name, zone: &ZonePath) -> usize {
+        let at = self.machines.len();
+        let boot_clock = self.rng.below(1 << 50);
+        self.machines.push(Machine {
+            node: NodeId(at as u64 + 1),
+            name,
+            zone: zone.clone(),
+            zone_at: self.network.zone(zone),
+            boot: 0,
+            running: None,
+            disk: Disk::default(),
+            slow: Duration::ZERO,
+            paused_until: Time(0),
+            clock_off_s: 0,
+            boot_clock,
+            up_since: Time(0),
+            silent: false,
+        });
+        self.nodes = self.machines.len();
+        at
+    }
+
+    /// A second machine with a copy of this one's disk, as it is now.
+    pub fn clone_of(&mut self, original: usize) {
+        let one = &self.machines[original];
+        let copy = Machine {
+            node: one.node,
+            name: one.name.clone(),
+            zone: one.zone.clone(),
+            zone_at: one.zone_at,
+            boot: 0,
+            running: None,
+            disk: one.disk.clone(),
+            slow: Duration::ZERO,
+            paused_until: Time(0),
+            clock_off_s: 0,
+            boot_clock: one.boot_clock / 2,
+            up_since: self.now,
+            silent: false,
+        };
+        let at = self.machines.len();
+        self.clones
+            .entry(copy.node)
+            .or_insert_with(|| vec![original])
+            .push(at);
+        self.machines.push(copy);
+        self.start(at);
+    }
+
+    pub fn put_act(&mut self, at: Time, act: usize) {
+        self.put(at, STORE, 0, What::Act(act));
+    }
+
+    pub fn put_look(&mut self, at: Time) {
+        self.put(at, STORE, 0, What::Look);
+    }
+
+    fn put(&mut self, at: Time, machine: usize, boot: u32, what: What) {
+        let happening = Happening {
+            machine,
+            boot,
+            what,
+        };
+        self.queue.put(at.max(self.now), happening);
+    }
+
+    /// Everything up to the next act or look, or to `end`.
+    pub fn advance(&mut self, end: Time) -> Turn {
+        while let Some((at, happening)) = self.queue.take(end) {
+            self.now = at;
+            match happening.what {
+                What::Act(act) => return Turn::Act(act),
+                What::Look => return Turn::Look,
+                _ => self.happen(happening),
+            }
+        }
+        self.now = end;
+        Turn::Over
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        let Happening {
+            machine,
+            boot,
+            what,
+        } = happening;
+        let one = &self.machines[machine];
+        if one.running.is_none() || one.boot != boot {
+            return;
+        }
+        if one.paused_until > self.now {
+            let until = one.paused_until;
+            return self.put(until, machine, boot, what);
+        }
+        let now = self.now;
+        match what {
+            What::Core => self.on_core_wake(machine),
+            What::Packet { from, payload } => {
+                self.trace.event(now, machine, 1);
+                self.trace.bytes(&payload);
+                self.tell(machine, Event::Received { from, payload });
+            }
+            What::Plane(later) => {
+                self.trace.event(now, machine, 2);
+                self.with_plane(machine, |plane, rng| plane.happen(later, rng, now));
+            }
+            What::Client => self.on_client_wake(machine),
+            What::Ask { from, boot, ask } => self.on_ask(from, boot, ask),
+            What::Push { to, boot } => {
+                if let Some(answer) = self.host.push(to, boot) {
+                    self.carry(STORE, to, boot, What::Answer(answer));
+                }
+            }
+            What::Answer(answer) => {
+                self.trace.event(now, machine, 3);
+                if let Some(running) = &mut self.machines[machine].running {
+                    running.client.on_answer(answer);
+                }
+                self.on_client_wake(machine);
+            }
+            What::Act(_) | What::Look => {}
+        }
+    }
+
+    /// A reliable stream: what is lost comes later, what is cut does not come.
+    fn carry(&mut self, from: usize, to: usize, boot: u32, what: What) {
+        if self.network.cuts.contains(&(from, to)) {
+            return;
+        }
+        let (one, other) = (self.machines[from].zone_at, self.machines[to].zone_at);
+        let distance = self.network.distance(one, other);
+        let mut delay =
+            distance + part(distance, &mut self.rng) + part(self.machines[to].slow, &mut self.rng);
+        while self.rng.unit() < self.network.loss {
+            delay += distance * 3 + Duration::from_millis(25);
+        }
+        self.put(self.now + delay, to, boot, what);
+    }
+
+    fn on_ask(&mut self, from: usize, boot: u32, ask: Ask) {
+        let before = self.host.revision();
+        let (answer, pushes) = self.host.on_ask((from, boot), ask, self.now, &mut self.rng);
+        let after = self.host.revision();
+        if after != before {
+            self.trace.event(self.now, from, 4);
+            self.trace.word(after.0);
+        }
+        if let Some(answer) = answer {
+            self.carry(STORE, from, boot, What::Answer(answer));
+        }
+        let store_boot = self.machines[STORE].boot;
+        for (to, boot, lag) in pushes {
+            self.put(self.now + lag, STORE, store_boot, What::Push { to, boot });
+        }
+    }
+
+    pub fn start(&mut self, at: usize) {
+        if self.machines[at].running.is_some() {
+            return;
+        }
+        let seed = self.rng.next_u64();
+        let nonce = u32::try_from(self.rng.below(1 << 32)).unwrap_or_default();
+        let now = self.now;
+        let machine = &mut self.machines[at];
+        machine.boot += 1;
+        machine.up_since = now;
+        machine.silent = false;
+        let start = Start {
+            node: machine.node,
+            nonce,
+            remembered: machine.disk.epoch,
+            wall: machine.wall(now),
+            attributes: format!(
+                "{} in {}, boot {}",
+                machine.name, machine.zone, machine.boot
+            )
+            .into_bytes(),
+        };
+        let core = Membership::new(start, self.parameters.clone(), seed, machine.local(now));
+        let left = machine.disk.replicas.clone();
+        let plane = Plane::new(seed, &left, &mut self.rng, now);
+        machine.running = Some(Running {
+            core,
+            wake: None,
+            table: Arc::default(),
+            table_at: Time(0),
+            client: Client::default(),
+            client_wake: None,
+            plane,
+        });
+        self.trace.event(now, at, 5);
+        let rows = self.machines[at].disk.rows.clone();
+        if !rows.is_empty() {
+            self.tell_table(at, rows);
+        }
+        if !self.bare {
+            self.join(at);
+            if let Some(desired) = self.machines[at].disk.desired.clone() {
+                self.with_plane(at, |plane, rng| plane.want(desired, rng, now));
+            }
+            self.on_client_wake(at);
+        }
+    }
+
+    /// Its row in the node table, once.
+    fn join(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        let (zone, revoked) = (machine.zone.clone(), false);
+        let row = serde_json::to_vec(&wanted::Row { zone, revoked }).unwrap_or_default();
+        let key = wanted::node_key(machine.node);
+        if let Some(running) = &mut machine.running {
+            running.client.write(Transaction {
+                compare: vec![node::store::Compare::Absent(key.clone())],
+                then: vec![Operation::Put(key, row)],
+                otherwise: Vec::new(),
+            });
+        }
+    }
+
+    /// A write by the store's own node, until it is done.
+    pub fn write(&mut self, transaction: Transaction) {
+        if let Some(running) = &mut self.machines[STORE].running {
+            running.client.write(transaction);
+        }
+        self.on_client_wake(STORE);
+    }
+
+    pub fn power_off(&mut self, at: usize) {
+        let now = self.now;
+        self.trace.event(now, at, 6);
+        let machine = &mut self.machines[at];
+        if let Some(running) = machine.running.take() {
+            machine.disk.replicas = running.plane.all();
+        }
+        if at == STORE {
+            self.host.forget_watchers();
+        }
+    }
+
+    fn on_client_wake(&mut self, at: usize) {
+        if self.bare {
+            return;
+        }
+        let (now, nodes) = (self.now, self.nodes);
+        let Some(running) = &mut self.machines[at].running else {
+            return;
+        };
+        running.client_wake = running.client_wake.filter(|wake| *wake > now);
+        let asks = running.client.asks(now);
+        let rows = running.client.rows.len();
+        let is_time = rows <= TABLE_AT_ONCE_MAX || now >= running.table_at + TABLE_EVERY;
+        let table = (running.client.rows_changed && is_time).then(|| {
+            running.client.rows_changed = false;
+            running.table_at = now;
+            running.client.table()
+        });
+        let desired = std::mem::take(&mut running.client.desired_changed)
+            .then(|| wanted::part_of(&running.client.desired, at, nodes));
+        let boot = self.machines[at].boot;
+        for ask in asks {
+            let store_boot = self.machines[STORE].boot;
+            let from = at;
+            self.carry(at, STORE, store_boot, What::Ask { from, boot, ask });
+        }
+        if let Some(table) = table {
+            self.machines[at].disk.rows.clone_from(&table);
+            self.tell_table(at, table);
+        }
+        if let Some(desired) = desired {
+            self.machines[at].disk.desired = Some(desired.clone());
+            self.with_plane(at, |plane, rng| plane.want(desired, rng, now));
+        }
+        if let Some(running) = &mut self.machines[at].running {
+            let next = running
+                .client
+                .next_wake()
+                .max(now + Duration::from_millis(1));
+            if running.client_wake.is_none_or(|wake| next < wake) {
+                running.client_wake = Some(next);
+                self.put(next, at, boot, What::Client);
+            }
+        }
+    }
+
+    pub fn tell_table(&mut self, at: usize, table: Table) {
+        let table = Arc::new(table);
+        if let Some(running) = &mut self.machines[at].running {
+            running.table = table.clone();
+        }
+        self.tell(at, Event::Table(table));
+    }
+
+    pub fn with_plane(&mut self, at: usize, act: impl FnOnce(&mut Plane, &mut Rng)) {
+        let (now, boot) = (self.now, self.machines[at].boot);
+        let Some(running) = &mut self.machines[at].running else {
+            return;
+        };
+        let plane = &mut running.plane;
+        act(plane, &mut self.rng);
+        let later = std::mem::take(&mut plane.later);
+        let wake = plane.new_wake(now);
+        if let Some(broken) = plane.broken.take() {
+            self.check.broken(now, broken);
+        }
+        self.trace.word(running.plane.decisions);
+        for (wait, what) in later {
+            self.put(now + wait, at, boot, What::Plane(what));
+        }
+        if let Some(wake) = wake {
+            self.put(wake, at, boot, What::Plane(Later::Tick));
+        }
+    }
+
+    fn on_core_wake(&mut self, at: usize) {
+        let local = self.machines[at].local(self.now);
+        let Some(running) = &mut self.machines[at].running else {
+            return;
+        };
+        running.wake = None;
+        if running.core.next_wake().is_some_and(|wake| wake <= local) {
+            self.trace.event(self.now, at, 0);
+            self.tell(at, Event::Tick);
+        } else {
+            self.put_core_wake(at);
+        }
+    }
+
+    pub fn tell(&mut self, at: usize, event: Event) {
+        let local = self.machines[at].local(self.now);
+        let Some(running) = &mut self.machines[at].running else {
+            return;
+        };
+        let effects = running.core.handle(event, local);
+        for effect in effects {
+            self.carry_out(at, effect);
+        }
+        self.put_core_wake(at);
+    }
+
+    fn put_core_wake(&mut self, at: usize) {
+        let machine = &mut self.machines[at];
+        let boot = machine.boot;
+        let Some(running) = &machine.running else {
+            return;
+        };
+        let Some(next) = running.core.next_wake().map(|next| machine.global(next)) else {
+            return;
+        };
+        if running.wake.is_none_or(|wake| next < wake) {
+            if let Some(running) = &mut machine.running {
+                running.wake = Some(next);
+            }
+            self.put(next, at, boot, What::Core);
+        }
+    }
+
+    fn carry_out(&mut self, at: usize, effect: Effect) {
+        let now = self.now;
+        match effect {
+            Effect::Send { to, payload } => self.send(at, to, payload),
+            Effect::Reach { node, is, life, .. } => {
+                self.trace.event(now, at, 7);
+                self.trace.word(node.0 << 3 | is as u64);
+                self.check_turn(at, node, is, life);
+            }
+            Effect::Attributes { .. } => {}
+            Effect::Remember { epoch } => self.machines[at].disk.epoch = Some(epoch),
+            Effect::Cloned { node, .. } => {
+                self.trace.event(now, at, 8);
+                self.check.cloned.insert(node);
+            }
+            Effect::Superseded { .. } => {
+                self.trace.event(now, at, 9);
+                self.machines[at].silent = true;
+                let node = self.machines[at].node;
+                self.check.superseded.insert(node);
+            }
+            Effect::Left => {
+                self.machines[at].silent = true;
+                self.power_off(at);
+            }
+        }
+    }
+
+    /// Of machines with one identity, one that speaks.
+    fn machine_of(&mut self, node: NodeId) -> usize {
+        if let Some(all) = self.clones.get(&node) {
+            let speaking: Vec<usize> = all
+                .iter()
+                .copied()
+                .filter(|at| self.machines[*at].speaks())
+                .collect();
+            let at = usize::try_from(self.rng.below(speaking.len() as u64)).unwrap_or_default();
+            if let Some(found) = speaking.get(at) {
+                return *found;
+            }
+        }
+        usize::try_from(node.0 - 1).unwrap_or_default()
+    }
+
+    fn send(&mut self, at: usize, to: NodeId, payload: Vec<u8>) {
+        self.packets += 1;
+        self.packet_bytes += payload.len() as u64;
+        self.check_send(at, to);
+        let target = self.machine_of(to);
+        let (one, other) = (&self.machines[at], &self.machines[target]);
+        if other.running.is_none() {
+            return;
+        }
+        let (from, boot, slow) = (one.node, other.boot, one.slow.max(other.slow));
+        let ends = ((at, one.zone_at), (target, other.zone_at));
+        let [first, second] = self.network.delays(ends.0, ends.1, slow, &mut self.rng);
+        if let Some(delay) = second {
+            let payload = payload.clone();
+            self.put(
+                self.now + delay,
+                target,
+                boot,
+                What::Packet { from, payload },
+            );
+        }
+        if let Some(delay) = first {
+            self.put(
+                self.now + delay,
+                target,
+                boot,
+                What::Packet { from, payload },
+            );
+        }
+    }
+}

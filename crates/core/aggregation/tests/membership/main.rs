@@ -1,0 +1,6 @@
+//! Membership in a small simulated network.
+
+mod faults;
+mod hostile;
+mod lives;
+mod world;

@@ -1,0 +1,227 @@
+//! Reads the lines of a script.
+
+use super::{
+    Action, Expectation, Expected, Invariant, Memory, Nodes, Script, ScriptNode, ScriptService,
+    Step,
+};
+use kernel::{Name, ZonePath, parse_duration};
+use std::time::Duration;
+
+/// A line, and why it cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}, `{text}`: {why}")]
+pub struct ScriptError {
+    pub line: usize,
+    pub text: String,
+    pub why: String,
+}
+
+/// More are no script but a load.
+const NODES_MAX: usize = 10_000;
+
+pub fn script(name: &str, text: &str) -> Result<Script, ScriptError> {
+    let mut script = Script {
+        name: name.to_owned(),
+        nodes: Vec::new(),
+        services: Vec::new(),
+        distances: Vec::new(),
+        steps: Vec::new(),
+        expectations: Vec::new(),
+        always: Vec::new(),
+        end: Duration::ZERO,
+    };
+    for (number, text) in (1..).zip(text.lines()) {
+        let bare = text.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = bare.split_whitespace().collect();
+        line(&mut script, &words).map_err(|why| ScriptError {
+            line: number,
+            text: text.to_owned(),
+            why,
+        })?;
+    }
+    script.steps.sort_by_key(|step| step.at);
+    Ok(script)
+}
+
+fn line(script: &mut Script, words: &[&str]) -> Result<(), String> {
+    match words {
+        [] => {}
+        ["nodes", count, "in", zones @ ..] if !zones.is_empty() => {
+            let count: usize = number(count)?;
+            if count + script.nodes.len() > NODES_MAX {
+                return Err(format!("at most {NODES_MAX} nodes"));
+            }
+            let zones: Vec<ZonePath> = zones
+                .iter()
+                .map(|one| zone(one))
+                .collect::<Result<_, _>>()?;
+            for zone in zones.iter().cycle().take(count) {
+                let name = format!("n{}", script.nodes.len() + 1);
+                script.nodes.push(ScriptNode {
+                    name: self::name(&name)?,
+                    zone: zone.clone(),
+                });
+            }
+        }
+        ["service", service, "replicas", count] => script.services.push(ScriptService {
+            name: name(service)?,
+            replicas: number(count)?,
+        }),
+        ["distance", one, other, span] => {
+            let (one, other) = (zone(one)?, zone(other)?);
+            script.distances.push((one, other, duration(span)?));
+        }
+        ["at", at, "within", within, what @ ..] => {
+            let expectation = Expectation {
+                at: duration(at)?,
+                within: duration(within)?,
+                what: expected(script, what)?,
+            };
+            script.expectations.push(expectation);
+        }
+        ["at", at, what @ ..] => {
+            let at = duration(at)?;
+            let action = action(script, what)?;
+            script.steps.push(Step { at, action });
+        }
+        ["always", invariants @ ..] => {
+            for invariant in invariants {
+                let found = Invariant::ALL.iter().find(|(name, _)| name == invariant);
+                let (_, found) = found.ok_or_else(|| format!("no invariant is `{invariant}`"))?;
+                script.always.push(*found);
+            }
+        }
+        ["end", at] => script.end = duration(at)?,
+        _ => return Err("not a line of a script".to_owned()),
+    }
+    Ok(())
+}
+
+fn action(script: &Script, words: &[&str]) -> Result<Action, String> {
+    let nodes = |word: &&str| nodes(script, word);
+    Ok(match words {
+        ["start", which, rest @ ..] => {
+            let (mut over, mut memory, mut clock_off_s) = (Duration::ZERO, Memory::Kept, 0);
+            for pair in rest.chunks(2) {
+                match pair {
+                    ["over", span] => over = duration(span)?,
+                    ["without", "memory"] => memory = Memory::Lost,
+                    ["with", "memory"] => memory = Memory::Kept,
+                    ["ahead", span] => clock_off_s = seconds(span)?,
+                    ["behind", span] => clock_off_s = -seconds(span)?,
+                    _ => return Err(format!("`start` knows no {pair:?}")),
+                }
+            }
+            Action::Start {
+                nodes: nodes(which)?,
+                over,
+                memory,
+                clock_off_s,
+            }
+        }
+        ["poweroff", which] => Action::PowerOff(nodes(which)?),
+        ["leave", which] => Action::Leave(nodes(which)?),
+        ["crash", which] => Action::Crash(nodes(which)?),
+        ["cut", from, "to", to] => cut(nodes(from)?, nodes(to)?, false),
+        ["cut", from, "from", to] => cut(nodes(from)?, nodes(to)?, true),
+        ["heal"] => Action::Heal,
+        ["slow", which, "by", span] => Action::Slow {
+            nodes: nodes(which)?,
+            by: duration(span)?,
+        },
+        ["loss", share] => Action::Loss(percent(share)?),
+        ["clone", which] => Action::Clone(one(script, which)?),
+        ["revoke", which] => Action::Revoke(one(script, which)?),
+        _ => return Err(format!("nothing can be done by {words:?}")),
+    })
+}
+
+/// Nobody is cut off from itself.
+fn cut(from: Nodes, mut to: Nodes, both: bool) -> Action {
+    to.retain(|node| !from.contains(node));
+    Action::Cut { from, to, both }
+}
+
+fn expected(script: &Script, words: &[&str]) -> Result<Expected, String> {
+    let nodes = |word: &&str| nodes(script, word);
+    Ok(match words {
+        ["alive", which] => Expected::Alive(nodes(which)?),
+        ["dead", which] => Expected::Dead(nodes(which)?),
+        ["left", which] => Expected::Left(nodes(which)?),
+        ["apart", some, others] => {
+            let (some, mut others) = (nodes(some)?, nodes(others)?);
+            others.retain(|node| !some.contains(node));
+            Expected::Apart(some, others)
+        }
+        ["agree"] => Expected::Agree,
+        ["cloned", which] => Expected::Cloned(one(script, which)?),
+        ["ready", service] => {
+            let service = name(service)?;
+            if !script.services.iter().any(|one| one.name == service) {
+                return Err(format!("no service is `{service}`"));
+            }
+            Expected::Ready(service)
+        }
+        _ => return Err(format!("nothing can be expected by {words:?}")),
+    })
+}
+
+/// `all`, a zone with what is below it, `n3`, or `n3..n5` with both ends.
+fn nodes(script: &Script, word: &str) -> Result<Nodes, String> {
+    let all = 0..script.nodes.len();
+    if word == "all" {
+        return Ok(all.collect());
+    }
+    if word.starts_with('/') {
+        let zone = zone(word)?;
+        let found: Nodes = all
+            .filter(|at| zone.contains(&script.nodes[*at].zone))
+            .collect();
+        return if found.is_empty() {
+            Err(format!("no node is in `{word}`"))
+        } else {
+            Ok(found)
+        };
+    }
+    if let Some((first, last)) = word.split_once("..") {
+        return Ok((one(script, first)?..=one(script, last)?).collect());
+    }
+    Ok(vec![one(script, word)?])
+}
+
+fn one(script: &Script, word: &str) -> Result<usize, String> {
+    let mut nodes = script.nodes.iter();
+    nodes
+        .position(|node| node.name.as_str() == word)
+        .ok_or_else(|| format!("no node is `{word}`; say how many there are first"))
+}
+
+fn number<N: std::str::FromStr>(word: &str) -> Result<N, String> {
+    word.parse().map_err(|_| format!("`{word}` is not a count"))
+}
+
+fn name(word: &str) -> Result<Name, String> {
+    Name::new(word).map_err(|why| why.to_string())
+}
+
+fn zone(word: &str) -> Result<ZonePath, String> {
+    word.parse()
+        .map_err(|why: kernel::ZonePathError| why.to_string())
+}
+
+fn duration(word: &str) -> Result<Duration, String> {
+    parse_duration(word).map_err(|why| why.to_string())
+}
+
+fn seconds(word: &str) -> Result<i64, String> {
+    let seconds = duration(word)?.as_secs();
+    i64::try_from(seconds).map_err(|_| format!("`{word}` is too long"))
+}
+
+fn percent(word: &str) -> Result<f64, String> {
+    let number = word.strip_suffix('%').and_then(|word| word.parse().ok());
+    let share = number.map(|number: f64| number / 100.0);
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| format!("`{word}` is not a share, such as 5%"))
+}
