@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod content;
 pub mod decision;
 pub mod edge;
+pub mod exchange;
 pub mod frame;
 pub mod layout;
 pub mod record;
