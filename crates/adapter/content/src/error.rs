@@ -40,6 +40,15 @@ pub enum ContentError {
         hash: Hash,
         source: wire::record::RecordError,
     },
+    #[error("the pins in `{}` cannot be read", path.display())]
+    Pins {
+        path: PathBuf,
+        source: wire::record::RecordError,
+    },
+    #[error("what holders say to each other cannot be written")]
+    Exchange {
+        source: wire::exchange::ExchangeError,
+    },
     #[error("tree {hash} names the path `{path}`, which is not allowed")]
     TreePath { hash: Hash, path: String },
 }
@@ -60,7 +69,8 @@ impl ContentError {
                 Some("apply the site again: what is missing or damaged is then written anew")
             }
             Self::Tree { .. } | Self::TreePath { .. } => Some("apply the site again"),
-            Self::Io { .. } => None,
+            Self::Pins { .. } => Some("remove that file: what it kept is then collected"),
+            Self::Io { .. } | Self::Exchange { .. } => None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! changes meanwhile; a tree becomes visible after all of its files.
 
 use crate::error::ContentError;
+use crate::pieces::{PieceHasher, Pieces};
 use crate::stage::Stage;
 use crate::walk::walk;
 use crate::{Content, IngestProgress, Ingested};
@@ -163,15 +164,22 @@ impl Content {
         path: &Path,
         file: &mut File,
     ) -> Result<Option<(Hash, u64, bool)>, ContentError> {
-        let (hash, bytes) = copy(path, file, None)?;
+        let length = file
+            .metadata()
+            .map_err(ContentError::io("read", path))?
+            .len();
+        let (hash, bytes, pieces) = copy(path, file, length, None)?;
+        if let Some(pieces) = pieces {
+            self.keep_list(&pieces)?;
+        }
         if !self.wants(stage, hash, bytes) {
             return Ok(Some((hash, bytes, false)));
         }
         file.rewind().map_err(ContentError::io("read", path))?;
         let target = self.path(hash);
         let copied = stage.add(target.clone(), |chunk| {
-            let copied = copy(path, file, Some((chunk, &target)))?;
-            if copied == (hash, bytes) {
+            let copied = copy(path, file, length, Some((chunk, &target)))?;
+            if (copied.0, copied.1) == (hash, bytes) {
                 Ok(())
             } else {
                 Err(ContentError::Changing {
@@ -227,9 +235,10 @@ fn version(of: &Metadata) -> (u64, i64, i64, i64, i64) {
 fn copy(
     path: &Path,
     from: &mut File,
+    length: u64,
     mut to: Option<(&mut File, &Path)>,
-) -> Result<(Hash, u64), ContentError> {
-    let mut hasher = blake3::Hasher::new();
+) -> Result<(Hash, u64, Option<Pieces>), ContentError> {
+    let mut hasher = PieceHasher::new(length);
     let mut piece = vec![0; PIECE_BYTES];
     let mut bytes = 0;
     loop {
@@ -237,7 +246,8 @@ fn copy(
             .read(&mut piece)
             .map_err(ContentError::io("read", path))?;
         if read == 0 {
-            return Ok((Hash(*hasher.finalize().as_bytes()), bytes));
+            let (hash, pieces) = hasher.finish();
+            return Ok((hash, bytes, pieces));
         }
         hasher.update(&piece[..read]);
         bytes += read as u64;

@@ -1,19 +1,24 @@
 //! Removes what nothing needs, and lays trees out as files.
 //!
-//! Holds: nothing reachable and nothing younger than the grace is removed; an
-//! unreadable live tree stops a collection before it removes anything.
+//! Holds: nothing reachable, leased, pinned or younger than the grace is
+//! removed; an unreadable live tree stops a collection before it removes
+//! anything.
 
 use crate::error::ContentError;
+use crate::fetch::Partial;
 use crate::{Collected, Content};
-use kernel::Hash;
+use kernel::{Hash, UnixMillis};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+use wire::content::PinKind;
 
 /// What is younger may belong to a tree still being ingested or committed.
 pub const GRACE: Duration = Duration::from_hours(1);
+/// A fetch that was cut off is resumed within that time.
+const PARTIAL_GRACE: Duration = Duration::from_hours(24);
 
 impl Content {
     pub fn collect(
@@ -36,37 +41,65 @@ impl Content {
             live.insert(hash);
             live.extend(self.tree(hash)?.entries.values().map(|entry| entry.hash));
         }
-        let before = SystemTime::now().checked_sub(grace);
+        self.add_pinned(&mut live)?;
+        let now = SystemTime::now();
+        let before = now.checked_sub(grace);
         let mut collected = Collected::default();
-        for directory in list(&self.chunks())? {
-            let prefix = name(&directory);
-            for path in list(&directory)? {
-                let hash = format!("{prefix}{}", name(&path)).parse();
-                if hash.is_ok_and(|hash| !live.contains(&hash)) {
-                    self.remove_older(&path, before, &mut collected)?;
-                }
+        for (hash, path) in hashed(&self.chunks())? {
+            if !live.contains(&hash) {
+                self.remove_older(Some(hash), &path, before, &mut collected)?;
+            }
+        }
+        for (hash, path) in hashed(&self.pieces())? {
+            if !self.path(hash).exists() {
+                self.remove_older(Some(hash), &path, before, &mut collected)?;
             }
         }
         for path in list(&self.variants())? {
             let hash = name(&path).split('.').next().unwrap_or("").parse();
-            if hash.is_ok_and(|hash| !live.contains(&hash)) {
-                self.remove_older(&path, before, &mut collected)?;
+            if let Ok(hash) = hash
+                && !live.contains(&hash)
+            {
+                self.remove_older(Some(hash), &path, before, &mut collected)?;
             }
         }
+        let resumed_after = now.checked_sub(grace.max(PARTIAL_GRACE));
         for path in list(&self.temporary())? {
-            self.remove_older(&path, before, &mut collected)?;
+            let hash = Partial::hash_of(name(&path));
+            let before = hash.map_or(before, |_| resumed_after);
+            self.remove_older(hash, &path, before, &mut collected)?;
         }
         Ok(collected)
     }
 
+    /// What pins keep; it need not be here.
+    fn add_pinned(&self, live: &mut BTreeSet<Hash>) -> Result<(), ContentError> {
+        for pin in self.pins(unix_now())?.into_values() {
+            live.insert(pin.hash);
+            if pin.kind == PinKind::File {
+                continue;
+            }
+            match self.tree(pin.hash) {
+                Ok(tree) => live.extend(tree.entries.values().map(|entry| entry.hash)),
+                Err(ContentError::Missing { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     fn remove_older(
         &self,
+        hash: Option<Hash>,
         path: &Path,
         before: Option<SystemTime>,
         collected: &mut Collected,
     ) -> Result<(), ContentError> {
         // Against an ingest that is just finding this chunk of use.
         let _guard = self.guard();
+        if hash.is_some_and(|hash| self.is_leased(hash)) {
+            return Ok(());
+        }
         let found = match fs::symlink_metadata(path) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -122,7 +155,28 @@ impl Content {
     }
 }
 
-fn list(directory: &Path) -> Result<Vec<PathBuf>, ContentError> {
+fn unix_now() -> UnixMillis {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    UnixMillis(since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }))
+}
+
+/// What lies under `root` as `ab/cdef…`.
+fn hashed(root: &Path) -> Result<Vec<(Hash, PathBuf)>, ContentError> {
+    let mut found = Vec::new();
+    for directory in list(root)? {
+        let prefix = name(&directory).to_owned();
+        for path in list(&directory)? {
+            if let Ok(hash) = format!("{prefix}{}", name(&path)).parse() {
+                found.push((hash, path));
+            }
+        }
+    }
+    Ok(found)
+}
+
+pub(crate) fn list(directory: &Path) -> Result<Vec<PathBuf>, ContentError> {
     let fail = || ContentError::io("read the directory", directory);
     fs::read_dir(directory)
         .map_err(fail())?
@@ -130,7 +184,7 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, ContentError> {
         .collect()
 }
 
-fn name(path: &Path) -> &str {
+pub(crate) fn name(path: &Path) -> &str {
     path.file_name()
         .and_then(|name| name.to_str())
         .unwrap_or("")

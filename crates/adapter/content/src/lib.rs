@@ -1,16 +1,23 @@
 //! Immutable content by hash on a local disk: files, and trees that name them.
 //!
-//! In: files and directories to take in, the hashes still wanted. Out: open
-//! files, trees, compressed variants. Lies as `chunks/ab/cdef…`,
-//! `variants/HASH.gz|.br` and `tmp/`.
+//! In: files and directories to take in, the hashes still wanted, holders to
+//! fetch from. Out: open files, trees, compressed variants, answers to those
+//! who fetch from here. Lies as `chunks/ab/cdef…`, `pieces/ab/cdef…`,
+//! `variants/HASH.gz|.br`, `pins` and `tmp/`.
 //! Holds: what is visible under a hash is whole and durable; a tree is visible
 //! only after its files. Never: changes a visible file, follows a link out of
-//! the root, knows where heads are kept.
+//! the root, knows where heads are kept or how bytes travel.
 
+mod damage;
 mod error;
+mod fetch;
 mod ingest;
 mod keep;
+mod leases;
 mod media;
+mod pieces;
+mod scrub;
+mod serve;
 mod stage;
 mod variants;
 mod walk;
@@ -18,15 +25,27 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use damage::{Checked, ContentEvent};
 pub use error::ContentError;
+pub use fetch::{
+    FetchError, FetchOptions, FetchProgress, Fetched, Fetcher, Holder, HolderStream, Wanted,
+};
 pub use keep::GRACE;
+pub use leases::Lease;
+pub use scrub::{ScrubCursor, Scrubbed};
+pub use serve::{ServeError, ServeOptions, Served, Server};
+pub use wire::content::{Pin, PinKind};
 
+use damage::Report;
 use kernel::Hash;
+use pieces::PiecesCache;
 use stage::Stage;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
 use wire::content::{TREE_VERSION, Tree};
 
 /// A store of content. Cheap to clone; several processes may open the same
@@ -34,8 +53,24 @@ use wire::content::{TREE_VERSION, Tree};
 #[derive(Clone, Debug)]
 pub struct Content {
     root: Arc<PathBuf>,
+    shared: Arc<Shared>,
+    report: Report,
+}
+
+/// What all clones of a store share.
+#[derive(Debug, Default)]
+struct Shared {
     /// Held while a chunk is marked young, and while one is judged old.
-    ages: Arc<Mutex<()>>,
+    ages: Mutex<()>,
+    lists: Mutex<PiecesCache>,
+    /// How many leases each has.
+    leases: Mutex<BTreeMap<Hash, usize>>,
+    /// Held while the file of pins is changed.
+    pins: Mutex<()>,
+    /// What is being fetched.
+    claims: Mutex<BTreeSet<Hash>>,
+    /// Counts the claims given back.
+    freed: watch::Sender<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,9 +116,15 @@ impl Content {
     pub fn open(directory: impl Into<PathBuf>) -> Result<Self, ContentError> {
         let content = Self {
             root: Arc::new(directory.into()),
-            ages: Arc::default(),
+            shared: Arc::default(),
+            report: Report::default(),
         };
-        for path in [content.chunks(), content.variants(), content.temporary()] {
+        for path in [
+            content.chunks(),
+            content.pieces(),
+            content.variants(),
+            content.temporary(),
+        ] {
             fs::create_dir_all(&path).map_err(ContentError::io("create", &path))?;
         }
         Ok(content)
@@ -119,8 +160,12 @@ impl Content {
 
     /// A tree, checked against its hash; its paths are safe to join to a root.
     pub fn tree(&self, hash: Hash) -> Result<Tree, ContentError> {
-        let bytes = self.read_verified(hash)?;
-        let tree: Tree = wire::record::decode(TREE_VERSION, &bytes)
+        Self::read_tree(hash, &self.read_verified(hash)?)
+    }
+
+    /// From bytes that have that hash.
+    pub(crate) fn read_tree(hash: Hash, bytes: &[u8]) -> Result<Tree, ContentError> {
+        let tree: Tree = wire::record::decode(TREE_VERSION, bytes)
             .map_err(|source| ContentError::Tree { hash, source })?;
         match tree.entries.keys().find(|path| !is_safe(path)) {
             Some(path) => Err(ContentError::TreePath {
@@ -133,6 +178,10 @@ impl Content {
 
     fn chunks(&self) -> PathBuf {
         self.root.join("chunks")
+    }
+
+    fn pieces(&self) -> PathBuf {
+        self.root.join("pieces")
     }
 
     fn variants(&self) -> PathBuf {
@@ -148,7 +197,23 @@ impl Content {
     }
 
     fn guard(&self) -> MutexGuard<'_, ()> {
-        self.ages.lock().unwrap_or_else(PoisonError::into_inner)
+        let ages = &self.shared.ages;
+        ages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lists(&self) -> MutexGuard<'_, PiecesCache> {
+        let lists = &self.shared.lists;
+        lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn leases(&self) -> MutexGuard<'_, BTreeMap<Hash, usize>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claims(&self) -> MutexGuard<'_, BTreeSet<Hash>> {
+        self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -19,9 +19,11 @@ const SYNC_EACH_FILES: usize = 16;
 /// Staged files are flushed when there are this many.
 const STAGED_FILES_MAX: usize = 4096;
 const MODE: u32 = 0o444;
+const EXECUTABLE: u32 = 0o555;
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
+#[derive(Debug)]
 pub(crate) struct Stage {
     temporary: PathBuf,
     /// Where each belongs, and where its bytes are until then.
@@ -36,6 +38,10 @@ impl Stage {
         }
     }
 
+    pub fn len(&self) -> usize {
+        self.staged.len()
+    }
+
     pub fn holds(&self, target: &Path) -> bool {
         self.staged.contains_key(target)
     }
@@ -44,6 +50,15 @@ impl Stage {
     pub fn add<T>(
         &mut self,
         target: PathBuf,
+        write: impl FnOnce(&mut File) -> Result<T, ContentError>,
+    ) -> Result<T, ContentError> {
+        self.add_with(target, MODE, write)
+    }
+
+    fn add_with<T>(
+        &mut self,
+        target: PathBuf,
+        mode: u32,
         write: impl FnOnce(&mut File) -> Result<T, ContentError>,
     ) -> Result<T, ContentError> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -59,7 +74,7 @@ impl Stage {
             .open(&path)
             .map_err(ContentError::io("create", &path))?;
         let written = write(&mut file).and_then(|value| {
-            file.set_permissions(Permissions::from_mode(MODE))
+            file.set_permissions(Permissions::from_mode(mode))
                 .map_err(ContentError::io("set the mode of", &path))?;
             Ok(value)
         });
@@ -75,8 +90,18 @@ impl Stage {
     }
 
     pub fn add_bytes(&mut self, target: PathBuf, bytes: &[u8]) -> Result<(), ContentError> {
+        self.add_bytes_as(target, bytes, false)
+    }
+
+    pub fn add_bytes_as(
+        &mut self,
+        target: PathBuf,
+        bytes: &[u8],
+        executable: bool,
+    ) -> Result<(), ContentError> {
         let shown = target.clone();
-        self.add(target, |file| {
+        let mode = if executable { EXECUTABLE } else { MODE };
+        self.add_with(target, mode, |file| {
             file.write_all(bytes)
                 .map_err(ContentError::io("write", &shown))
         })
@@ -94,17 +119,9 @@ impl Stage {
                 let _ = fs::remove_file(&path);
             }
             renamed?;
-            if let Some(parent) = target.parent() {
-                parents.insert(parent.to_owned());
-                parents.extend(parent.parent().map(Path::to_owned));
-            }
+            parents.extend(above(&target));
         }
-        for parent in parents {
-            File::open(&parent)
-                .and_then(|directory| directory.sync_all())
-                .map_err(ContentError::io("sync", &parent))?;
-        }
-        Ok(())
+        sync_directories(parents)
     }
 
     fn sync_bytes(&self) -> Result<(), ContentError> {
@@ -128,6 +145,26 @@ impl Drop for Stage {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// Gives a file whose bytes are on the disk its name, durably.
+pub(crate) fn publish(from: &Path, to: &Path) -> Result<(), ContentError> {
+    rename(from, to)?;
+    sync_directories(above(to).collect())
+}
+
+/// The two directories whose entries a new name may have changed.
+fn above(target: &Path) -> impl Iterator<Item = PathBuf> {
+    target.ancestors().skip(1).take(2).map(Path::to_owned)
+}
+
+fn sync_directories(directories: BTreeSet<PathBuf>) -> Result<(), ContentError> {
+    for directory in directories {
+        File::open(&directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(ContentError::io("sync", &directory))?;
+    }
+    Ok(())
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), ContentError> {

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod content;
 pub mod decision;
 pub mod edge;
+pub mod exchange;
 pub mod frame;
 pub mod gossip;
 pub mod layout;

@@ -4,6 +4,7 @@
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
 mod engine;
+pub mod holding;
 pub mod readiness;
 mod replay;
 pub mod restart;
