@@ -90,7 +90,12 @@ fn is_claim(name: &HeaderName) -> bool {
 
 /// Makes the client's fields into ours; what it says of where it comes from is
 /// not believed.
-pub fn prepare(headers: &mut HeaderMap, host: &str, account: &Account, upgrade: Option<HeaderValue>) {
+pub fn prepare(
+    headers: &mut HeaderMap,
+    host: &str,
+    account: &Account,
+    upgrade: Option<HeaderValue>,
+) {
     remove_hop_by_hop(headers);
     join_cookies(headers);
     headers.remove(header::EXPECT);

@@ -180,10 +180,7 @@ impl Account {
         replica: &ReplicaId,
         deadline: Instant,
     ) -> Forwarded {
-        let request = *self
-            .row
-            .request
-            .get_or_insert_with(|| ingress.request_id());
+        let request = *self.row.request.get_or_insert_with(|| ingress.request_id());
         let told = self.forwarded();
         let mut via = told.map_or_else(Vec::new, |told| told.via.clone());
         via.push(peer.own);

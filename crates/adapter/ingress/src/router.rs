@@ -293,7 +293,8 @@ mod tests {
             ("news.example", "/", "root"),
             ("news.example", "/search", "search"),
         ]);
-        let table = Table::build(&snapshot, &Table::default(), &Nothing, &Limits::default()).expect("builds");
+        let table = Table::build(&snapshot, &Table::default(), &Nothing, &Limits::default())
+            .expect("builds");
         let found = |host: &str, path: &str| match &table.find(host, path)?.served {
             Served::Service(service) => Some(service.name.to_string()),
             Served::Site(_) => None,

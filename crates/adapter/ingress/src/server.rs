@@ -137,7 +137,12 @@ impl Ingress {
         {
             return Ok(());
         }
-        let table = Arc::new(Table::build(snapshot, &old, &*self.documents, &self.limits)?);
+        let table = Arc::new(Table::build(
+            snapshot,
+            &old,
+            &*self.documents,
+            &self.limits,
+        )?);
         let certificates = Certificates::build(&snapshot.certificates)?;
         self.resolver.0.store(Arc::new(certificates));
         table.activate(snapshot, &old, &*self.components);

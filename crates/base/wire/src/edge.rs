@@ -296,6 +296,9 @@ mod tests {
     #[test]
     fn keys_do_not_show() {
         let shown = format!("{:?}", with_peers());
-        assert!(!shown.contains("key_pem") && !shown.contains("\"key\""), "{shown}");
+        assert!(
+            !shown.contains("key_pem") && !shown.contains("\"key\""),
+            "{shown}"
+        );
     }
 }

@@ -92,7 +92,10 @@ impl fmt::Display for Forwarded {
         }
         let left = self.left.as_millis();
         let (replica, client, tls) = (&self.replica, self.client, u8::from(self.tls));
-        write!(f, "; left_ms={left}; replica={replica}; client={client}; tls={tls}; ")?;
+        write!(
+            f,
+            "; left_ms={left}; replica={replica}; client={client}; tls={tls}; "
+        )?;
         write!(f, "request={:016x}", self.request)
     }
 }

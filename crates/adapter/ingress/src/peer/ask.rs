@@ -132,7 +132,10 @@ impl Try<'_> {
     }
 
     /// What a greeting other than a welcome comes to.
-    fn turned_away(&self, heard: Option<&Result<Greeting, wire::peer::PeerError>>) -> Option<Tried> {
+    fn turned_away(
+        &self,
+        heard: Option<&Result<Greeting, wire::peer::PeerError>>,
+    ) -> Option<Tried> {
         match heard? {
             Ok(Greeting::Welcome) => {
                 self.peer.health(|health| health.heard(Instant::now()));
@@ -163,13 +166,16 @@ impl Try<'_> {
         let mut sending = pin!(sender.try_send_request(request));
         let mut greeted = heard.borrow().is_some();
         let outcome = loop {
-            let until = if greeted { self.deadline } else { self.greet_by };
+            let until = if greeted {
+                self.deadline
+            } else {
+                self.greet_by
+            };
             tokio::select! {
                 biased;
                 outcome = &mut sending => break outcome,
-                _ = heard.wait_for(Option::is_some), if !greeted => {
+                said = said(&mut heard), if !greeted => {
                     greeted = true;
-                    let said = heard.borrow().clone();
                     if let Some(outcome) = self.turned_away(said.as_ref()) {
                         return Err(outcome);
                     }
@@ -254,7 +260,10 @@ pub fn broke_off(
     }
 }
 
+async fn said(heard: &mut watch::Receiver<Heard>) -> Heard {
+    heard.wait_for(Option::is_some).await.ok()?.clone()
+}
+
 fn chain(error: &hyper::Error) -> String {
     kernel::error_chain(error)
 }
-
