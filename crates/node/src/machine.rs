@@ -8,9 +8,9 @@
 use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, Found};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
+use crate::nodes::first_index;
 use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
-use crate::nodes::first_index;
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
 use control::DecisionIds;

@@ -100,11 +100,15 @@ impl Ingress {
         drop(slot);
     }
 
-    async fn speak<S>(self: Arc<Self>, stream: S, connection: Arc<Connection>)
+    /// Until it ends.
+    pub(crate) async fn speak<S>(self: Arc<Self>, stream: S, connection: Arc<Connection>)
     where
         S: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
     {
-        let builder = self.builder();
+        let builder = match connection.from {
+            None => self.builder(),
+            Some(_) => self.builder().http1_only(),
+        };
         let service = {
             let (ingress, connection) = (Arc::clone(&self), Arc::clone(&connection));
             service_fn(move |request| {

@@ -112,9 +112,7 @@ async fn a_reader_that_goes_away_stops_the_writer() {
     let (a, mut b) = cluster.pair();
     let (mut stream, incoming) = pair_of_streams(&a, &mut b, Priority::Bulk).await;
     drop(incoming);
-    let writing = async {
-        while stream.write_all(&[0; 1 << 16]).await.is_ok() {}
-    };
+    let writing = async { while stream.write_all(&[0; 1 << 16]).await.is_ok() {} };
     tokio::time::timeout(SOON, writing).await.expect("stopped");
 }
 
@@ -166,7 +164,10 @@ async fn streams_that_are_turned_away_or_taken_by_nobody_read_as_errors() {
         open(&a, 2, Priority::Normal).await,
         open(&a, 2, Priority::Normal).await,
     ];
-    until("one did not fit", || b.stats().refused(Refused::StreamQueue) == 1).await;
+    until("one did not fit", || {
+        b.stats().refused(Refused::StreamQueue) == 1
+    })
+    .await;
     let (first, second) = streams.split_at_mut(1);
     tokio::select! {
         read = first[0].read_u8() => drop(read.expect_err("did not fit")),
@@ -190,7 +191,13 @@ async fn bulk_has_a_connection_of_its_own() {
         std::io::Result::Ok(())
     });
     let mut read = 0;
-    while let Some(bytes) = incoming.stream.recv.read_bytes(1 << 20).await.expect("reads") {
+    while let Some(bytes) = incoming
+        .stream
+        .recv
+        .read_bytes(1 << 20)
+        .await
+        .expect("reads")
+    {
         read += bytes.len();
     }
     assert_eq!(read, 20_000_000);
@@ -203,7 +210,9 @@ async fn datagrams_arrive_also_those_that_waited_for_the_connection() {
     let (a, mut b) = cluster.pair();
     a.transport.set_generation(9);
     for number in 0..4_u8 {
-        a.transport.send_datagram(NodeId(2), &[number]).expect("waits");
+        a.transport
+            .send_datagram(NodeId(2), &[number])
+            .expect("waits");
     }
     for number in 0..4_u8 {
         let received = b.incoming.datagrams.recv().await.expect("a datagram");

@@ -14,10 +14,7 @@ pub enum Who {
     /// The node's user, on the Unix socket.
     Owner,
     /// The user of another node, as far as the node table lets it.
-    Node {
-        name: Name,
-        role: Role,
-    },
+    Node { name: Name, role: Role },
     Token {
         id: String,
         role: Role,
@@ -208,7 +205,13 @@ pub const ROUTES: &[Route] = {
         route(Act::StoreBackup, Post, "/v1/store/backup", Admin, Node),
         route(Act::NodeList, Get, "/v1/nodes", Viewer, Node),
         route(Act::JoinToken, Post, "/v1/nodes/tokens", Admin, Node),
-        route(Act::NodeRevoke, Post, "/v1/nodes/{node}/revoke", Admin, Node),
+        route(
+            Act::NodeRevoke,
+            Post,
+            "/v1/nodes/{node}/revoke",
+            Admin,
+            Node,
+        ),
         route(Act::NodeRename, Post, "/v1/nodes/{node}/name", Admin, Node),
     ]
 };

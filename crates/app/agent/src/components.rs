@@ -142,8 +142,9 @@ impl Components {
         }
         for (variable, path) in &spec.secrets {
             let sealed = match &from_holder {
-                Some(given) => sealed_here(shared, given.secrets.get(variable), path)
-                    .map_err(failed)?,
+                Some(given) => {
+                    sealed_here(shared, given.secrets.get(variable), path).map_err(failed)?
+                }
                 None => crate::secrets::sealed(shared, path)
                     .await
                     .ok_or_else(|| failed(format!("there is no secret `{path}`")))?,

@@ -117,8 +117,9 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     let shared = open(&layout, program.clone(), messages.clone()).await?;
     match shared.cluster.holder() {
         None => buckets::spawn(&shared.buckets, &layout),
-        Some(holder) => cluster::give::serve_buckets(&shared, holder)
-            .map_err(file(layout.buckets_socket()))?,
+        Some(holder) => {
+            cluster::give::serve_buckets(&shared, holder).map_err(file(layout.buckets_socket()))?
+        }
     }
     cluster::Cluster::start(&shared)
         .await

@@ -3,9 +3,9 @@
 use crate::apply::{api_error, read_desired, read_history, storage};
 use crate::shared::Shared;
 use kernel::{Name, ObjectRef, ReplicaId, ScopedName, ScopedNameError, UnixMillis};
+use node::ReplicaStatus;
 use node::desired::Desired;
 use node::nodes::{NodeRecord, node_of};
-use node::ReplicaStatus;
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -285,7 +285,9 @@ fn replicas(shared: &Shared, only: Option<&Name>) -> Vec<Object> {
             summary: format!(
                 "{}pid {}, {} restarts",
                 called(node_of(&replica.replica)),
-                replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                replica
+                    .pid
+                    .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 replica.restarts
             ),
             desired: json!({
@@ -302,7 +304,9 @@ fn nodes(shared: &Shared, whole: bool) -> Vec<Object> {
     let all = cluster.nodes.borrow().clone();
     let others = all.values().filter(|record| record.id != cluster.own.id);
     let others = others.map(|record| other_node(shared, record));
-    std::iter::once(this_node(shared, whole)).chain(others).collect()
+    std::iter::once(this_node(shared, whole))
+        .chain(others)
+        .collect()
 }
 
 fn other_node(shared: &Shared, record: &NodeRecord) -> Object {

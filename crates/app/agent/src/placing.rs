@@ -43,7 +43,11 @@ pub fn place(
     })
 }
 
-fn shares(applied: &Applied, name: &Name, nodes: impl Iterator<Item = NodeId>) -> BTreeMap<NodeId, u32> {
+fn shares(
+    applied: &Applied,
+    name: &Name,
+    nodes: impl Iterator<Item = NodeId>,
+) -> BTreeMap<NodeId, u32> {
     let Some(service) = applied.manifest.services.get(name) else {
         return BTreeMap::new();
     };

@@ -90,9 +90,10 @@ fn changed(
             let service = old.manifest.services.get(name).filter(|_| same)?;
             Some(old.share(name, service, id)).filter(|share| *share > 0)
         };
-        let starts = ids.iter().copied().filter(|id| {
-            applied.share(name, service, *id) > 0 && before(*id).is_none()
-        });
+        let starts = ids
+            .iter()
+            .copied()
+            .filter(|id| applied.share(name, service, *id) > 0 && before(*id).is_none());
         let waiting = Waiting {
             generation: *generation,
             nodes: starts.collect(),
@@ -169,7 +170,11 @@ impl Wait<'_> {
 }
 
 fn to_look_at(applied: &Applied, service: &ScopedName) -> String {
-    let run = applied.manifest.services.get(&service.name).map(|it| &it.run);
+    let run = applied
+        .manifest
+        .services
+        .get(&service.name)
+        .map(|it| &it.run);
     match run {
         Some(Run::Process(_)) => format!(
             "homeostat logs {service} (it must listen on the HOST and PORT of its environment)"

@@ -16,10 +16,7 @@ use wire::api::{ApiError, ApplyRequest, Progress, Resolved};
 
 /// Takes in what a manifest names of its directory, for the holder of the store
 /// to fetch from here.
-pub async fn resolve(
-    shared: &Arc<Shared>,
-    request: &ApplyRequest,
-) -> Result<Resolved, ApiError> {
+pub async fn resolve(shared: &Arc<Shared>, request: &ApplyRequest) -> Result<Resolved, ApiError> {
     let manifest = parse(request)?;
     let trees = ingest_sites(shared, &manifest, &request.directory, None).await?;
     let programs = ingest_programs(shared, &manifest, &request.directory).await?;

@@ -100,9 +100,11 @@ pub struct ServiceView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub replica: ReplicaId,
-    /// None: one of the snapshot's components, or of another node's replicas.
+    /// None: one of the snapshot's components, or on another node.
     pub address: Option<SocketAddr>,
-    /// The node that has it; none: this one.
+    /// None: this one. One of the snapshot's peers otherwise; its edge knows
+    /// where on it the replica is. An edge that does not read this field finds
+    /// neither address nor component, and leaves the endpoint out.
     #[serde(default)]
     pub node: Option<NodeId>,
 }
@@ -204,23 +206,100 @@ pub enum FromEdge {
         replica: ReplicaId,
         why: String,
     },
+    /// The same of another node's edge: it takes no requests from here for now.
+    PeerFailed {
+        node: NodeId,
+        why: String,
+    },
 }
 
 /// Counts since the edge started; a consumer takes differences.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EdgeReadings {
+    /// Of clients: one that another edge forwarded counts there.
     pub requests: u64,
     pub errors: u64,
     pub in_flight: u64,
+    /// Answered for other edges.
+    #[serde(default)]
+    pub forwarded: u64,
     pub services: BTreeMap<ScopedName, ServiceReadings>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceReadings {
+    /// Of clients, as in [`EdgeReadings`]; errors as well.
     pub requests: u64,
     /// 5xx answers and requests that got none.
     pub errors: u64,
+    /// Wherever they came from.
     pub in_flight: u64,
     pub held: u64,
     pub retried: u64,
+    /// Answered for other edges.
+    #[serde(default)]
+    pub forwarded: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_peers() -> EdgeSnapshot {
+        let view = ServiceView {
+            deadline: Duration::from_secs(5),
+            endpoints: vec![Endpoint {
+                replica: "p.app-g1-0".parse().expect("a replica"),
+                address: None,
+                node: Some(NodeId(2)),
+            }],
+        };
+        let peer = PeerView {
+            addresses: vec![SocketAddr::from(([192, 0, 2, 7], 7072))],
+            zone: "/eu/1".parse().expect("a zone"),
+        };
+        let mut snapshot = EdgeSnapshot {
+            format: SNAPSHOT_VERSION,
+            version: 7,
+            ..EdgeSnapshot::default()
+        };
+        let app = "p/app".parse().expect("a name");
+        snapshot.services.insert(app, view);
+        snapshot.peers.insert(NodeId(2), peer);
+        snapshot.identity = Some(PeerIdentity {
+            node: NodeId(1),
+            chain_pem: "chain".to_owned(),
+            key_pem: "key".to_owned(),
+            roots_pem: "roots".to_owned(),
+        });
+        snapshot
+    }
+
+    #[test]
+    fn golden_snapshot_with_peers() {
+        let text = serde_json::to_string(&with_peers()).expect("encodes");
+        insta::assert_snapshot!(text, @r#"{"format":2,"version":7,"revision":0,"routes":[],"sites":{},"services":{"p/app":{"deadline":"5s","endpoints":[{"replica":"p.app-g1-0","address":null,"node":2}]}},"components":{},"certificates":[],"identity":{"node":1,"chain_pem":"chain","key_pem":"key","roots_pem":"roots"},"peers":{"2":{"addresses":["192.0.2.7:7072"],"zone":"/eu/1"}}}"#);
+        let back: EdgeSnapshot = serde_json::from_str(&text).expect("decodes");
+        assert_eq!(back, with_peers());
+    }
+
+    #[test]
+    fn snapshot_from_before_there_were_peers_reads() {
+        let text = r#"{"format":2,"version":3,"revision":2,"routes":[],"sites":{},
+            "services":{"p/app":{"deadline":"5s","endpoints":[
+                {"replica":"p.app-g1-0","address":"127.0.0.1:80"}]}},"certificates":[]}"#;
+        let snapshot: EdgeSnapshot = serde_json::from_str(text).expect("decodes");
+        assert!(snapshot.peers.is_empty() && snapshot.identity.is_none());
+        let mut endpoints = snapshot.services.values().flat_map(|view| &view.endpoints);
+        assert!(endpoints.all(|endpoint| endpoint.node.is_none()));
+    }
+
+    #[test]
+    fn keys_do_not_show() {
+        let shown = format!("{:?}", with_peers());
+        assert!(
+            !shown.contains("key_pem") && !shown.contains("\"key\""),
+            "{shown}"
+        );
+    }
 }

@@ -18,6 +18,7 @@ pub mod frame;
 pub mod gossip;
 pub mod layout;
 pub mod net;
+pub mod peer;
 pub mod record;
 pub mod rows;
 pub mod shim;

@@ -39,9 +39,10 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, JoinTokenReply,
-    JoinTokenRequest, LogLine, NodeNameRequest, NodeView, PlanReply, Policy, Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status,
-    TokenReply, TokenRequest, TokenView, WhyReply,
+    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic,
+    JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest, NodeView, PlanReply, Policy,
+    Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status, TokenReply,
+    TokenRequest, TokenView, WhyReply,
 };
 
 type Agent = State<Arc<Shared>>;

@@ -34,7 +34,11 @@ pub async fn token(
 ) -> Result<Json<JoinTokenReply>, Refused> {
     let zone: ZonePath = request.zone.parse().map_err(|error| {
         let example = "homeostat token create --zone /eu/1";
-        Refused(api_error("invalid_token", format!("{error}"), Some(example)))
+        Refused(api_error(
+            "invalid_token",
+            format!("{error}"),
+            Some(example),
+        ))
     })?;
     let life = request.life_seconds.map_or(TOKEN_LIFE, Duration::from_secs);
     if life.is_zero() || life > TOKEN_LIFE_MAX {
@@ -55,8 +59,7 @@ pub async fn token(
     let id = made.token.id.to_string();
     let change = caller.change(&shared, format!("join-token/{id}")).await?;
     let (kept_in, key) = (Arc::clone(&shared), id.clone());
-    let offer =
-        async move { table::offer(&kept_in.store, &key, &admission, unix_now()).await };
+    let offer = async move { table::offer(&kept_in.store, &key, &admission, unix_now()).await };
     change.run(offer).await?;
     Ok(Json(JoinTokenReply {
         id,
@@ -99,4 +102,3 @@ pub async fn rename(
     let renamed = change.run(rename).await?;
     Ok(Json(shared.cluster.view(&renamed)))
 }
-

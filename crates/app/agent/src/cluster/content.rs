@@ -81,7 +81,9 @@ fn holders(cluster: &Cluster, origin: NodeId) -> Vec<Arc<dyn Holder>> {
     others.sort_by_key(|other| (other.node != origin, other.distance));
     others.truncate(HOLDERS_MAX);
     let holders = others.into_iter();
-    holders.map(|other| Arc::new(other) as Arc<dyn Holder>).collect()
+    holders
+        .map(|other| Arc::new(other) as Arc<dyn Holder>)
+        .collect()
 }
 
 /// Answers who fetches from this node.

@@ -5,9 +5,9 @@
 //! back.
 //! Never: delays one follower for another.
 
+use super::Cluster;
 use super::frames::{self, Frames};
 use super::mirror::{self, Mirrored, Source};
-use super::Cluster;
 use crate::shared::Shared;
 use kernel::NodeId;
 use net::transport::{Open, Priority, RecvHalf, SendHalf, Stream};
@@ -63,11 +63,7 @@ pub async fn lead(shared: Arc<Shared>, from: NodeId, stream: Stream) {
     // and replicas serve. Whether it can be reached is for gossip to say.
 }
 
-async fn hear(
-    cluster: &Cluster,
-    from: NodeId,
-    mut frames: Frames<RecvHalf>,
-) -> io::Result<()> {
+async fn hear(cluster: &Cluster, from: NodeId, mut frames: Frames<RecvHalf>) -> io::Result<()> {
     while let Some(FromFollower::Report(report)) = frames.next().await? {
         cluster.reported(from, *report);
     }

@@ -31,7 +31,9 @@ impl<R: AsyncRead + Unpin> Frames<R> {
     pub async fn next<M: DeserializeOwned>(&mut self) -> Result<Option<M>> {
         loop {
             let read = self.decoder.next();
-            if let Some(message) = read.map_err(|error| Error::new(ErrorKind::InvalidData, error))? {
+            if let Some(message) =
+                read.map_err(|error| Error::new(ErrorKind::InvalidData, error))?
+            {
                 return Ok(Some(message));
             }
             let mut bytes = vec![0; READ_BYTES];

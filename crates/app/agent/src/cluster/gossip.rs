@@ -67,7 +67,9 @@ fn carry_out(shared: &Arc<Shared>, effect: Effect) -> bool {
                 tracing::trace!(node = %to, %error, "gossip not sent");
             }
         }
-        Effect::Reach { node, was, is, by, .. } => {
+        Effect::Reach {
+            node, was, is, by, ..
+        } => {
             tracing::info!(node = %node, ?was, ?is, by = %by, "reach");
             cluster.reach.send_modify(|reach| {
                 reach.insert(node, is);

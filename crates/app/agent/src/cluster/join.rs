@@ -8,8 +8,8 @@ use super::table::{self, AdmissionError};
 use crate::machine::unix_now;
 use crate::shared::Shared;
 use kernel::Name;
-use net::join::{Applicant, Doorkeeper, Future, Refused, Welcome};
 use net::identity::IssuedCertificate;
+use net::join::{Applicant, Doorkeeper, Future, Refused, Welcome};
 use net::{Credentials, Joining, PublicKey, TokenVerifier};
 use node::nodes::NodeRecord;
 use std::sync::{Arc, Weak};
@@ -161,7 +161,10 @@ impl Keeper {
         tracing::info!(node = %record.id, name = %record.name, zone = %record.zone, "joined");
         Ok(Welcome {
             chain: agent.chain,
-            root: cluster.authority.as_ref().map_or_else(Vec::new, |it| it.root().to_vec()),
+            root: cluster
+                .authority
+                .as_ref()
+                .map_or_else(Vec::new, |it| it.root().to_vec()),
             words: serde_json::to_vec(&welcome).unwrap_or_default(),
         })
     }

@@ -237,8 +237,14 @@ mod tests {
         let credentials = kept.credentials(Kind::Agent).expect("reads");
         let view = credentials.view().expect("a certificate");
         assert_eq!(view.identity.cluster, authority.cluster());
-        assert_eq!(view.identity.key, kept.fingerprint(Kind::Agent).expect("reads"));
-        assert_ne!(view.identity.key, kept.fingerprint(Kind::Edge).expect("reads"));
+        assert_eq!(
+            view.identity.key,
+            kept.fingerprint(Kind::Agent).expect("reads")
+        );
+        assert_ne!(
+            view.identity.key,
+            kept.fingerprint(Kind::Edge).expect("reads")
+        );
     }
 
     #[test]

@@ -164,7 +164,9 @@ impl Cluster {
             return Ok(());
         }
         let inbox = cluster.gossip_inbox.lock();
-        let inbox = inbox.unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let inbox = inbox
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         let (datagrams, streams) = serve::run(shared, incoming);
         if let Some(inbox) = inbox {
             runtime.spawn(gossip::run(Arc::clone(shared), datagrams, inbox));
@@ -186,7 +188,8 @@ impl Cluster {
         let _ = self.gossip.send(leaving).await;
         if let Some(transport) = self.transport.get() {
             gossip::left(self).await;
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(1), transport.close()).await;
+            let _ =
+                tokio::time::timeout(std::time::Duration::from_secs(1), transport.close()).await;
         }
     }
 
@@ -267,7 +270,9 @@ impl Cluster {
             Some(PeerState::Connected { rtt, .. }) if !this => Some(rtt),
             _ => None,
         };
-        let services = report.into_iter().flat_map(|report| report.status.services.values());
+        let services = report
+            .into_iter()
+            .flat_map(|report| report.status.services.values());
         let text = |address: &std::net::SocketAddr| address.to_string();
         NodeView {
             id: record.id.to_string(),

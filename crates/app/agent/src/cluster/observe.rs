@@ -75,7 +75,12 @@ async fn take(shared: &Arc<Shared>, nodes: NodeTable) {
 
 /// The holder's are known from the join, before it has written its own down.
 fn addresses(shared: &Shared, record: &NodeRecord) -> Vec<Address> {
-    let mut all: Vec<Address> = record.addresses.iter().copied().map(Address::from).collect();
+    let mut all: Vec<Address> = record
+        .addresses
+        .iter()
+        .copied()
+        .map(Address::from)
+        .collect();
     let holder = shared.cluster.own.holder.as_ref();
     if let Some(holder) = holder.filter(|holder| holder.id == record.id) {
         for address in holder.addresses.iter().copied().map(Address::from) {

@@ -36,9 +36,9 @@ pub async fn run(shared: Arc<Shared>) {
 }
 
 fn ends_soon(credentials: &Credentials) -> bool {
-    let left = credentials.view().map_or(0, |view| {
-        view.not_after.0.saturating_sub(unix_now().0)
-    });
+    let left = credentials
+        .view()
+        .map_or(0, |view| view.not_after.0.saturating_sub(unix_now().0));
     u128::from(left) < LEFT_MIN.as_millis()
 }
 
@@ -64,7 +64,10 @@ async fn look(shared: &Shared) -> Result<(), String> {
             serde_json::from_slice(&answer).map_err(|error| error.to_string())?
         }
     };
-    for (kind, chain) in [(Kind::Agent, &certified.agent), (Kind::Edge, &certified.edge)] {
+    for (kind, chain) in [
+        (Kind::Agent, &certified.agent),
+        (Kind::Edge, &certified.edge),
+    ] {
         cluster.kept.keep_chain(kind, chain).map_err(text)?;
     }
     let renewed = cluster.kept.credentials(Kind::Agent).map_err(text)?;
@@ -98,7 +101,11 @@ pub fn edge_identity(cluster: &Cluster) -> Option<PeerIdentity> {
     let credentials = credentials
         .inspect_err(|error| tracing::error!(%error, "the edge has no certificate for others"))
         .ok()?;
-    let chain: String = credentials.chain.iter().map(|der| pem("CERTIFICATE", der)).collect();
+    let chain: String = credentials
+        .chain
+        .iter()
+        .map(|der| pem("CERTIFICATE", der))
+        .collect();
     Some(PeerIdentity {
         node: cluster.own.id,
         chain_pem: chain,

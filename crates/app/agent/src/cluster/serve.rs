@@ -11,9 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use wire::cluster::{
-    ADMIN, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest,
-};
+use wire::cluster::{ADMIN, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest};
 use wire::net::Kind;
 
 pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
