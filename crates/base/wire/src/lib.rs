@@ -13,6 +13,7 @@ pub mod content;
 pub mod decision;
 pub mod edge;
 pub mod frame;
+pub mod lab;
 pub mod layout;
 pub mod record;
 pub mod rows;
