@@ -352,7 +352,13 @@ mod tests {
     fn a_base_outside_our_groups_is_not_taken() {
         let kept = below_ours(Path::new("homeostat/lab-1/n1"));
         assert_eq!(kept, Some(PathBuf::from("homeostat/lab-1/n1")));
-        for wrong in ["", "/homeostat", "system.slice", "homeostat/../init", "./homeostat"] {
+        for wrong in [
+            "",
+            "/homeostat",
+            "system.slice",
+            "homeostat/../init",
+            "./homeostat",
+        ] {
             assert_eq!(below_ours(Path::new(wrong)), None, "{wrong}");
         }
     }

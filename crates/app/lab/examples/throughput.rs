@@ -62,8 +62,14 @@ fn report(lab: &Lab) -> Result<(), LabError> {
     let ticks: u64 = stat
         .rsplit_once(')')
         .map(|(_, rest)| rest.split_whitespace().skip(11).take(2))
-        .map_or(0, |fields| fields.filter_map(|f| f.parse::<u64>().ok()).sum());
-    say(&format!("  keeper: {} ms of processor, {:?}", ticks * 10, status.packets));
+        .map_or(0, |fields| {
+            fields.filter_map(|f| f.parse::<u64>().ok()).sum()
+        });
+    say(&format!(
+        "  keeper: {} ms of processor, {:?}",
+        ticks * 10,
+        status.packets
+    ));
     Ok(())
 }
 
@@ -83,7 +89,10 @@ fn run(lab: &Lab, there: &str, here: &str) -> Outcome {
     let status = role(0, here).status()?;
     other.kill()?;
     other.wait()?;
-    status.success().then_some(()).ok_or_else(|| here.to_owned().into())
+    status
+        .success()
+        .then_some(())
+        .ok_or_else(|| here.to_owned().into())
 }
 
 fn listening() -> std::io::Result<()> {
@@ -149,6 +158,9 @@ fn ask(address: &str) -> Outcome {
         spans.push(start.elapsed());
     }
     spans.sort_unstable();
-    say(&format!("  datagram and back: median {:?}, 90th {:?}", spans[50], spans[90]));
+    say(&format!(
+        "  datagram and back: median {:?}, 90th {:?}",
+        spans[50], spans[90]
+    ));
     Ok(())
 }

@@ -89,5 +89,7 @@ fn move_into(plan: &LabPlan, node: &LabNode) -> std::io::Result<()> {
         reason = "the successor is unsafe for the sake of one flag that is not used here"
     )]
     rustix::thread::unshare(UnshareFlags::NEWUTS)?;
-    Ok(rustix::system::sethostname(OsStr::new(node.name.as_str()).as_encoded_bytes())?)
+    Ok(rustix::system::sethostname(
+        OsStr::new(node.name.as_str()).as_encoded_bytes(),
+    )?)
 }

@@ -12,7 +12,10 @@ pub enum LabError {
     #[error("`{command}` failed: {said}")]
     Tool { command: String, said: String },
     #[error("`{program}` is not installed")]
-    Missing { program: String, package: &'static str },
+    Missing {
+        program: String,
+        package: &'static str,
+    },
     #[error("all 254 labs of this machine are taken")]
     NoNumber,
     #[error("the lab could not be made: {why}")]

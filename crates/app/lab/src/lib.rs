@@ -22,6 +22,7 @@ pub use directory::labs_directory;
 pub use enter::{LAB, enter, environment};
 pub use error::LabError;
 pub use keeper::run as run_keeper;
+pub use machine::processes::kill_part;
 pub use machine::{fill, host_device, may_make_namespaces, namespace_name, unfill};
 pub use options::{NODES_MAX, Options};
 pub use start::{Lab, take_down};

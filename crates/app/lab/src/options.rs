@@ -117,7 +117,11 @@ impl Options {
     }
 
     pub(crate) fn check(&self) -> Result<(), LabError> {
-        let wrong = |why: &str| Err(LabError::Options { why: why.to_owned() });
+        let wrong = |why: &str| {
+            Err(LabError::Options {
+                why: why.to_owned(),
+            })
+        };
         let spans = self.round_trip_ms.iter().flatten().chain([&self.jitter_ms]);
         if self.nodes == 0 || self.nodes > NODES_MAX {
             wrong("a lab has 1 to 200 nodes")
@@ -328,7 +332,10 @@ cpu = 0.5
             return;
         };
         let file = Path::new(&data).join("PlanetLabData_1");
-        let text = format!("zones = ['/a', '/b', '/c', '/d']\nrecorded = '{}'", file.display());
+        let text = format!(
+            "zones = ['/a', '/b', '/c', '/d']\nrecorded = '{}'",
+            file.display()
+        );
         let read = Options::new("/x").read(&text).expect("options");
         assert!(read.check().is_ok(), "{:?}", read.round_trip_ms);
     }

@@ -170,7 +170,11 @@ impl Shape {
     /// The same for a transport that imposes it itself, nodes only.
     pub fn impairments(&self, plan: &LabPlan) -> Impairments {
         let ends = ends(plan);
-        let nodes = || ends.iter().enumerate().filter(|(_, end)| end.node.is_some());
+        let nodes = || {
+            ends.iter()
+                .enumerate()
+                .filter(|(_, end)| end.node.is_some())
+        };
         let pairs = nodes().flat_map(|from| nodes().map(move |to| (from, to)));
         let links = pairs.filter(|((i, _), (j, _))| i != j);
         Impairments {
@@ -243,9 +247,15 @@ mod tests {
         let shape = Shape::of(&plan, std::iter::empty());
         // Three nodes in three zones, then a client in each.
         assert_eq!(shape.ends(), 6);
-        assert_eq!(shape.link(0, 1).delay, millis(plan.round_trip_ms[0][1] / 2.0));
+        assert_eq!(
+            shape.link(0, 1).delay,
+            millis(plan.round_trip_ms[0][1] / 2.0)
+        );
         assert_eq!(shape.link(0, 1), shape.link(1, 0));
-        assert_eq!(shape.link(3, 0).delay, millis(plan.round_trip_ms[0][0] / 2.0));
+        assert_eq!(
+            shape.link(3, 0).delay,
+            millis(plan.round_trip_ms[0][0] / 2.0)
+        );
         assert_eq!(cut(&shape), []);
     }
 
@@ -254,10 +264,22 @@ mod tests {
         let plan = plan();
         let both = Fault::Cut(between("/eu", Some("/us/1"), false));
         let shape = Shape::of(&plan, std::iter::once(&both));
-        let expected = [(0, 1), (0, 4), (1, 0), (1, 3), (3, 1), (3, 4), (4, 0), (4, 3)];
+        let expected = [
+            (0, 1),
+            (0, 4),
+            (1, 0),
+            (1, 3),
+            (3, 1),
+            (3, 4),
+            (4, 0),
+            (4, 3),
+        ];
         assert_eq!(cut(&shape), expected);
         let one = Fault::Cut(between("/eu/1", Some("n2"), true));
-        assert_eq!(cut(&Shape::of(&plan, std::iter::once(&one))), [(0, 1), (3, 1)]);
+        assert_eq!(
+            cut(&Shape::of(&plan, std::iter::once(&one))),
+            [(0, 1), (3, 1)]
+        );
     }
 
     #[test]
@@ -293,7 +315,10 @@ mod tests {
         ];
         let calm = Shape::of(&plan, std::iter::empty());
         let shape = Shape::of(&plan, faults.iter());
-        assert_eq!(shape.link(0, 1).delay, calm.link(0, 1).delay + millis(100.0));
+        assert_eq!(
+            shape.link(0, 1).delay,
+            calm.link(0, 1).delay + millis(100.0)
+        );
         assert!((shape.link(0, 1).loss - 0.75).abs() < 1e-9);
         assert_eq!(shape.link(1, 0), calm.link(1, 0));
         let told = shape.impairments(&plan);

@@ -103,7 +103,9 @@ impl Lab {
 
     /// Numbers of the labs that live, and of those that left something behind.
     pub fn all() -> (Vec<u8>, Vec<u8>) {
-        numbers().into_iter().partition(|id| Directory::of(*id).is_live())
+        numbers()
+            .into_iter()
+            .partition(|id| Directory::of(*id).is_live())
     }
 
     pub fn plan(&self) -> &LabPlan {
@@ -137,6 +139,12 @@ impl Lab {
             .arg(node.as_str())
             .arg(program);
         command
+    }
+
+    /// How many run in a node now.
+    pub fn processes(&self, node: &Name) -> usize {
+        let end = self.plan.node(node);
+        end.map_or(0, |end| machine::processes::of(&self.plan, end).len())
     }
 
     pub fn status(&self) -> Result<LabStatus, LabError> {
@@ -195,7 +203,9 @@ impl Lab {
         line.push('\n');
         stream.write_all(line.as_bytes()).map_err(failed)?;
         let mut answer = String::new();
-        let read = BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
+        let read = BufReader::new(stream)
+            .read_line(&mut answer)
+            .map_err(failed)?;
         if read == 0 {
             return Err(LabError::Gone { id });
         }
@@ -244,17 +254,13 @@ fn clear_if_dead(id: u8) -> Result<(), LabError> {
     match directory.plan() {
         Ok(plan) => machine::tear_down(&plan, &directory),
         // Died before it wrote what it would make: it had made nothing.
-        Err(_) => std::fs::remove_dir_all(&directory.path).map_err(|source| {
-            LabError::io(format!("remove {}", directory.path.display()), source)
-        }),
+        Err(_) => std::fs::remove_dir_all(&directory.path)
+            .map_err(|source| LabError::io(format!("remove {}", directory.path.display()), source)),
     }
 }
 
 /// The first free number, with its directory, plan and lock.
-fn take_number(
-    options: &Options,
-    kind: LabKind,
-) -> Result<(Directory, LabPlan, File), LabError> {
+fn take_number(options: &Options, kind: LabKind) -> Result<(Directory, LabPlan, File), LabError> {
     let taken = |id: u8| {
         let device = Path::new("/sys/class/net").join(machine::host_device(id));
         Directory::of(id).path.exists() || (kind == LabKind::Namespaces && device.exists())

@@ -110,7 +110,10 @@ impl Keeper {
         let failed = |source| LabError::io("hear signals", source);
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let owner = self.plan.owner.map(|pid| Identity::of(pid).and_then(Watched::open));
+        let owner = self
+            .plan
+            .owner
+            .map(|pid| Identity::of(pid).and_then(Watched::open));
         let owner_gone = async {
             match owner {
                 // Gone before we looked.
@@ -182,7 +185,8 @@ impl Keeper {
                 &shape.impairments(&self.plan).text(),
             )?,
         }
-        self.directory.write_faults(&self.ledger.active(clock::now()))
+        self.directory
+            .write_faults(&self.ledger.active(clock::now()))
     }
 
     fn begin(&mut self, fault: Fault, span: Option<Duration>) -> Result<Option<u64>, LabError> {
@@ -248,14 +252,20 @@ impl Keeper {
             });
         }
         let cores = self.ledger.faults().filter_map(|fault| match fault {
-            Fault::Cpu { node: limited, cores } if limited == node => Some(*cores),
+            Fault::Cpu {
+                node: limited,
+                cores,
+            } if limited == node => Some(*cores),
             _ => None,
         });
         machine::limit_cpu(&self.plan, node, cores.reduce(f64::min))
     }
 
     fn kill(&self, node: &Name, part: Part) -> Result<(), LabError> {
-        let members = self.plan.node(node).map(|end| processes::of(&self.plan, end));
+        let members = self
+            .plan
+            .node(node)
+            .map(|end| processes::of(&self.plan, end));
         let chosen = processes::parts(members.unwrap_or_default(), part);
         if chosen.is_empty() {
             return Err(LabError::Refused {
@@ -296,7 +306,8 @@ impl Keeper {
 
     fn make_room(&self, node: &Name) -> Result<(), LabError> {
         let still = self.ledger.faults();
-        let mut still = still.filter(|fault| matches!(fault, Fault::Fill { node: n, .. } if n == node));
+        let mut still =
+            still.filter(|fault| matches!(fault, Fault::Fill { node: n, .. } if n == node));
         if still.next().is_some() {
             return Ok(());
         }

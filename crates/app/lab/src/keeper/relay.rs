@@ -88,7 +88,9 @@ impl Relay {
     }
 
     pub fn counts(&self) -> PacketCounts {
-        self.counts.lock().map_or_else(|_| PacketCounts::default(), |counts| *counts)
+        self.counts
+            .lock()
+            .map_or_else(|_| PacketCounts::default(), |counts| *counts)
     }
 
     /// Its devices are gone once it has ended.

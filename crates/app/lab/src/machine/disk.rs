@@ -24,7 +24,14 @@ pub fn make(plan: &LabPlan, directory: &Directory, node: &LabNode) -> Result<(),
     let file = File::create(&image).map_err(failed)?;
     file.set_len(plan.disk.0).map_err(failed)?;
     std::fs::create_dir_all(&mount).map_err(failed)?;
-    let words = ["-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"];
+    let words = [
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1",
+    ];
     let (image, mount) = (image.display().to_string(), mount.display().to_string());
     let words: Vec<&str> = words.into_iter().chain([image.as_str()]).collect();
     tool::run("mkfs.ext4", &words)?;

@@ -66,8 +66,8 @@ fn v4(address: IpAddr) -> Option<Ipv4Addr> {
 /// One address in each zone; who does not choose is in the first.
 pub fn host_port(plan: &LabPlan) -> Result<Port, LabError> {
     let name = host_device(plan.id);
-    let device = device(&name)
-        .map_err(|source| LabError::io(format!("make the device {name}"), source))?;
+    let device =
+        device(&name).map_err(|source| LabError::io(format!("make the device {name}"), source))?;
     let mut batch = String::new();
     for client in &plan.clients {
         batch += &format!("addr add {}/24 dev {name}\n", client.address);
@@ -110,7 +110,10 @@ pub fn make(plan: &LabPlan, end: usize) -> Result<Port, LabError> {
     tool::run_with("ip", &["-n", &namespace, "-batch", "-"], &batch)?;
     Ok(Port {
         device,
-        ends: v4(node.address).map(|address| (address, end)).into_iter().collect(),
+        ends: v4(node.address)
+            .map(|address| (address, end))
+            .into_iter()
+            .collect(),
     })
 }
 

@@ -58,9 +58,18 @@ impl Mark {
 
 /// All living ones of a node.
 pub fn of(plan: &LabPlan, end: usize) -> Vec<Member> {
-    let Some(mark) = Mark::of(plan, end) else {
-        return Vec::new();
-    };
+    Mark::of(plan, end).map_or_else(Vec::new, |mark| marked(&mark))
+}
+
+/// Kills a part of a node that is in no lab; how many that were.
+pub fn kill_part(data: &Path, part: Part) -> usize {
+    let mark = Mark::Directory(data.as_os_str().as_encoded_bytes().to_vec());
+    let chosen = parts(marked(&mark), part);
+    chosen.iter().for_each(Member::kill);
+    chosen.len()
+}
+
+fn marked(mark: &Mark) -> Vec<Member> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
@@ -105,5 +114,8 @@ pub fn parts(members: Vec<Member>, part: Part) -> Vec<Member> {
         Part::Replica => parent(member.pid).and_then(role).as_deref() == Some("shim"),
         other => role(member.pid).as_deref() == Some(other.word()),
     };
-    members.into_iter().filter(|member| is_part(member)).collect()
+    members
+        .into_iter()
+        .filter(|member| is_part(member))
+        .collect()
 }

@@ -22,11 +22,7 @@ pub fn run<S: AsRef<OsStr>>(program: &str, words: &[S]) -> Result<(), LabError> 
 }
 
 /// The same with something on its standard input.
-pub fn run_with<S: AsRef<OsStr>>(
-    program: &str,
-    words: &[S],
-    input: &str,
-) -> Result<(), LabError> {
+pub fn run_with<S: AsRef<OsStr>>(program: &str, words: &[S], input: &str) -> Result<(), LabError> {
     let shown = || {
         let words = words.iter().map(|word| word.as_ref().to_string_lossy());
         std::iter::once(program.into())

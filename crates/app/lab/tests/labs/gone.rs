@@ -24,7 +24,12 @@ fn traces(plan: &LabPlan, directory: &std::path::Path) -> Vec<String> {
     }
     let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
     let ours = format!("{}/", directory.display());
-    found.extend(mounts.lines().filter(|line| line.contains(&ours)).map(str::to_owned));
+    found.extend(
+        mounts
+            .lines()
+            .filter(|line| line.contains(&ours))
+            .map(str::to_owned),
+    );
     let loops = std::fs::read_dir("/sys/block").expect("devices").flatten();
     for device in loops {
         let file = std::fs::read_to_string(device.path().join("loop/backing_file"));
@@ -47,7 +52,11 @@ fn a_lab_that_is_ended_leaves_nothing() {
     let Some(lab) = lab(options()) else { return };
     let (plan, directory) = parts(&lab);
     // Every trace is looked for where it is.
-    assert!(traces(&plan, &directory).len() >= 8, "{:?}", traces(&plan, &directory));
+    assert!(
+        traces(&plan, &directory).len() >= 8,
+        "{:?}",
+        traces(&plan, &directory)
+    );
     let mut inside = sleeper(&lab);
     lab.down().expect("down");
     assert!(!inside.wait().expect("an end").success());

@@ -35,7 +35,9 @@ fn distances_and_faults_are_in_the_file_that_transports_read() {
     lab.begin(cut, span).expect("a cut");
     let cut = impairments(&lab);
     assert_eq!([cut.links[0].cut, cut.links[1].cut], [true, false]);
-    until("the end of the cut", || (impairments(&lab) == calm).then_some(()));
+    until("the end of the cut", || {
+        (impairments(&lab) == calm).then_some(())
+    });
 }
 
 #[test]
@@ -52,7 +54,9 @@ fn power_off_ends_what_belongs_to_the_node() {
         until("its environment", || {
             let path = format!("/proc/{}/environ", child.id());
             let text = std::fs::read(path).unwrap_or_default();
-            String::from_utf8_lossy(&text).contains(&data(node)).then_some(())
+            String::from_utf8_lossy(&text)
+                .contains(&data(node))
+                .then_some(())
         });
     }
     let off = Fault::PowerOff {
@@ -60,7 +64,10 @@ fn power_off_ends_what_belongs_to_the_node() {
     };
     lab.begin(off, None).expect("a power-off");
     assert!(!first.wait().expect("an end").success());
-    assert!(second.try_wait().expect("asked").is_none(), "the other node's ended too");
+    assert!(
+        second.try_wait().expect("asked").is_none(),
+        "the other node's ended too"
+    );
     lab.down().expect("down");
     assert!(!second.wait().expect("an end").success());
 }
@@ -73,6 +80,9 @@ fn what_needs_root_is_refused_with_the_reason() {
         leave: kernel::Bytes(0),
     };
     let refused = lab.begin(fill, None).expect_err("no disk");
-    assert!(refused.to_string().contains("no disk of its own"), "{refused}");
+    assert!(
+        refused.to_string().contains("no disk of its own"),
+        "{refused}"
+    );
     assert_eq!(lab.status().expect("a status").faults, []);
 }

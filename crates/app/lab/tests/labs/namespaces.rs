@@ -53,9 +53,16 @@ fn programs_of_others_are_as_far_apart_as_was_said() {
 fn a_node_has_its_own_name_and_no_way_out() {
     let Some(lab) = lab(options()) else { return };
     assert_eq!(says(&lab, lab.name(1), "uname -n").as_deref(), Some("n2"));
-    let inside = says(&lab, lab.name(1), "ls /sys/class/net > /dev/null; ip -o -4 address");
+    let inside = says(
+        &lab,
+        lab.name(1),
+        "ls /sys/class/net > /dev/null; ip -o -4 address",
+    );
     let inside = inside.expect("addresses");
-    assert!(inside.contains("198.18.") && !inside.contains("eth0"), "{inside}");
+    assert!(
+        inside.contains("198.18.") && !inside.contains("eth0"),
+        "{inside}"
+    );
     let routes = says(&lab, lab.name(1), "ip route").expect("routes");
     assert!(!routes.contains("default"), "{routes}");
     let told = says(&lab, lab.name(1), "echo $HOMEOSTAT_DATA_DIR").expect("a variable");
@@ -64,7 +71,9 @@ fn a_node_has_its_own_name_and_no_way_out() {
 
 #[test]
 fn a_cut_is_undone_by_itself_and_sooner_by_command() {
-    let Some(()) = installed("python3") else { return };
+    let Some(()) = installed("python3") else {
+        return;
+    };
     let Some(lab) = lab(options()) else { return };
     let _server = Server::start(&lab, 0);
     let address = lab.nodes()[0].http;
@@ -122,10 +131,13 @@ fn arrives(lab: &Lab, from: usize, to: usize) -> bool {
 
 #[test]
 fn a_cut_of_one_way_leaves_the_other_way() {
-    let Some(()) = installed("python3") else { return };
+    let Some(()) = installed("python3") else {
+        return;
+    };
     let Some(lab) = lab(options()) else { return };
     assert!(arrives(&lab, 0, 1) && arrives(&lab, 1, 0));
-    lab.begin(Fault::Cut(between(&lab, true)), None).expect("a cut");
+    lab.begin(Fault::Cut(between(&lab, true)), None)
+        .expect("a cut");
     assert!(!arrives(&lab, 0, 1));
     assert!(arrives(&lab, 1, 0));
 }
@@ -194,7 +206,10 @@ fn a_node_has_no_more_memory_than_it_was_given() {
     let modest = "head -c 4M /dev/zero | tail -n 1 | wc -c";
     assert_eq!(says(&lab, lab.name(0), modest).as_deref(), Some("4194304"));
     let greedy = "head -c 200M /dev/zero | tail -n 1 | wc -c";
-    assert_ne!(says(&lab, lab.name(0), greedy).as_deref(), Some("209715200"));
+    assert_ne!(
+        says(&lab, lab.name(0), greedy).as_deref(),
+        Some("209715200")
+    );
 }
 
 #[test]
@@ -208,11 +223,16 @@ fn a_slow_processor_is_slow_until_it_is_undone() {
         let groups = drivers::control_groups().hierarchies;
         let path = format!("homeostat/lab-{}/n1", lab.id());
         let read = |file: &str| {
-            let mut found = groups.iter().map(|group| group.mount.join(&path).join(file));
+            let mut found = groups
+                .iter()
+                .map(|group| group.mount.join(&path).join(file));
             found.find_map(|path| std::fs::read_to_string(path).ok())
         };
         let text = read("cpu.cfs_quota_us").or_else(|| read("cpu.max"));
-        text.expect("a quota").split_whitespace().next().map(str::to_owned)
+        text.expect("a quota")
+            .split_whitespace()
+            .next()
+            .map(str::to_owned)
     };
     let before = quota();
     let slow = |cores| Fault::Cpu {

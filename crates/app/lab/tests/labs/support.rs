@@ -106,5 +106,7 @@ pub fn reaches(address: SocketAddr) -> bool {
 }
 
 pub fn curl(url: &str) -> String {
-    format!("curl --silent --show-error --output /dev/null --max-time 5 --write-out '%{{time_connect}} %{{http_code}}' {url}")
+    format!(
+        "curl --silent --show-error --output /dev/null --max-time 5 --write-out '%{{time_connect}} %{{http_code}}' {url}"
+    )
 }
