@@ -1,18 +1,22 @@
 //! Control groups: which are in force here, one per replica with its limits,
 //! what they count, and how all in one is killed.
 //!
-//! Holds: our groups lie under `homeostat/`; nothing outside is written to or
-//! killed. A limit that this machine does not grant is a reason for
-//! `doctor`, never an error.
+//! Holds: our groups lie under `homeostat/`, or further below where the
+//! environment says so; nothing outside is written to or killed. A limit that
+//! this machine does not grant is a reason for `doctor`, never an error.
 
 use kernel::Bytes;
 use manifest::Limits;
 use node::driver::ReplicaStats;
 use rustix::process::{Pid, Signal};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-const ROOT: &str = "homeostat";
+/// Where our groups begin, below each hierarchy's mount.
+pub const CONTROL_GROUP_ROOT: &str = "homeostat";
+/// The variable that says under which group of ours a node makes its own, so
+/// that what limits all of the node limits its replicas too.
+pub const CONTROL_GROUP: &str = "HOMEOSTAT_CONTROL_GROUP";
 const CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuacct", "pids"];
 const CPU_PERIOD_US: f64 = 100_000.0;
 /// Forks race with the kill; each round catches what the last one missed.
@@ -39,6 +43,8 @@ pub struct Hierarchy {
 pub struct ControlGroups {
     pub version: GroupVersion,
     pub hierarchies: Vec<Hierarchy>,
+    /// Below each mount: where replicas' groups are made.
+    pub base: PathBuf,
 }
 
 impl ControlGroups {
@@ -78,13 +84,24 @@ pub fn control_groups() -> ControlGroups {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             hierarchy.controllers = known(text.split_whitespace());
         }
-        let ours = hierarchy.mount.join(ROOT);
+        let ours = hierarchy.mount.join(CONTROL_GROUP_ROOT);
         // There already, it may be another user's.
         let can_write = std::fs::create_dir_all(&ours)
             .and_then(|()| Ok(rustix::fs::access(&ours, rustix::fs::Access::WRITE_OK)?));
         hierarchy.refused = can_write.err().map(|error| error.to_string());
     }
+    if let Some(given) = std::env::var_os(CONTROL_GROUP) {
+        found.base = below_ours(Path::new(&given)).unwrap_or(found.base);
+    }
     found
+}
+
+/// A path that stays among our groups.
+fn below_ours(given: &Path) -> Option<PathBuf> {
+    let plain = given
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    (plain && given.starts_with(CONTROL_GROUP_ROOT)).then(|| given.to_owned())
 }
 
 /// A controller that is mounted as v1 is not available in v2, so v1 wins.
@@ -121,6 +138,7 @@ fn read_mounts(mounts: &str) -> ControlGroups {
     ControlGroups {
         version,
         hierarchies,
+        base: PathBuf::from(CONTROL_GROUP_ROOT),
     }
 }
 
@@ -132,13 +150,21 @@ fn known<'a>(names: impl Iterator<Item = &'a str>) -> Vec<String> {
 }
 
 impl ControlGroups {
-    /// Makes `homeostat/NODE/REPLICA` where that is allowed, limits it, and
-    /// returns the directories a replica must enter.
+    /// Makes a replica's group where that is allowed, limits it, and returns the
+    /// directories a replica must enter.
     pub(crate) fn make(&self, node: &str, replica: &str, limits: &Limits) -> Vec<PathBuf> {
+        self.make_at(&self.base.join(node).join(replica), limits)
+    }
+
+    /// Makes a group, or finds it there, and limits it. `path` lies below each
+    /// mount and begins with [`CONTROL_GROUP_ROOT`]; another one makes nothing.
+    pub fn make_at(&self, path: &Path, limits: &Limits) -> Vec<PathBuf> {
         let mut made = Vec::new();
+        let Some(path) = below_ours(path) else {
+            return made;
+        };
         for hierarchy in self.hierarchies.iter().filter(|h| h.refused.is_none()) {
-            let ours = hierarchy.mount.join(ROOT);
-            let directory = ours.join(node).join(replica);
+            let directory = hierarchy.mount.join(&path);
             if let Err(error) = std::fs::create_dir_all(&directory) {
                 tracing::warn!(?directory, %error, "control group refused");
                 continue;
@@ -149,8 +175,11 @@ impl ControlGroups {
                     .iter()
                     .map(|c| format!("+{c}"))
                     .collect();
-                for above in [&hierarchy.mount, &ours, &ours.join(node)] {
-                    set(above, "cgroup.subtree_control", &enable.join(" "));
+                let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
+                above.reverse();
+                for group in above {
+                    let group = hierarchy.mount.join(group);
+                    set(&group, "cgroup.subtree_control", &enable.join(" "));
                 }
             }
             self.limit(&directory, &hierarchy.controllers, limits);
@@ -208,7 +237,9 @@ fn try_set(directory: &Path, file: &str, value: &str) {
 }
 
 fn is_ours(directory: &Path) -> bool {
-    directory.components().any(|part| part.as_os_str() == ROOT)
+    directory
+        .components()
+        .any(|part| part.as_os_str() == CONTROL_GROUP_ROOT)
 }
 
 fn members(directory: &Path) -> Vec<i32> {
@@ -315,6 +346,21 @@ mod tests {
         let found = read_mounts("cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n");
         assert_eq!(found.version, GroupVersion::V2);
         assert_eq!(read_mounts("").version, GroupVersion::None);
+    }
+
+    #[test]
+    fn a_base_outside_our_groups_is_not_taken() {
+        let kept = below_ours(Path::new("homeostat/lab-1/n1"));
+        assert_eq!(kept, Some(PathBuf::from("homeostat/lab-1/n1")));
+        for wrong in [
+            "",
+            "/homeostat",
+            "system.slice",
+            "homeostat/../init",
+            "./homeostat",
+        ] {
+            assert_eq!(below_ours(Path::new(wrong)), None, "{wrong}");
+        }
     }
 
     #[test]

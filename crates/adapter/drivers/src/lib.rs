@@ -14,7 +14,9 @@ mod process;
 mod record;
 mod shim;
 
-pub use group::{ControlGroups, GroupVersion, Hierarchy, control_groups};
+pub use group::{
+    CONTROL_GROUP, CONTROL_GROUP_ROOT, ControlGroups, GroupVersion, Hierarchy, control_groups,
+};
 pub use log::{LogCursor, LogWriter, Stream, read_log, replica_directories};
 pub use process::{ProcessDriver, ProcessOptions};
 pub use shim::run_shim;

@@ -16,6 +16,7 @@ pub mod edge;
 pub mod exchange;
 pub mod frame;
 pub mod gossip;
+pub mod lab;
 pub mod layout;
 pub mod net;
 pub mod peer;

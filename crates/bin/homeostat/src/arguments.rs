@@ -1,5 +1,7 @@
 //! Every command and flag, defined once: help and completion come from here.
 
+pub mod lab;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -51,12 +53,12 @@ pub enum Format {
 pub enum Command {
     /// Start this machine's node, and apply a manifest to it
     #[command(
-        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443\n  homeostat up --certificate chain.pem --key key.pem"
+        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443\n  homeostat up --certificate chain.pem --key key.pem\n  homeostat up examples/news --lab 6"
     )]
     Up(Up),
     /// Stop what runs, and the node; state stays
-    #[command(after_help = "Example:\n  homeostat down")]
-    Down,
+    #[command(after_help = "Examples:\n  homeostat down\n  homeostat down --lab")]
+    Down(Down),
     /// Look at a directory and write a manifest for it
     #[command(after_help = "Example:\n  homeostat init ./site")]
     Init {
@@ -138,6 +140,14 @@ pub enum Command {
     /// What projects may do on this node
     #[command(subcommand)]
     Project(Projects),
+    /// A cluster on this machine, made with `homeostat up --lab`
+    #[command(subcommand)]
+    Lab(lab::LabCommand),
+    /// Make a fault in a lab, undone by itself
+    ///
+    /// Outside labs only `kill` and `fill` work, and want the node's name typed.
+    #[command(subcommand)]
+    Chaos(lab::Chaos),
     /// Check this machine and its node, each finding with its mend
     ///
     /// Exit code 1 when one of them is bad.
@@ -328,6 +338,21 @@ pub struct Up {
     /// Stay in the foreground, for service managers; apply manifests apart
     #[arg(long, conflicts_with_all = ["manifest", "certificate"])]
     pub foreground: bool,
+    /// Start a whole cluster on this machine instead: so many nodes in three
+    /// zones, or what a file says
+    #[arg(
+        long,
+        value_name = "NODES|FILE",
+        conflicts_with_all = ["foreground", "certificate"]
+    )]
+    pub lab: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Down {
+    /// End a lab and take it away, by its number or the only one
+    #[arg(long, value_name = "NUMBER", num_args = 0..=1)]
+    pub lab: Option<Option<u8>>,
 }
 
 #[derive(Clone, Debug, Args)]

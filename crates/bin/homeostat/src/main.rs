@@ -16,6 +16,9 @@ fn main() -> ExitCode {
     match words.next().as_deref().and_then(OsStr::to_str) {
         Some("shim") => return roles::shim(words),
         Some("compile") => return roles::compile(words),
+        Some("lab-keeper") => return roles::lab_keeper(words),
+        Some("lab-enter") => return roles::lab_enter(words),
+        Some("lab-unfill") => return commands::chaos::unfill(words),
         _ => {}
     }
     let arguments = arguments::Arguments::parse();

@@ -36,6 +36,25 @@ pub fn compile(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// What a lab lives by.
+pub fn lab_keeper(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let Some(directory) = words.next() else {
+        return ExitCode::from(2);
+    };
+    start_log();
+    lab::run_keeper(Path::new(&directory))
+}
+
+/// Becomes a program in a lab's node.
+pub fn lab_enter(mut words: impl Iterator<Item = OsString>) -> ExitCode {
+    let (Some(directory), Some(node)) = (words.next(), words.next()) else {
+        return ExitCode::from(2);
+    };
+    let command: Vec<OsString> = words.collect();
+    let error = lab::enter(Path::new(&directory), &node.to_string_lossy(), &command);
+    Failure::from(error).report()
+}
+
 /// `HOMEOSTAT_LOG`: `info`, or per part, `agent=debug,ingress=trace`.
 fn start_log() {
     let wanted = std::env::var("HOMEOSTAT_LOG").ok();

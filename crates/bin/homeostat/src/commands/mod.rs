@@ -2,9 +2,11 @@
 
 mod apply;
 mod audit;
+pub mod chaos;
 mod doctor;
 mod init;
 mod inspect;
+mod lab;
 mod project;
 mod replay;
 mod secret;
@@ -12,7 +14,8 @@ mod store;
 mod token;
 mod up;
 
-use crate::arguments::{Arguments, Command, Global};
+use crate::arguments::lab::LabCommand;
+use crate::arguments::{Arguments, Command, Down, Global};
 use crate::failure::Failure;
 use crate::{output, roles};
 use clap::CommandFactory;
@@ -53,6 +56,19 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Explain { field } => return inspect::explain(&context, &field),
+        // Their nodes have runtimes; a lab is the keeper's.
+        Command::Lab(LabCommand::Exec {
+            node,
+            which,
+            command,
+        }) => return lab::exec(&node, which, &command),
+        Command::Lab(what) => return lab::run(&context, &what),
+        Command::Down(Down { lab: Some(id) }) => return lab::down(id),
+        Command::Up(ref given) => {
+            if let Some(asked) = &given.lab {
+                return lab::up(&context, given, asked);
+            }
+        }
         _ => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -64,7 +80,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up(up) => up::up(context, &up).await,
-        Command::Down => up::down(context).await,
+        Command::Down(_) => up::down(context).await,
         Command::Plan(path) => apply::plan(context, &path.manifest).await,
         Command::Apply(path) => apply::apply(context, &path.manifest).await,
         Command::Rollback { project, to } => {
@@ -87,6 +103,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Project(what) => project::run(context, &what).await,
         Command::Doctor => doctor::run(context).await,
         Command::Replay(asked) => replay::run(context, asked).await,
+        Command::Chaos(what) => chaos::run(context, &what).await,
         Command::Trust { to } => doctor::trust(context, to.as_deref()).await,
         // Handled before there was a runtime.
         Command::Supervisor(_)
@@ -95,6 +112,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         | Command::Worker(_)
         | Command::Completions { .. }
         | Command::Schema
+        | Command::Lab(_)
         | Command::Explain { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -1,0 +1,93 @@
+//! A file system of limited size for each node, in a file of its own.
+//!
+//! Holds: the file takes no more of the real disk than was written to it.
+
+use super::tool;
+use crate::LabError;
+use crate::directory::Directory;
+use kernel::Bytes;
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::io::Errno;
+use std::fs::File;
+use std::path::Path;
+use wire::lab::{LabNode, LabPlan};
+
+/// What takes the room away.
+const BALLAST: &str = "ballast";
+/// Taken in such pieces, the largest that still fits first.
+const PIECES: [u64; 5] = [256 << 20, 16 << 20, 1 << 20, 64 << 10, 4 << 10];
+
+pub fn make(plan: &LabPlan, directory: &Directory, node: &LabNode) -> Result<(), LabError> {
+    unmake(directory, node)?;
+    let (image, mount) = (directory.image(&node.name), directory.mount(&node.name));
+    let failed = |source| LabError::io(format!("make {}", image.display()), source);
+    let file = File::create(&image).map_err(failed)?;
+    file.set_len(plan.disk.0).map_err(failed)?;
+    std::fs::create_dir_all(&mount).map_err(failed)?;
+    let words = [
+        "-q",
+        "-F",
+        "-m",
+        "0",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1",
+    ];
+    let (image, mount) = (image.display().to_string(), mount.display().to_string());
+    let words: Vec<&str> = words.into_iter().chain([image.as_str()]).collect();
+    tool::run("mkfs.ext4", &words)?;
+    tool::run("mount", &["-o", "loop,noatime", &image, &mount])
+}
+
+pub fn unmake(directory: &Directory, node: &LabNode) -> Result<(), LabError> {
+    let mount = directory.mount(&node.name);
+    while is_mounted(&mount) {
+        let path = mount.display().to_string();
+        // Somebody's shell may stand in it: then it goes when that has gone.
+        tool::run("umount", &[&path]).or_else(|_| tool::run("umount", &["-l", &path]))?;
+    }
+    Ok(())
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(1));
+    points.any(|point| Path::new(point) == path)
+}
+
+/// Takes all but so much of what is free beside the node's data.
+pub fn fill(beside: &Path, leave: Bytes) -> Result<(), LabError> {
+    let path = beside.join(BALLAST);
+    let failed = |source| LabError::io(format!("fill {}", beside.display()), source);
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(&path)
+        .map_err(failed)?;
+    for piece in PIECES {
+        loop {
+            let found = statvfs(beside).map_err(|errno| failed(errno.into()))?;
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            if free < leave.0.saturating_add(piece) {
+                break;
+            }
+            let at = file.metadata().map_err(failed)?.len();
+            match fallocate(&file, FallocateFlags::empty(), at, piece) {
+                Ok(()) => {}
+                // The file system wants some of it for itself.
+                Err(Errno::NOSPC | Errno::DQUOT) => break,
+                Err(errno) => return Err(failed(errno.into())),
+            }
+        }
+    }
+    Ok(())
+}
+
+pub fn unfill(beside: &Path) -> Result<(), LabError> {
+    match std::fs::remove_file(beside.join(BALLAST)) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(LabError::io(
+            format!("make room in {}", beside.display()),
+            error,
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,6 @@
+//! Real labs on this machine, with programs of others in them.
+
+mod gone;
+mod loopback;
+mod namespaces;
+mod support;
