@@ -78,6 +78,7 @@ async fn heard(
             // The loop outlives this task; a closed channel means the end.
             let _ = messages.send(Message::Node(event)).await;
         }
+        FromEdge::PeerFailed { node, why } => shared.cluster.doubt(node, &why).await,
         FromEdge::ComponentStarted { replica } => {
             let event = DriverEvent::Started {
                 replica,

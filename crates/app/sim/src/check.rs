@@ -272,8 +272,8 @@ impl World {
             .cores()
             .flat_map(|(_, running)| &running.plane.endpoints);
         let prefix = format!("{service}-");
-        let of_it = ready.filter(|one| one.service.as_str().starts_with(&prefix));
-        let found: BTreeSet<&Name> = of_it.map(|one| &one.service).collect();
+        let of_it = ready.filter(|one| one.service.name.as_str().starts_with(&prefix));
+        let found: BTreeSet<&Name> = of_it.map(|one| &one.service.name).collect();
         let wanted = self.check.wanted_replicas.get(service);
         wanted.is_some_and(|wanted| found.len() == *wanted as usize)
     }

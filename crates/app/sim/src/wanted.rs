@@ -7,7 +7,7 @@
 use aggregation::membership::{Belongs, Table};
 use kernel::{Bytes, Name, NodeId, Revision, UnixMillis};
 use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
-use node::desired::{Applied, Desired};
+use node::desired::{Applied, Desired, FIRST_NODE};
 use node::script::ScriptService;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -89,6 +89,8 @@ pub fn applied(services: &[ScriptService], number: u64) -> Applied {
         directory: "/sim".into(),
         trees: BTreeMap::new(),
         programs: BTreeMap::new(),
+        placements: BTreeMap::new(),
+        origin: FIRST_NODE,
     }
 }
 
@@ -96,6 +98,7 @@ fn wanted_service() -> Service {
     Service {
         run: Run::Process(vec!["./program".into()]),
         replicas: 1,
+        node: None,
         routes: vec![Route {
             host: HostPattern("*".into()),
             path: PathPrefix("/".into()),

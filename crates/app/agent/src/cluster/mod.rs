@@ -224,6 +224,13 @@ impl Cluster {
         self.reach.subscribe()
     }
 
+    /// Somebody found it silent: it is asked at once.
+    pub async fn doubt(&self, node: NodeId, why: &str) {
+        tracing::info!(%node, why, "doubted");
+        let doubted = aggregation::membership::Event::Doubted(node);
+        let _ = self.gossip.send(doubted).await;
+    }
+
     fn reported(&self, node: NodeId, report: NodeReport) {
         self.reports.send_if_modified(|reports| {
             if reports.get(&node) == Some(&report) {

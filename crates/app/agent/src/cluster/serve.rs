@@ -60,14 +60,12 @@ pub fn run(
 }
 
 async fn notice(shared: &Shared, event: net::transport::Event) {
-    use aggregation::membership::Event::Doubted;
     match event {
         net::transport::Event::Connected { identity, address } => {
             tracing::debug!(node = %identity.node, %address, "connected");
         }
         net::transport::Event::Disconnected { node, why } => {
-            tracing::debug!(%node, why, "disconnected");
-            let _ = shared.cluster.gossip.send(Doubted(node)).await;
+            shared.cluster.doubt(node, &why).await;
         }
         net::transport::Event::Clones { node, address } => {
             tracing::error!(%node, %address, "two processes have the key of one node");
