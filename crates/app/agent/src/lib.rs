@@ -30,6 +30,7 @@ mod tls;
 mod tokens;
 
 pub use api::Document;
+pub use machine::unix_now;
 
 use crate::shared::{Message, Shared};
 use drivers::{ProcessDriver, ProcessOptions};

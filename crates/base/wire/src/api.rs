@@ -107,6 +107,12 @@ pub struct Status {
     pub edge_connected: bool,
     /// Set while the store has stopped for an error.
     pub store_fault: Option<String>,
+    /// Where the node is.
+    #[serde(default)]
+    pub zone: String,
+    /// None: this node holds the store.
+    #[serde(default)]
+    pub follows: Option<Follows>,
     /// Given certificates that clients refuse, or will soon.
     #[serde(default)]
     pub certificate_warnings: Vec<String>,
@@ -200,6 +206,16 @@ impl std::fmt::Display for Role {
             Self::Admin => "admin",
         })
     }
+}
+
+/// How a node stands with the one that holds the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Follows {
+    pub node: String,
+    /// What it says comes in.
+    pub connected: bool,
+    /// It has been connected at some time before this start.
+    pub before: bool,
 }
 
 /// Body of `POST /v1/nodes/tokens`.

@@ -1,5 +1,6 @@
 //! Every command and flag, defined once: help and completion come from here.
 
+pub mod cluster;
 pub mod lab;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -51,9 +52,9 @@ pub enum Format {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Start this machine's node, and apply a manifest to it
+    /// Start this machine's node, and apply a manifest to it; or join others
     #[command(
-        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443\n  homeostat up --certificate chain.pem --key key.pem\n  homeostat up examples/news --lab 6"
+        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443\n  homeostat up --certificate chain.pem --key key.pem\n  homeostat up --join hsjoin1_…\n  homeostat up examples/news --lab 6"
     )]
     Up(Up),
     /// Stop what runs, and the node; state stays
@@ -131,6 +132,9 @@ pub enum Command {
     /// Give others a part of your rights on this node
     #[command(subcommand)]
     Token(Token),
+    /// The cluster's nodes
+    #[command(subcommand)]
+    Node(cluster::Nodes),
     /// Who changed what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(Audit),
@@ -218,19 +222,9 @@ pub enum Secret {
 pub enum Token {
     /// Make a token, shown this once
     #[command(
-        after_help = "Examples:\n  homeostat token create --role viewer\n  homeostat token create --role operator --project news --ttl 12h"
+        after_help = "Examples:\n  homeostat token create --ttl 15m --zone /eu/1\n  homeostat token create --role viewer\n  homeostat token create --role operator --project news --ttl 12h"
     )]
-    Create {
-        /// What it may: look; also change what runs; everything
-        #[arg(long, value_enum)]
-        role: Role,
-        /// Only this project's things, and nothing of others is seen [default: all]
-        #[arg(long, value_name = "NAME")]
-        project: Option<String>,
-        /// How long it is good: `90m`, `12h`, `30d`
-        #[arg(long, value_name = "SPAN", default_value = "30d")]
-        ttl: String,
-    },
+    Create(cluster::CreateToken),
     /// List tokens, without what proves them
     #[command(after_help = "Example:\n  homeostat token ls")]
     Ls,
@@ -328,6 +322,8 @@ pub struct Up {
     pub manifest: Option<PathBuf>,
     #[command(flatten)]
     pub listen: Listen,
+    #[command(flatten)]
+    pub join: cluster::Join,
     /// A certificate chain (PEM) to show for the hosts it names, kept by the
     /// node; give a renewed one the same way, without a restart
     #[arg(long, value_name = "CHAIN.pem", requires = "key")]

@@ -39,7 +39,7 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic,
+    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, Follows,
     JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest, NodeView, PlanReply, Policy,
     Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status, TokenReply,
     TokenRequest, TokenView, WhyReply,
@@ -138,6 +138,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         CertificateRequest,
         Change,
         Entry,
+        Follows,
         Outcome,
         Verdict,
         Diagnostic,
@@ -246,6 +247,8 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
         https: listeners.1.map(|address| address.to_string()),
         edge_connected: *shared.edge_connected.borrow(),
         store_fault: shared.store.fault(),
+        zone: shared.cluster.own.zone.to_string(),
+        follows: shared.cluster.follows(),
         certificate_warnings,
     })
 }

@@ -40,7 +40,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use store::EmbeddedStore;
 use tokio::sync::{mpsc, watch};
-use wire::api::{ApiError, NodeView};
+use wire::api::{ApiError, Follows, NodeView};
 use wire::cluster::Listen;
 use wire::edge::{PeerIdentity, PeerView};
 use wire::layout::Layout;
@@ -199,6 +199,18 @@ impl Cluster {
 
     pub fn holder(&self) -> Option<NodeId> {
         self.own.holder.as_ref().map(|holder| holder.id)
+    }
+
+    pub fn follows(&self) -> Option<Follows> {
+        let holder = self.holder()?;
+        let record = self.record(holder);
+        Some(Follows {
+            node: record
+                .as_ref()
+                .map_or_else(|| holder.to_string(), |it| it.name.to_string()),
+            connected: *self.following.borrow(),
+            before: record.is_some(),
+        })
     }
 
     /// What the node table says of this node; at its first moment, what it was

@@ -3,10 +3,12 @@
 mod apply;
 mod audit;
 pub mod chaos;
+mod cluster;
 mod doctor;
 mod init;
 mod inspect;
 mod lab;
+mod node;
 mod project;
 mod replay;
 mod secret;
@@ -98,6 +100,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Init { directory } => init::run(context, &directory).await,
         Command::Secret(what) => secret::run(context, &what).await,
         Command::Token(what) => token::run(context, &what).await,
+        Command::Node(what) => node::run(context, &what).await,
         Command::Audit(what) => audit::run(context, &what).await,
         Command::Store(what) => store::run(context, &what).await,
         Command::Project(what) => project::run(context, &what).await,

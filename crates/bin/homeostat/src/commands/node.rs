@@ -2,7 +2,8 @@
 
 use super::Context;
 use super::inspect::clock;
-use crate::arguments::{Format, Nodes};
+use crate::arguments::Format;
+use crate::arguments::cluster::Nodes;
 use crate::failure::Failure;
 use crate::output::{self, data, say};
 use client::segment;

@@ -2,19 +2,22 @@
 
 use super::Context;
 use super::inspect::clock;
+use crate::arguments::cluster::CreateToken;
 use crate::arguments::{Format, Role, Token};
 use crate::failure::{Failure, USAGE};
 use crate::output::{self, data, say};
 use client::segment;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use wire::api::{TokenReply, TokenRequest, TokenView};
+use std::time::Duration;
+use wire::api::{JoinTokenReply, JoinTokenRequest, TokenReply, TokenRequest, TokenView};
 
 pub async fn run(context: &Context, what: &Token) -> Result<ExitCode, Failure> {
     match what {
-        Token::Create { role, project, ttl } => {
-            create(context, *role, project.as_deref(), ttl).await?;
-        }
+        Token::Create(asked) => match asked.role {
+            Some(role) => create(context, role, asked).await?,
+            None => create_join(context, asked).await?,
+        },
         Token::Ls => list(context).await?,
         Token::Revoke { id } => {
             let path = format!("/v1/tokens/{}", segment(id));
@@ -25,22 +28,48 @@ pub async fn run(context: &Context, what: &Token) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn create(
-    context: &Context,
-    role: Role,
-    project: Option<&str>,
-    ttl: &str,
-) -> Result<(), Failure> {
-    let life = kernel::parse_duration(ttl).map_err(|error| {
-        let example = "homeostat token create --ttl 30d";
-        Failure::new(USAGE, error.to_string(), Some(example))
-    })?;
+fn life(ttl: Option<&str>, usual: &str) -> Result<Duration, Failure> {
+    kernel::parse_duration(ttl.unwrap_or(usual)).map_err(|error| {
+        let example = format!("homeostat token create --ttl {usual}");
+        Failure::new(USAGE, error.to_string(), Some(&example))
+    })
+}
+
+fn as_sent(role: Role) -> wire::api::Role {
+    match role {
+        Role::Viewer => wire::api::Role::Viewer,
+        Role::Operator => wire::api::Role::Operator,
+        Role::Admin => wire::api::Role::Admin,
+    }
+}
+
+/// For one machine that joins.
+async fn create_join(context: &Context, asked: &CreateToken) -> Result<(), Failure> {
+    let request = JoinTokenRequest {
+        zone: asked.zone.clone(),
+        owner: as_sent(asked.owner),
+        life_seconds: Some(life(asked.ttl.as_deref(), "15m")?.as_secs()),
+    };
+    let made: JoinTokenReply = context.client.post("/v1/nodes/tokens", &request).await?;
+    match context.output {
+        Format::Table | Format::Name => data(&made.token)?,
+        format => output::json(&made, format)?,
+    }
+    say(&format!(
+        "join token {}: one machine, in zone {}, until {}; it is not shown again",
+        made.id,
+        made.zone,
+        clock(made.expires_unix_ms)
+    ));
+    say("on the other machine: homeostat up --join TOKEN");
+    Ok(())
+}
+
+async fn create(context: &Context, role: Role, asked: &CreateToken) -> Result<(), Failure> {
+    let life = life(asked.ttl.as_deref(), "30d")?;
+    let project = asked.project.as_deref();
     let request = TokenRequest {
-        role: match role {
-            Role::Viewer => wire::api::Role::Viewer,
-            Role::Operator => wire::api::Role::Operator,
-            Role::Admin => wire::api::Role::Admin,
-        },
+        role: as_sent(role),
         project: project.map(str::to_owned),
         life_seconds: Some(life.as_secs()),
     };

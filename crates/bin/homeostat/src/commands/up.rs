@@ -1,6 +1,6 @@
 //! Starting and stopping the node.
 
-use super::{Context, apply};
+use super::{Context, apply, cluster};
 use crate::arguments::{Listen, Up};
 use crate::failure::{AS_OWNER, CONFLICT, DEADLINE, DENIED, FAILED, Failure, NOT_FOUND};
 use crate::output::say;
@@ -63,6 +63,7 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     // Nor does a certificate that cannot be shown.
     let certificate = certificate(up)?;
     if up.foreground {
+        cluster::prepare(context, &up.join).await?;
         let outcome = roles::exec_supervisor(&context.layout, &up.listen);
         return Err(Failure::new(FAILED, outcome.to_string(), None));
     }
@@ -71,13 +72,21 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     }
     let was_running = supervisor_status(context).await.is_some();
     let log_start = std::fs::metadata(agent_log_path(context)).map_or(0, |log| log.len());
+    if was_running && up.join.join.is_some() {
+        let message = "a node is running here already: it does not join another cluster";
+        let help = "give another directory with --data-dir, and other ports";
+        return Err(Failure::new(CONFLICT, message, Some(help)));
+    }
     if !was_running {
+        make_private(context)?;
+        cluster::prepare(context, &up.join).await?;
         start(context, &up.listen).await?;
     }
     let status = wait_ready(context, log_start).await?;
     if was_running {
         listens_there(&status, &up.listen)?;
     }
+    cluster::show_root_key(context)?;
     say(&format!(
         "node {} is {} (state in {})",
         status.node,
@@ -145,12 +154,11 @@ fn refused(error: &std::io::Error) -> u8 {
     }
 }
 
-async fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
-    let logs = context.layout.logs();
-    // What a node keeps is its owner's alone.
+/// What a node keeps is its owner's alone.
+fn make_private(context: &Context) -> Result<(), Failure> {
     let mut private = std::fs::DirBuilder::new();
     private.recursive(true).mode(0o700);
-    private.create(&logs).map_err(|error| {
+    private.create(context.layout.logs()).map_err(|error| {
         Failure::new(
             refused(&error),
             format!(
@@ -159,8 +167,11 @@ async fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
             ),
             Some("give another one with --data-dir"),
         )
-    })?;
-    let path = logs.join("supervisor.log");
+    })
+}
+
+async fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
+    let path = context.layout.logs().join("supervisor.log");
     let opened = std::fs::File::options()
         .create(true)
         .append(true)
@@ -256,7 +267,16 @@ async fn wait_ready(context: &Context, agent_log_start: u64) -> Result<Status, F
     let suspicious = Instant::now() + START_USUAL;
     loop {
         match context.client.get::<Status>("/v1/status").await {
-            Ok(status) if status.edge_connected && status.http.is_some() => return Ok(status),
+            Ok(status)
+                if status.edge_connected
+                    && status.http.is_some()
+                    && status
+                        .follows
+                        .as_ref()
+                        .is_none_or(|it| it.connected || it.before) =>
+            {
+                return Ok(status);
+            }
             Ok(_)
             | Err(client::ClientError::NotRunning { .. } | client::ClientError::Broken(_)) => {}
             Err(error) => return Err(error.into()),

@@ -1,0 +1,102 @@
+//! What `up` does about other nodes: where this one listens, who it is, and
+//! the key of a new cluster's root.
+
+use super::Context;
+use crate::arguments::cluster::Join;
+use crate::failure::{CONFLICT, DENIED, FAILED, Failure, USAGE};
+use crate::output::say;
+use agent::cluster::{self, JoinError, Kept, ListenError, Wanted};
+use kernel::{Name, ZonePath, error_chain};
+use std::io::ErrorKind;
+use wire::net::JoinToken;
+
+fn parsed<T: std::str::FromStr>(text: &str, example: &str) -> Result<T, Failure>
+where
+    T::Err: std::fmt::Display,
+{
+    text.parse::<T>()
+        .map_err(|error| Failure::new(USAGE, error.to_string(), Some(example)))
+}
+
+/// Before the node starts: a fresh directory becomes a node of some cluster.
+pub async fn prepare(context: &Context, asked: &Join) -> Result<(), Failure> {
+    let wanted = Wanted {
+        agent: asked.agent_listen,
+        edge: asked.edge_listen,
+        advertise: asked.advertise.clone(),
+    };
+    let name = asked.name.as_deref();
+    let name = name.map(|name| parsed::<Name>(name, "homeostat up --name vienna-1"));
+    let name = name.transpose()?;
+    let Some(token) = &asked.join else {
+        return begin(context, asked, name, &wanted);
+    };
+    let token: JoinToken = token.parse().map_err(|error: wire::net::TokenError| {
+        Failure::new(USAGE, error.to_string(), error.hint())
+    })?;
+    say("joining");
+    let name = name.unwrap_or_else(agent::node_name);
+    let own = cluster::join(&context.layout, token, Some(name), &wanted).await;
+    let own = own.map_err(|error| refused(&error))?;
+    say(&format!("joined as node {} in zone {}", own.name, own.zone));
+    Ok(())
+}
+
+fn refused(error: &JoinError) -> Failure {
+    let exit = match error {
+        JoinError::Already { .. } => CONFLICT,
+        JoinError::Net(net::join::JoinError::Refused { .. }) => DENIED,
+        _ => FAILED,
+    };
+    Failure::new(exit, error_chain(error), error.hint())
+}
+
+fn begin(
+    context: &Context,
+    asked: &Join,
+    name: Option<Name>,
+    wanted: &Wanted,
+) -> Result<(), Failure> {
+    let failed = |error: &dyn std::error::Error, help: Option<&str>| {
+        Failure::new(FAILED, error_chain(error), help)
+    };
+    let listen = |error: ListenError| failed(&error, Some("homeostat up --agent-listen ADDR"));
+    cluster::listen(&context.layout, wanted).map_err(listen)?;
+    let zone = asked.zone.as_deref();
+    let zone = zone.map(|zone| parsed::<ZonePath>(zone, "homeostat up --zone /eu/1"));
+    let zone = zone.transpose()?;
+    let kept = Kept::new(&context.layout);
+    match kept.own().map_err(|error| failed(&error, error.hint()))? {
+        Some(own) => {
+            if zone.is_some_and(|zone| zone != own.zone) {
+                let message = format!("this machine's node is in zone {} already", own.zone);
+                return Err(Failure::new(CONFLICT, message, None));
+            }
+            Ok(())
+        }
+        None => {
+            let name = name.unwrap_or_else(agent::node_name);
+            let begun = kept.begin(name, zone.unwrap_or_default(), agent::unix_now());
+            begun
+                .map(drop)
+                .map_err(|error| failed(&error, error.hint()))
+        }
+    }
+}
+
+/// Shows the root's key once, and forgets it.
+pub fn show_root_key(context: &Context) -> Result<(), Failure> {
+    let path = Kept::new(&context.layout).root_key();
+    let key = match std::fs::read_to_string(&path) {
+        Ok(key) => key,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    say("the key of this cluster's root, shown this once: keep it where no machine of the");
+    say("cluster is. Nothing needs it until the authority on the first node is lost.");
+    for line in key.lines() {
+        say(&format!("  {line}"));
+    }
+    std::fs::remove_file(&path)?;
+    Ok(())
+}
