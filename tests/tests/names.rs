@@ -75,15 +75,23 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
     for name in ["one", "two"] {
         serves(&node, name, "first");
     }
+    what_is_printed_can_be_pasted_back(&node);
+    a_change_and_its_way_back_are_one_projects(&node);
+    so_are_a_crash_and_what_is_told_of_it(&node);
+    what_a_new_agent_finds_is_whose_it_was(&node);
+    is_logged_by_project(&node);
+    a_name_is_short_for_who_is_alone_with_it(&node);
+}
 
-    // What is printed can be pasted back; what is not clear is asked about.
+/// And what is not clear is asked about.
+fn what_is_printed_can_be_pasted_back(node: &TestNode) {
     assert_eq!(
-        names(&node, "services"),
+        names(node, "services"),
         ["service/one/api", "service/two/api"]
     );
-    assert_eq!(names(&node, "sites"), ["site/one/blog", "site/two/blog"]);
+    assert_eq!(names(node, "sites"), ["site/one/blog", "site/two/blog"]);
     for kind in ["services", "sites", "replicas", "revisions"] {
-        for name in names(&node, kind) {
+        for name in names(node, kind) {
             let shown = node.ok(&["get", &name, "-o", "name"]);
             assert_eq!(shown.trim(), name);
         }
@@ -104,32 +112,31 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
         table.contains("\none/api ") && table.contains("\ntwo/api "),
         "{table}"
     );
+}
 
-    // A change and its way back.
-    let untouched = api(&node, "two");
-    apply(&node, "one", "second");
-    serves(&node, "one", "second");
-    assert_eq!(api(&node, "two"), untouched);
+/// The other project's replica is not even restarted.
+fn a_change_and_its_way_back_are_one_projects(node: &TestNode) {
+    let untouched = api(node, "two");
+    apply(node, "one", "second");
+    serves(node, "one", "second");
+    assert_eq!(api(node, "two"), untouched);
     node.ok(&["rollback", "one"]);
-    serves(&node, "one", "first");
+    serves(node, "one", "first");
     node.ok(&["restart", "one/api"]);
-    assert_eq!(api(&node, "two"), untouched);
+    assert_eq!(api(node, "two"), untouched);
+}
 
-    // A crash is one project's, and so is what is decided and printed.
-    let (before, _) = api(&node, "one").expect("answers");
-    assert_eq!(
-        body(&node, "one", "/api/log?words-of-one").map(|_| ()),
-        Some(())
-    );
-    assert_eq!(
-        body(&node, "two", "/api/log?words-of-two").map(|_| ()),
-        Some(())
-    );
+/// Decisions and output, too.
+fn so_are_a_crash_and_what_is_told_of_it(node: &TestNode) {
+    let untouched = api(node, "two");
+    let (before, _) = api(node, "one").expect("answers");
+    assert!(body(node, "one", "/api/log?words-of-one").is_some());
+    assert!(body(node, "two", "/api/log?words-of-two").is_some());
     kill(before);
     until("another replica", || {
-        api(&node, "one").filter(|(pid, _)| *pid != before)
+        api(node, "one").filter(|(pid, _)| *pid != before)
     });
-    assert_eq!(api(&node, "two"), untouched);
+    assert_eq!(api(node, "two"), untouched);
     let why = node.ok(&["why", "service/one/api"]);
     assert!(why.contains("signal 9") && !why.contains("two"), "{why}");
     let why = node.ok(&["why", "service/two/api"]);
@@ -142,9 +149,11 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
         logs.contains("words-of-one").then_some(logs)
     });
     assert!(!logs.contains("words-of-two"), "{logs}");
+}
 
-    // Who is found by a new agent is whose it was.
-    let running = ["one", "two"].map(|name| api(&node, name));
+/// By their ids.
+fn what_a_new_agent_finds_is_whose_it_was(node: &TestNode) {
+    let running = ["one", "two"].map(|name| api(node, name));
     let (_, agent, _) = node.pids();
     kill(agent);
     until("another agent", || {
@@ -156,21 +165,20 @@ fn two_projects_with_the_same_names_are_changed_killed_and_told_of_apart() {
         let mut all = services.as_array()?.iter();
         all.all(|one| one["state"] == "ready").then_some(())
     });
-    assert_eq!(["one", "two"].map(|name| api(&node, name)), running);
+    assert_eq!(["one", "two"].map(|name| api(node, name)), running);
+}
 
-    is_logged_by_project(&node);
-
-    // A name is free for who is alone with it.
+/// What is gone can be asked about still.
+fn a_name_is_short_for_who_is_alone_with_it(node: &TestNode) {
     let empty = node.scratch().join("two/homeostat.toml");
     std::fs::write(&empty, "[project]\nname = \"two\"\n").expect("a manifest");
     node.ok(&[
         "apply",
         empty.parent().expect("one").to_str().expect("UTF-8"),
     ]);
-    assert_eq!(names(&node, "services"), ["service/api"]);
+    assert_eq!(names(node, "services"), ["service/api"]);
     node.ok(&["get", "service/api"]);
-    serves(&node, "one", "first");
-    // What is gone can be asked about still.
+    serves(node, "one", "first");
     let why = node.ok(&["why", "service/two/api"]);
     assert!(why.contains("two.api"), "{why}");
 }
