@@ -14,6 +14,7 @@ pub mod decision;
 pub mod edge;
 pub mod frame;
 pub mod layout;
+pub mod net;
 pub mod record;
 pub mod rows;
 pub mod shim;

@@ -1,0 +1,403 @@
+//! Congestion control of bulk: gives way to everything else on the path.
+//!
+//! In: when packets were sent, acknowledged and lost. Out: the window.
+//! Holds: each connection keeps a few packets in the narrowest queue, however
+//! many connections there are, and shares it alike with its like; from time to
+//! time it lets the queue drain, so that all measure the distance anew.
+//! Never: fills a queue until it overflows, as controllers that wait for loss do.
+//!
+//! Source: Wei, Jin, Low, Hegde, "FAST TCP: Motivation, Architecture,
+//! Algorithms, Performance", IEEE/ACM Transactions on Networking 14(6), 2006;
+//! the draining after Balasubramanian, Ertugay, Havey, "LEDBAT++", 2020.
+
+use quinn_proto::RttEstimator;
+use quinn_proto::congestion::{Controller, ControllerFactory};
+use std::any::Any;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Packets of one connection in the queue.
+const QUEUED_PACKETS: u64 = 6;
+const WINDOW_PACKETS_MIN: u64 = 2;
+const WINDOW_PACKETS_FIRST: u64 = 10;
+/// Distances are remembered for three spans of this.
+const SPAN: Duration = Duration::from_secs(10);
+const SPANS: usize = 3;
+/// How often the queue is left to drain.
+const DRAIN_EVERY: Duration = Duration::from_secs(8);
+/// Two round trips with half the window, then one for each eighth more, lest it
+/// come back as a burst.
+const DRAIN_ROUNDS: u64 = 5;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct YieldingConfig;
+
+impl ControllerFactory for YieldingConfig {
+    fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
+        Box::new(Yielding::new(now, mtu))
+    }
+}
+
+/// The shortest round trip of the last spans.
+#[derive(Clone, Debug)]
+struct Distance {
+    /// Start and shortest of each span, oldest first.
+    spans: VecDeque<(Instant, Duration)>,
+}
+
+impl Distance {
+    fn see(&mut self, now: Instant, round_trip: Duration) {
+        match self.spans.back_mut() {
+            Some((start, shortest)) if now.saturating_duration_since(*start) < SPAN => {
+                *shortest = (*shortest).min(round_trip);
+            }
+            _ => self.spans.push_back((now, round_trip)),
+        }
+        if self.spans.len() > SPANS {
+            self.spans.pop_front();
+        }
+    }
+
+    fn shortest(&self) -> Option<Duration> {
+        self.spans.iter().map(|(_, shortest)| *shortest).min()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Grows with each acknowledgement, until a queue is seen.
+    Start,
+    Steady,
+    /// The window to go back to, and how many round trips are left.
+    Drain {
+        window: u64,
+        rounds: u64,
+    },
+}
+
+#[derive(Clone, Debug)]
+struct Yielding {
+    mtu: u64,
+    window: u64,
+    phase: Phase,
+    distance: Distance,
+    /// A round ends when a packet that was sent after its start arrives.
+    round_start: Instant,
+    round_over: bool,
+    round_shortest: Option<Duration>,
+    drain_at: Instant,
+    /// Losses of packets sent before this were answered already.
+    answered: Instant,
+}
+
+impl Yielding {
+    fn new(now: Instant, mtu: u16) -> Self {
+        let mtu = u64::from(mtu);
+        Self {
+            mtu,
+            window: WINDOW_PACKETS_FIRST * mtu,
+            phase: Phase::Start,
+            distance: Distance {
+                spans: VecDeque::new(),
+            },
+            round_start: now,
+            round_over: false,
+            round_shortest: None,
+            drain_at: now + DRAIN_EVERY,
+            answered: now,
+        }
+    }
+
+    fn least(&self) -> u64 {
+        WINDOW_PACKETS_MIN * self.mtu
+    }
+
+    fn queued(&self) -> u64 {
+        QUEUED_PACKETS * self.mtu
+    }
+
+    /// What of the window would be in flight if there were no queue.
+    fn without_queue(&self, distance: Duration, round_trip: Duration) -> u64 {
+        let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let whole = u128::from(self.window) * u128::from(nanos(distance));
+        u64::try_from(whole / u128::from(nanos(round_trip))).unwrap_or(u64::MAX)
+    }
+
+    fn arrived(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool) {
+        let round_trip = now.saturating_duration_since(sent);
+        self.distance.see(now, round_trip);
+        let shortest = self.round_shortest.unwrap_or(round_trip);
+        self.round_shortest = Some(shortest.min(round_trip));
+        self.round_over |= sent >= self.round_start;
+        if self.phase == Phase::Start && !app_limited {
+            self.window += bytes;
+        }
+    }
+
+    fn end_round(&mut self, now: Instant, app_limited: bool) {
+        let (Some(round_trip), Some(distance)) =
+            (self.round_shortest.take(), self.distance.shortest())
+        else {
+            return;
+        };
+        self.round_start = now;
+        self.round_over = false;
+        let goal = self.without_queue(distance, round_trip) + self.queued();
+        match self.phase {
+            Phase::Start if goal < self.window => {
+                self.window = goal.max(self.least());
+                self.phase = Phase::Steady;
+                // The first drain soon: others' queue may have been taken for
+                // distance.
+                self.drain_at = now + distance * 8;
+            }
+            Phase::Start => {}
+            Phase::Steady => {
+                let next = u64::midpoint(self.window, goal);
+                if next < self.window || !app_limited {
+                    self.window = next.max(self.least());
+                }
+                if now >= self.drain_at {
+                    self.phase = Phase::Drain {
+                        window: self.window,
+                        rounds: DRAIN_ROUNDS,
+                    };
+                    self.window = (self.window / 2).max(self.least());
+                }
+            }
+            Phase::Drain { window, rounds } if rounds <= 1 => {
+                self.window = window;
+                self.phase = Phase::Steady;
+                self.drain_at = now + DRAIN_EVERY;
+            }
+            Phase::Drain { window, rounds } => {
+                let eighths = (9 - rounds).max(4);
+                self.window = (window / 8 * eighths).max(self.least());
+                self.phase = Phase::Drain {
+                    window,
+                    rounds: rounds - 1,
+                };
+            }
+        }
+    }
+}
+
+impl Controller for Yielding {
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        _: &RttEstimator,
+    ) {
+        self.arrived(now, sent, bytes, app_limited);
+    }
+
+    fn on_end_acks(&mut self, now: Instant, _: u64, app_limited: bool, _: Option<u64>) {
+        if self.round_over {
+            self.end_round(now, app_limited);
+        }
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        _: u64,
+    ) {
+        if is_persistent_congestion {
+            self.window = self.least();
+            self.phase = Phase::Start;
+            self.answered = now;
+        } else if sent > self.answered {
+            self.answered = now;
+            self.window = (self.window / 10 * 7).max(self.least());
+            self.phase = Phase::Steady;
+        }
+    }
+
+    fn on_mtu_update(&mut self, mtu: u16) {
+        self.mtu = u64::from(mtu);
+        self.window = self.window.max(self.least());
+    }
+
+    fn window(&self) -> u64 {
+        self.window
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        WINDOW_PACKETS_FIRST * self.mtu
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The queue is a packet or two most of the time; the bounds below are what
+    // is left of a window's return after a drain.
+
+    /// A path of one queue, shared by senders that always have something to
+    /// send; one step is the time of one packet.
+    struct Path {
+        distance: Duration,
+        packet: Duration,
+        start: Instant,
+        now: Instant,
+        free_at: Instant,
+        queue_max: Duration,
+        senders: Vec<Sender>,
+    }
+
+    struct Sender {
+        control: Yielding,
+        /// Sent and to be acknowledged at.
+        flying: VecDeque<(Instant, Instant)>,
+        delivered: u64,
+        /// When the pace allows the next.
+        next_at: Instant,
+    }
+
+    const MTU: u16 = 1_250;
+
+    impl Path {
+        /// 100 Mbit/s: a packet takes 0.1 ms.
+        fn new(distance: Duration) -> Self {
+            let now = Instant::now();
+            Self {
+                distance,
+                packet: Duration::from_micros(100),
+                start: now,
+                now,
+                free_at: now,
+                queue_max: Duration::ZERO,
+                senders: Vec::new(),
+            }
+        }
+
+        fn join(&mut self) {
+            self.senders.push(Sender {
+                control: Yielding::new(self.now, MTU),
+                flying: VecDeque::new(),
+                delivered: 0,
+                next_at: self.now,
+            });
+        }
+
+        fn run(&mut self, span: Duration) {
+            let end = self.now + span;
+            while self.now < end {
+                for sender in &mut self.senders {
+                    let mut acked = false;
+                    while let Some((sent, at)) = sender.flying.front().copied()
+                        && at <= self.now
+                    {
+                        sender.flying.pop_front();
+                        sender.delivered += 1;
+                        let bytes = u64::from(MTU);
+                        sender.control.arrived(self.now, sent, bytes, false);
+                        acked = true;
+                    }
+                    if acked {
+                        sender.control.on_end_acks(self.now, 0, false, None);
+                    }
+                    let flying = u64::try_from(sender.flying.len()).expect("few");
+                    let window = sender.control.window();
+                    if flying * u64::from(MTU) < window && sender.next_at <= self.now {
+                        // Paced as the transport does: a quarter faster than
+                        // the window asks for.
+                        let packets = u32::try_from(window / u64::from(MTU)).expect("few");
+                        let pace = self.distance * 4 / (packets * 5);
+                        sender.next_at = self.now.max(sender.next_at + pace);
+                        self.free_at = self.free_at.max(self.now) + self.packet;
+                        let at = self.free_at + self.distance;
+                        sender.flying.push_back((self.now, at));
+                    }
+                }
+                self.queue_max = self.queue_max.max(self.free_at - self.now);
+                self.now += self.packet / 2;
+            }
+        }
+
+        fn shares(&mut self) -> Vec<u64> {
+            self.senders
+                .iter_mut()
+                .map(|sender| std::mem::take(&mut sender.delivered))
+                .collect()
+        }
+    }
+
+    #[test]
+    fn one_fills_the_path_and_hardly_its_queue() {
+        let mut path = Path::new(Duration::from_millis(40));
+        path.join();
+        path.run(Duration::from_secs(3));
+        path.shares();
+        path.queue_max = Duration::ZERO;
+        path.run(Duration::from_secs(20));
+        let share = path.shares()[0];
+        assert!(share > 200_000 / 100 * 97, "{share} of 200000");
+        assert!(
+            path.queue_max < Duration::from_millis(6),
+            "{:?}",
+            path.queue_max
+        );
+        assert!(path.now > path.start);
+    }
+
+    #[test]
+    fn late_comers_share_alike_within_seconds_and_the_queue_stays_short() {
+        let mut path = Path::new(Duration::from_millis(40));
+        path.join();
+        path.run(Duration::from_secs(5));
+        path.join();
+        path.run(Duration::from_secs(5));
+        path.join();
+        path.run(Duration::from_secs(20));
+        path.shares();
+        path.queue_max = Duration::ZERO;
+        path.run(Duration::from_secs(20));
+        let shares = path.shares();
+        let total: u64 = shares.iter().sum();
+        assert!(total > 200_000 / 100 * 95, "{shares:?}");
+        for share in &shares {
+            assert!(*share > 200_000 / 3 / 2, "{shares:?}");
+        }
+        assert!(
+            path.queue_max < Duration::from_millis(8),
+            "{:?}",
+            path.queue_max
+        );
+    }
+
+    #[test]
+    fn a_loss_is_answered_once_and_the_window_never_vanishes() {
+        let now = Instant::now();
+        let mut control = Yielding::new(now, MTU);
+        control.window = 100 * u64::from(MTU);
+        let sent = now + Duration::from_millis(1);
+        let seen = now + Duration::from_millis(41);
+        control.on_congestion_event(seen, sent, false, 1_250);
+        assert_eq!(control.window(), 70 * u64::from(MTU));
+        control.on_congestion_event(seen, sent, false, 1_250);
+        assert_eq!(control.window(), 70 * u64::from(MTU));
+        for step in 0..50 {
+            let sent = seen + Duration::from_secs(step + 1);
+            control.on_congestion_event(sent, sent, false, 1_250);
+        }
+        assert_eq!(control.window(), control.least());
+        control.on_congestion_event(seen, sent, true, 1_250);
+        assert_eq!(control.window(), control.least());
+    }
+}
