@@ -218,7 +218,10 @@ impl Node {
     }
 }
 
-fn find<'a>(services: &'a mut BTreeMap<ScopedName, Tended>, id: &ReplicaId) -> Option<&'a mut Replica> {
+fn find<'a>(
+    services: &'a mut BTreeMap<ScopedName, Tended>,
+    id: &ReplicaId,
+) -> Option<&'a mut Replica> {
     services.get_mut(&id.service)?.replicas.get_mut(id)
 }
 
@@ -290,7 +293,11 @@ fn abandon(found: Vec<Adopted>, turn: &mut Turn<'_>) {
 
 fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<ScopedName, Wanted> {
     let services = desired.services().map(|(name, service, applied)| {
-        let generation = applied.generations.get(&name.name).copied().unwrap_or_default();
+        let generation = applied
+            .generations
+            .get(&name.name)
+            .copied()
+            .unwrap_or_default();
         let id = ReplicaId {
             service: name.clone(),
             generation,

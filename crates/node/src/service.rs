@@ -250,6 +250,7 @@ impl Tended {
             .map(|one| Endpoint {
                 replica: one.id().clone(),
                 address: one.address(),
+                node: None,
             })
             .collect()
     }

@@ -320,6 +320,8 @@ mod tests {
     #[test]
     fn foreign_groups_are_not_ours() {
         assert!(!is_ours(Path::new("/sys/fs/cgroup/pids")));
-        assert!(is_ours(Path::new("/sys/fs/cgroup/pids/homeostat/n/p.a-g1-0")));
+        assert!(is_ours(Path::new(
+            "/sys/fs/cgroup/pids/homeostat/n/p.a-g1-0"
+        )));
     }
 }

@@ -93,7 +93,9 @@ impl ProcessDriver {
             return path;
         }
         let hash = blake3::hash(name.as_bytes()).to_hex();
-        self.options.run_directory.join(format!("{}.sock", &hash[..32]))
+        self.options
+            .run_directory
+            .join(format!("{}.sock", &hash[..32]))
     }
 
     async fn prepare_replica(&self, spec: ReplicaSpec) -> Result<(), DriverError> {

@@ -5,16 +5,16 @@
 
 use bytes::Bytes;
 use ingress::{
-    AccessLog, Component, Components, Document, Documents, EdgeSnapshot, Encoding, Evidence,
-    Ingress, Options, Source,
+    AccessLog, Component, Components, Connecting, Document, Documents, EdgeSnapshot, Encoding,
+    Evidence, Ingress, Options, PeerConnector, Source,
 };
-use kernel::{Hash, ReplicaId, ScopedName};
+use kernel::{Hash, NodeId, ReplicaId, ScopedName};
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::content::{Tree, TreeEntry};
 use wire::edge::{RouteEntry, SNAPSHOT_VERSION, SiteView, Target};
 use wire::rows::AccessRow;
@@ -54,6 +54,17 @@ impl AccessLog for Sum {
 
 impl Evidence for Sum {
     fn endpoint_failed(&self, _: &ReplicaId, _: &str) {}
+    fn peer_failed(&self, _: NodeId, _: &str) {}
+}
+
+impl PeerConnector for One {
+    fn connect(&self, _: NodeId, _: Instant) -> Connecting {
+        Box::pin(async { Err(std::io::ErrorKind::NotConnected.into()) })
+    }
+
+    fn round_trip(&self, _: NodeId) -> Option<Duration> {
+        None
+    }
 }
 
 impl Components for One {
@@ -70,6 +81,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let sum = Arc::new(Sum::default());
     let ingress = Ingress::new(
         Options::default(),
+        Arc::new(One),
         Arc::new(One),
         Arc::new(One),
         Arc::clone(&sum) as _,

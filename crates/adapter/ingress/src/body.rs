@@ -7,7 +7,8 @@
 
 use crate::ComponentBody;
 use crate::log::Account;
-use crate::pool::Lease;
+use crate::peer;
+use crate::pool::{Lease, Place};
 use crate::proxy;
 use crate::server::Ingress;
 use crate::streams::Pace;
@@ -172,6 +173,10 @@ impl Answer {
             && let Some(lease) = relayed.lease.take()
             && fault == Fault::Broken
         {
+            if let Place::Peer(peer) = &lease.endpoint.place {
+                peer::broke_off(&relayed.ingress, peer, &lease, &**error);
+                return;
+            }
             let why = "the connection broke in the middle of an answer";
             proxy::failed(&relayed.ingress, &lease.endpoint, why);
         }

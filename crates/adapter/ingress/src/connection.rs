@@ -6,6 +6,7 @@
 
 use crate::head_scan::HeadScan;
 use crate::limits::Limits;
+use kernel::NodeId;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +21,8 @@ pub struct Connection {
     /// As it goes into `x-forwarded-for`.
     pub peer_text: String,
     pub tls: bool,
+    /// Not a client's: the stream of that node's edge.
+    pub from: Option<NodeId>,
     born: Instant,
     in_flight: AtomicU32,
     served: AtomicBool,
@@ -55,13 +58,10 @@ impl Connection {
         let ip = peer.ip().to_canonical();
         Self {
             peer,
-            client_text: if truncate {
-                truncated(ip).to_string()
-            } else {
-                ip.to_string()
-            },
+            client_text: client_text(ip, truncate),
             peer_text: ip.to_string(),
             tls,
+            from: None,
             born: Instant::now(),
             in_flight: AtomicU32::new(0),
             served: AtomicBool::new(false),
@@ -77,6 +77,16 @@ impl Connection {
             settled: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
             leaving_since: AtomicU64::new(0),
+        }
+    }
+
+    /// Who the client is, each request says.
+    pub fn of_peer(from: NodeId, limits: &Limits) -> Self {
+        let nobody = SocketAddr::from(([0, 0, 0, 0], 0));
+        Self {
+            client_text: String::new(),
+            from: Some(from),
+            ..Self::new(nobody, false, true, limits)
         }
     }
 
@@ -243,6 +253,12 @@ impl Connection {
             self.wrote_at.store(self.now(), Relaxed);
         }
     }
+}
+
+/// As it goes into the access log.
+pub fn client_text(ip: IpAddr, truncate: bool) -> String {
+    let ip = if truncate { truncated(ip) } else { ip };
+    ip.to_string()
 }
 
 /// IPv4 to its /24, IPv6 to its /48.

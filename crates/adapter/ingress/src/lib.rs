@@ -1,6 +1,6 @@
-//! The HTTP data plane: takes requests from clients, serves sites from content
-//! and services from their replicas,
-//! be they elsewhere or components in this process.
+//! The HTTP data plane: takes requests from clients and other edges, serves
+//! sites from content and services from their replicas, be they components in
+//! this process, on this node, or behind another node's edge.
 //!
 //! In: connections, [`EdgeSnapshot`]s. Out: answers, one access row for each
 //! request, evidence about replicas, readings.
@@ -10,10 +10,13 @@
 
 mod accept;
 mod body;
+mod choose;
 mod connection;
+mod fields;
 mod head_scan;
 mod limits;
 mod log;
+mod peer;
 mod pool;
 mod proxy;
 mod router;
@@ -27,12 +30,13 @@ mod upstream;
 mod watched;
 
 use bytes::Bytes;
-use kernel::{Hash, ReplicaId};
+use kernel::{Hash, NodeId, ReplicaId};
 use std::pin::Pin;
 use std::sync::Arc;
 
 pub use body::{BoxError, Outgoing as RequestBody};
 pub use limits::Limits;
+pub use peer::{Connecting, PeerConnector, PeerStream};
 pub use router::SnapshotError;
 pub use server::{Ingress, Options};
 pub use wire::edge::{EdgeReadings, EdgeSnapshot};
@@ -98,7 +102,9 @@ pub enum ComponentError {
     Broken,
 }
 
-/// Hears at once that a replica did not take or finish a request.
+/// Hears at once that a replica did not take or finish a request, or that
+/// another node's edge is not there.
 pub trait Evidence: Send + Sync + 'static {
     fn endpoint_failed(&self, replica: &ReplicaId, why: &str);
+    fn peer_failed(&self, node: NodeId, why: &str);
 }

@@ -42,6 +42,18 @@ pub struct Limits {
     pub held_max: usize,
     /// An endpoint that failed is passed over for this long.
     pub endpoint_pause: Duration,
+    /// Edges that may forward a request, one to the next.
+    pub hops_max: usize,
+    /// Streams of other edges at once.
+    pub peer_streams_max: usize,
+    /// Another edge that says nothing for so long, and twice the way there, is
+    /// taken for dead. It greets before it does anything, so that this does not
+    /// depend on what is asked of it.
+    pub peer_greeting_time: Duration,
+    /// A node whose edge failed is passed over for this long, each time in a row
+    /// twice as long up to the longest; then one request tries it.
+    pub probation_first: Duration,
+    pub probation_longest: Duration,
     /// While draining: between requests of one HTTP/1 connection. HTTP/2 needs
     /// no such wait, it can tell which requests were not taken.
     pub drain_idle: Duration,
@@ -75,6 +87,11 @@ impl Default for Limits {
             pool_idle_time: Duration::from_secs(30),
             held_max: 1024,
             endpoint_pause: Duration::from_millis(500),
+            hops_max: 2,
+            peer_streams_max: 16_384,
+            peer_greeting_time: Duration::from_millis(500),
+            probation_first: Duration::from_millis(500),
+            probation_longest: Duration::from_secs(8),
             drain_idle: Duration::from_secs(1),
             close_time: Duration::from_secs(1),
             linger_time: Duration::from_secs(2),

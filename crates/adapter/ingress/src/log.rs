@@ -4,15 +4,21 @@
 //! Holds: exactly one row for each request, however it ends. Its status is what
 //! the request came to: 499 when the client left before its answer ended, 502
 //! or 504 when a replica broke off or stalled in the middle, whatever the
-//! answer's head had said.
+//! answer's head had said. A request that another edge forwarded counts as a
+//! client's there, not here.
 
 use crate::AccessLog;
-use crate::connection::Connection;
+use crate::choose::Way;
+use crate::connection::{Connection, client_text};
+use crate::peer::PeerState;
 use crate::router::ServiceState;
-use kernel::UnixMillis;
+use crate::server::Ingress;
+use http::{HeaderMap, HeaderValue};
+use kernel::{NodeId, ReplicaId, UnixMillis};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use wire::peer::{ANSWERED, Answered, Forwarded};
 use wire::rows::AccessRow;
 
 /// Bytes of path and query, referer and agent that a row keeps.
@@ -25,6 +31,8 @@ pub struct Counts {
     pub requests: AtomicU64,
     pub errors: AtomicU64,
     pub in_flight: AtomicU64,
+    /// Requests of other edges, which are in none of the first two.
+    pub forwarded: AtomicU64,
 }
 
 pub struct Account {
@@ -34,9 +42,17 @@ pub struct Account {
     pub http_10: bool,
     /// The client left before its answer ended.
     left: bool,
+    arrived: Option<Box<Arrived>>,
     connection: Arc<Connection>,
     counts: Arc<Counts>,
     log: Arc<dyn AccessLog>,
+}
+
+/// What is known of a request that another edge forwarded.
+struct Arrived {
+    told: Forwarded,
+    own: NodeId,
+    client_text: String,
 }
 
 impl Account {
@@ -46,7 +62,7 @@ impl Account {
         counts: &Arc<Counts>,
         log: &Arc<dyn AccessLog>,
     ) -> Box<Self> {
-        counts.requests.fetch_add(1, Relaxed);
+        counts.entered(connection).fetch_add(1, Relaxed);
         counts.in_flight.fetch_add(1, Relaxed);
         let text = |name: http::HeaderName| {
             request
@@ -73,6 +89,7 @@ impl Account {
             started: Instant::now(),
             http_10: request.version() == http::Version::HTTP_10,
             left: false,
+            arrived: None,
             connection: Arc::clone(connection),
             counts: Arc::clone(counts),
             log: Arc::clone(log),
@@ -88,7 +105,7 @@ impl Account {
         target: &str,
         status: u16,
     ) {
-        counts.requests.fetch_add(1, Relaxed);
+        counts.entered(connection).fetch_add(1, Relaxed);
         log.record(AccessRow {
             method,
             path: clipped(target),
@@ -104,7 +121,11 @@ impl Account {
     }
 
     pub fn attach(&mut self, service: &Arc<ServiceState>) {
-        service.requests.fetch_add(1, Relaxed);
+        let entered = match self.connection.from {
+            None => &service.requests,
+            Some(_) => &service.forwarded,
+        };
+        entered.fetch_add(1, Relaxed);
         service.in_flight.fetch_add(1, Relaxed);
         self.row.project = Some(service.name.project.clone());
         self.row.service = Some(service.name.name.clone());
@@ -113,6 +134,81 @@ impl Account {
 
     pub fn connection(&self) -> &Connection {
         &self.connection
+    }
+
+    /// Another edge sent it.
+    pub fn arrived(&mut self, told: Forwarded, own: NodeId, truncate: bool) {
+        let client = told.client.to_canonical();
+        self.row.client = client_text(client, truncate);
+        self.row.tls = told.tls;
+        self.row.request = Some(told.request);
+        self.arrived = Some(Box::new(Arrived {
+            client_text: client.to_string(),
+            told,
+            own,
+        }));
+    }
+
+    pub fn forwarded(&self) -> Option<&Forwarded> {
+        self.arrived.as_ref().map(|arrived| &arrived.told)
+    }
+
+    /// The client's address, whole.
+    pub fn peer_text(&self) -> &str {
+        match &self.arrived {
+            Some(arrived) => &arrived.client_text,
+            None => &self.connection.peer_text,
+        }
+    }
+
+    pub fn way(&self, ingress: &Ingress) -> Way {
+        let Some(told) = self.forwarded() else {
+            return Way::default();
+        };
+        Way {
+            tried: Vec::new(),
+            wanted: Some(told.replica.clone()),
+            ends_here: told.via.len() >= ingress.limits.hops_max,
+            via: told.via.clone(),
+        }
+    }
+
+    /// What the next edge is told.
+    pub fn forward(
+        &mut self,
+        ingress: &Ingress,
+        peer: &PeerState,
+        replica: &ReplicaId,
+        deadline: Instant,
+    ) -> Forwarded {
+        let request = *self.row.request.get_or_insert_with(|| ingress.request_id());
+        let told = self.forwarded();
+        let mut via = told.map_or_else(Vec::new, |told| told.via.clone());
+        via.push(peer.own);
+        let here = || self.connection.peer.ip().to_canonical();
+        Forwarded {
+            via,
+            left: deadline.saturating_duration_since(Instant::now()),
+            replica: replica.clone(),
+            client: told.map_or_else(here, |told| told.client),
+            tls: self.row.tls,
+            request,
+        }
+    }
+
+    /// Says to the edge that asked where the answer comes from; a refusal has
+    /// said so already.
+    pub fn sign(&self, headers: &mut HeaderMap) {
+        let Some(arrived) = &self.arrived else { return };
+        let answered = Answered::By {
+            node: self.row.node.unwrap_or(arrived.own),
+            replica: self.row.replica.clone(),
+        };
+        if !headers.contains_key(ANSWERED)
+            && let Ok(value) = HeaderValue::try_from(answered.to_string())
+        {
+            headers.insert(ANSWERED, value);
+        }
     }
 
     pub fn started(&self) -> Instant {
@@ -125,7 +221,8 @@ impl Drop for Account {
         let unanswered = self.row.status == 0;
         self.connection.request_ends(!self.left && !unanswered);
         self.counts.in_flight.fetch_sub(1, Relaxed);
-        let failed = self.row.status >= 500 || unanswered;
+        let client = self.connection.from.is_none();
+        let failed = client && (self.row.status >= 500 || unanswered);
         if self.left || unanswered {
             // As nginx has it.
             self.row.status = 499;
@@ -150,7 +247,19 @@ fn new_row(connection: &Connection) -> AccessRow {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let at = UnixMillis(u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
-    empty_row(at, connection.client_text.clone(), connection.tls)
+    AccessRow {
+        forwarded_by: connection.from,
+        ..empty_row(at, connection.client_text.clone(), connection.tls)
+    }
+}
+
+impl Counts {
+    fn entered(&self, connection: &Connection) -> &AtomicU64 {
+        match connection.from {
+            None => &self.requests,
+            Some(_) => &self.forwarded,
+        }
+    }
 }
 
 fn empty_row(at: UnixMillis, client: String, tls: bool) -> AccessRow {
@@ -172,6 +281,9 @@ fn empty_row(at: UnixMillis, client: String, tls: bool) -> AccessRow {
         retries: 0,
         referer: String::new(),
         agent: String::new(),
+        node: None,
+        forwarded_by: None,
+        request: None,
     }
 }
 

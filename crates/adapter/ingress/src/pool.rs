@@ -7,6 +7,7 @@
 use crate::Component;
 use crate::body::Outgoing;
 use crate::limits::Limits;
+use crate::peer::PeerState;
 use crate::upstream::Upstream;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -27,6 +28,8 @@ const SETTLE: Duration = Duration::from_millis(5);
 pub enum Place {
     Address(SocketAddr),
     Here(Arc<dyn Component>),
+    /// Where on it, its own edge knows.
+    Peer(Arc<PeerState>),
 }
 
 pub struct EndpointState {
@@ -65,9 +68,13 @@ impl EndpointState {
     /// Whether it takes another request now.
     pub fn has_room(&self) -> bool {
         match &self.place {
-            Place::Address(_) => true,
+            Place::Address(_) | Place::Peer(_) => true,
             Place::Here(component) => self.in_flight.load(Relaxed) < component.concurrency(),
         }
+    }
+
+    pub fn is_local(&self) -> bool {
+        !matches!(self.place, Place::Peer(_))
     }
 
     /// A request that is in flight until the lease goes.
@@ -77,6 +84,7 @@ impl EndpointState {
             endpoint: Arc::clone(self),
             limits: Arc::clone(limits),
             sender: None,
+            begun: None,
         }
     }
 
@@ -149,6 +157,8 @@ pub struct Lease {
     pub endpoint: Arc<EndpointState>,
     limits: Arc<Limits>,
     pub sender: Option<SendRequest<Outgoing>>,
+    /// When another edge was asked.
+    pub begun: Option<Instant>,
 }
 
 impl Lease {

@@ -7,18 +7,20 @@
 //! as evidence.
 
 use crate::body::{Answer, Fault, Outgoing, Timed};
+use crate::choose::{Way, choose};
+use crate::fields::{prepare, remove_hop_by_hop, remove_internal, upgrade_of};
 use crate::log::Account;
+use crate::peer;
 use crate::pool::{EndpointState, Lease, Place};
 use crate::router::ServiceState;
-use crate::server::{Ingress, plain, unavailable};
+use crate::server::{Ingress, plain, refused, unavailable};
 use crate::tunnel::Tunnel;
 use crate::{Component, ComponentBody, ComponentError};
-use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -29,19 +31,19 @@ const WAIT_FIRST: Duration = Duration::from_millis(10);
 const WAIT_LONGEST: Duration = Duration::from_millis(200);
 
 /// A request as it can be sent more than once.
-struct Flight {
+pub struct Flight {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Option<Timed>,
-    repeatable: bool,
+    pub body: Option<Timed>,
+    pub repeatable: bool,
 }
 
-enum Tried {
+pub enum Tried {
     Answered(Response<Given>, Lease),
     /// It takes no more requests now.
     Busy,
-    /// It was never sent.
+    /// It was never sent, or may be repeated however often.
     Refused(String),
     /// It may have been acted on.
     Broken(String),
@@ -56,7 +58,7 @@ enum Tried {
     TooLate,
 }
 
-enum Given {
+pub enum Given {
     Replica(Incoming),
     Component(ComponentBody),
 }
@@ -69,7 +71,9 @@ pub async fn forward(
     mut account: Box<Account>,
 ) -> Response<Answer> {
     account.attach(service);
-    let deadline = Instant::from_std(account.started()) + service.config.load().deadline;
+    let whole = service.config.load().deadline;
+    let whole = account.forwarded().map_or(whole, |one| whole.min(one.left));
+    let deadline = Instant::from_std(account.started()) + whole;
     let upgrade = upgrade_of(&request);
     let client = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
@@ -110,7 +114,7 @@ pub async fn forward(
 
 impl Flight {
     /// Takes the body along.
-    fn request(&mut self) -> Request<Outgoing> {
+    pub fn request(&mut self) -> Request<Outgoing> {
         let body = self.body.take().map_or(Outgoing::Empty, Outgoing::Stream);
         let mut request = Request::new(body);
         *request.method_mut() = self.method.clone();
@@ -129,13 +133,16 @@ async fn deliver(
     deadline: Instant,
 ) -> Result<(Response<Given>, Lease), Box<Response<Answer>>> {
     let refuse = |status| Err(Box::new(plain(status)));
-    let mut tried: Vec<Arc<EndpointState>> = Vec::new();
+    let mut way = account.way(ingress);
     let mut broken = 0;
     let mut fresh = false;
     let mut held: Option<Held<'_>> = None;
     let mut wait = WAIT_FIRST;
     loop {
-        let Some(endpoint) = choose(&service.config.load().endpoints, &tried, &ingress.dice) else {
+        let Some(endpoint) = choose(ingress, &service.config.load().endpoints, &way) else {
+            if account.forwarded().is_some() && leads_nowhere(service, &way) {
+                return Err(Box::new(refused(StatusCode::MISDIRECTED_REQUEST)));
+            }
             if held.is_none() {
                 held = Held::enter(service, ingress.limits.held_max);
             }
@@ -144,21 +151,28 @@ async fn deliver(
             }
             // Subscribed before the look, so that no change is missed.
             let mut changed = service.changed.subscribe();
-            if choose(&service.config.load().endpoints, &tried, &ingress.dice).is_none() {
+            if choose(ingress, &service.config.load().endpoints, &way).is_none() {
                 let pause = timeout(wait, changed.changed());
                 if timeout_at(deadline, pause).await.is_err() {
                     return refuse(StatusCode::GATEWAY_TIMEOUT);
                 }
             }
             wait = (wait * 2).min(WAIT_LONGEST);
-            tried.clear();
+            way.tried.clear();
             continue;
         };
         account.row.replica = Some(endpoint.replica.clone());
-        match attempt(ingress, &endpoint, flight, deadline, fresh).await {
+        account.row.node = None;
+        let outcome = match &endpoint.place {
+            Place::Peer(peer) => {
+                peer::attempt(ingress, &endpoint, peer, flight, account, deadline).await
+            }
+            _ => attempt(ingress, &endpoint, flight, deadline, fresh).await,
+        };
+        match outcome {
             Tried::Answered(response, lease) => return Ok((response, lease)),
             Tried::Busy => {
-                tried.push(endpoint);
+                way.tried.push(endpoint);
                 continue;
             }
             Tried::TooLate => return refuse(StatusCode::GATEWAY_TIMEOUT),
@@ -186,7 +200,7 @@ async fn deliver(
         }
         account.row.retries += 1;
         service.retried.fetch_add(1, Relaxed);
-        tried.push(endpoint);
+        way.tried.push(endpoint);
         fresh = false;
     }
 }
@@ -204,6 +218,8 @@ async fn attempt(
             let lease = endpoint.lease(&ingress.limits);
             return attempt_here(component, lease, flight, deadline).await;
         }
+        // Asked in its own way.
+        Place::Peer(_) => return Tried::Busy,
     };
     let (mut lease, reused) =
         match timeout_at(deadline, endpoint.connect(address, &ingress.limits, fresh)).await {
@@ -259,51 +275,19 @@ async fn attempt_here(
     }
 }
 
+/// Another node's replicas are its own edge's to tell of.
 pub fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str) {
     let news = !endpoint.is_paused();
     endpoint.pause(ingress.limits.endpoint_pause);
-    if news {
+    if news && endpoint.is_local() {
         ingress.evidence.endpoint_failed(&endpoint.replica, why);
     }
 }
 
-/// The less busy of two, drawn from those with room that neither were tried nor
-/// failed just now; failing that, from those not tried.
-fn choose(
-    endpoints: &[Arc<EndpointState>],
-    tried: &[Arc<EndpointState>],
-    dice: &AtomicU64,
-) -> Option<Arc<EndpointState>> {
-    if let [only] = endpoints {
-        let free = tried.is_empty() && only.has_room();
-        return free.then(|| Arc::clone(only));
-    }
-    let untried = |endpoint: &&Arc<EndpointState>| {
-        endpoint.has_room() && !tried.iter().any(|known| Arc::ptr_eq(known, endpoint))
-    };
-    let well = |endpoint: &&Arc<EndpointState>| untried(endpoint) && !endpoint.is_paused();
-    let count = endpoints.iter().filter(well).count();
-    if count == 0 {
-        return endpoints.iter().find(untried).cloned();
-    }
-    let draw = draw(dice);
-    let first = usize::try_from(draw >> 33).unwrap_or(0) % count;
-    let second = (first + 1 + usize::try_from(draw & 0xffff).unwrap_or(0) % count.max(2)) % count;
-    let first = endpoints.iter().filter(well).nth(first);
-    let second = endpoints.iter().filter(well).nth(second);
-    first
-        .into_iter()
-        .chain(second)
-        .min_by_key(|endpoint| endpoint.in_flight.load(Relaxed))
-        .cloned()
-}
-
-/// `SplitMix64` over a shared counter: needs no lock, and no good randomness.
-fn draw(dice: &AtomicU64) -> u64 {
-    let mut z = dice.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// Whether no change of health, only one of the snapshot, could help.
+fn leads_nowhere(service: &ServiceState, way: &Way) -> bool {
+    let config = service.config.load();
+    !config.endpoints.iter().any(|one| way.leads_to(one))
 }
 
 /// A place among the requests of a service that wait.
@@ -335,6 +319,10 @@ fn answer(
 ) -> Response<Answer> {
     let (mut parts, given) = response.into_parts();
     parts.version = Version::HTTP_11;
+    if account.forwarded().is_some() {
+        // A replica does not speak for the edge.
+        remove_internal(&mut parts.headers);
+    }
     let incoming = match given {
         Given::Replica(incoming) => incoming,
         Given::Component(body) => {
@@ -351,6 +339,7 @@ fn answer(
             return finish(plain(StatusCode::BAD_GATEWAY), account);
         };
         account.row.status = parts.status.as_u16();
+        account.sign(&mut parts.headers);
         account.connection().settle();
         let replica = hyper::upgrade::on(Response::from_parts(parts.clone(), incoming));
         ingress.spawn_tunnel(Tunnel {
@@ -371,129 +360,7 @@ fn answer(
 /// Gives the answer its account: the row is written when the body goes.
 pub fn finish(mut response: Response<Answer>, mut account: Box<Account>) -> Response<Answer> {
     account.row.status = response.status().as_u16();
+    account.sign(response.headers_mut());
     response.body_mut().account = Some(account);
     response
-}
-
-/// The protocol an HTTP/1.1 client wants to change to. A change to another HTTP
-/// or to TLS is passed over: behind it requests would reach the replica unseen.
-fn upgrade_of(request: &Request<Incoming>) -> Option<HeaderValue> {
-    if request.version() != Version::HTTP_11 {
-        return None;
-    }
-    let wanted =
-        connection_options(request.headers()).any(|option| option.eq_ignore_ascii_case("upgrade"));
-    let mut protocols = request.headers().get_all(header::UPGRADE).iter();
-    let protocol = protocols.next()?;
-    let tunnelled = protocol.to_str().ok()?.split(',').all(|name| {
-        let name = name.trim().to_ascii_lowercase();
-        !["h2c", "http", "tls"]
-            .iter()
-            .any(|http| name.starts_with(http))
-    });
-    (wanted && tunnelled && protocols.next().is_none()).then(|| protocol.clone())
-}
-
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = connection_options(headers)
-            .filter_map(|option| option.parse().ok())
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
-        headers.remove(header::CONNECTION);
-    }
-    for name in [
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-        header::TE,
-        header::TRAILER,
-    ] {
-        headers.remove(name);
-    }
-    headers.remove(HeaderName::from_static("keep-alive"));
-    headers.remove(HeaderName::from_static("proxy-connection"));
-    headers.remove(HeaderName::from_static("http2-settings"));
-}
-
-/// HTTP/2 clients may cut the field into pieces, HTTP/1.1 knows only one of it
-/// (RFC 9113, 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
-        return;
-    };
-    let pieces: Vec<&[u8]> = [first, second]
-        .into_iter()
-        .chain(cookies)
-        .map(HeaderValue::as_bytes)
-        .collect();
-    if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
-        headers.insert(header::COOKIE, joined);
-    }
-}
-
-/// Whether a field says of the client what only we know. Some servers take `_`
-/// for `-` in names, or `proxy` for `HTTP_PROXY`.
-fn is_claim(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    if !name.starts_with(['x', 'f', 'p']) {
-        return false;
-    }
-    let name = name.replace('_', "-");
-    name.starts_with("x-forwarded-") || matches!(&*name, "x-real-ip" | "forwarded" | "proxy")
-}
-
-/// Makes the client's fields into ours; what it says of where it comes from is
-/// not believed.
-fn prepare(headers: &mut HeaderMap, host: &str, account: &Account, upgrade: Option<HeaderValue>) {
-    remove_hop_by_hop(headers);
-    join_cookies(headers);
-    headers.remove(header::EXPECT);
-    headers.remove(header::PROXY_AUTHORIZATION);
-    let claims: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| is_claim(name))
-        .cloned()
-        .collect();
-    for name in claims {
-        headers.remove(name);
-    }
-    let connection = account.connection();
-    let proto = if connection.tls { "https" } else { "http" };
-    let peer = connection.peer_text.as_str();
-    let node = if connection.peer.is_ipv4() || !peer.contains(':') {
-        peer.to_owned()
-    } else {
-        format!("\"[{peer}]\"")
-    };
-    let mut set = |name: HeaderName, value: &str| {
-        if let Ok(value) = HeaderValue::from_str(value) {
-            headers.insert(name, value);
-        } else {
-            headers.remove(name);
-        }
-    };
-    set(HeaderName::from_static("x-forwarded-for"), peer);
-    set(HeaderName::from_static("x-forwarded-proto"), proto);
-    set(HeaderName::from_static("x-forwarded-host"), host);
-    set(
-        header::FORWARDED,
-        &format!("for={node};host=\"{host}\";proto={proto}"),
-    );
-    set(header::HOST, host);
-    if let Some(protocol) = upgrade {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(header::UPGRADE, protocol);
-    }
 }

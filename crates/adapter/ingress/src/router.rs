@@ -2,14 +2,16 @@
 //!
 //! Holds: the most specific matching host is chosen first (exact, then the
 //! longest `*.` suffix, then `*`), then the longest path on whole components;
-//! a service keeps its counts, and a replica its connections, from one snapshot
-//! to the next.
+//! a service keeps its counts, a replica its connections, and another node what
+//! was found of its health, from one snapshot to the next.
 
+use crate::limits::Limits;
+use crate::peer::PeerState;
 use crate::pool::{EndpointState, Place};
 use crate::site::SiteState;
 use crate::{Components, Documents};
 use arc_swap::ArcSwap;
-use kernel::{Hash, ScopedName};
+use kernel::{Hash, NodeId, ScopedName};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -49,6 +51,9 @@ pub struct Route {
 #[derive(Default)]
 pub struct Table {
     pub version: Option<u64>,
+    /// This node, as other edges know it.
+    pub own: Option<NodeId>,
+    pub peers: BTreeMap<NodeId, Arc<PeerState>>,
     exact: BTreeMap<String, Vec<Route>>,
     /// Keys without the `*`: `.news.example`.
     wildcard: BTreeMap<String, Vec<Route>>,
@@ -67,6 +72,7 @@ pub struct ServiceState {
     pub in_flight: AtomicU64,
     pub held: AtomicU64,
     pub retried: AtomicU64,
+    pub forwarded: AtomicU64,
     pub waiting: AtomicUsize,
 }
 
@@ -87,17 +93,21 @@ impl ServiceState {
             in_flight: AtomicU64::new(0),
             held: AtomicU64::new(0),
             retried: AtomicU64::new(0),
+            forwarded: AtomicU64::new(0),
             waiting: AtomicUsize::new(0),
         }
     }
 
-    /// A component that is not here is left out: its edge has said so.
-    fn configure(&self, view: &ServiceView, components: &dyn Components) {
+    /// Left out are components that are not here, which their edge has said, and
+    /// replicas on nodes that may not be spoken to.
+    fn configure(&self, view: &ServiceView, table: &Table, components: &dyn Components) {
         let old = self.config.load();
         let state = |endpoint: &Endpoint| {
-            let place = match endpoint.address {
-                Some(address) => Place::Address(address),
-                None => Place::Here(components.find(&endpoint.replica)?),
+            let node = endpoint.node.filter(|node| Some(*node) != table.own);
+            let place = match (node, endpoint.address) {
+                (Some(node), _) => Place::Peer(Arc::clone(table.peers.get(&node)?)),
+                (None, Some(address)) => Place::Address(address),
+                (None, None) => Place::Here(components.find(&endpoint.replica)?),
             };
             let known = old
                 .endpoints
@@ -119,6 +129,7 @@ fn same(one: &Place, other: &Place) -> bool {
     match (one, other) {
         (Place::Address(one), Place::Address(other)) => one == other,
         (Place::Here(one), Place::Here(other)) => Arc::ptr_eq(one, other),
+        (Place::Peer(one), Place::Peer(other)) => Arc::ptr_eq(one, other),
         _ => false,
     }
 }
@@ -129,6 +140,7 @@ impl Table {
         snapshot: &EdgeSnapshot,
         old: &Self,
         documents: &dyn Documents,
+        limits: &Limits,
     ) -> Result<Self, SnapshotError> {
         if snapshot.format != SNAPSHOT_VERSION {
             return Err(SnapshotError::Format {
@@ -137,8 +149,17 @@ impl Table {
         }
         let mut table = Self {
             version: Some(snapshot.version),
+            own: snapshot.identity.as_ref().map(|identity| identity.node),
             ..Self::default()
         };
+        if let Some(own) = table.own {
+            for (node, view) in &snapshot.peers {
+                let known = old.peers.get(node).filter(|known| known.is_as(own, view));
+                let new = || Arc::new(PeerState::new(*node, own, view.clone(), limits));
+                let state = known.map_or_else(new, Arc::clone);
+                table.peers.insert(*node, state);
+            }
+        }
         for (name, view) in &snapshot.sites {
             let state = match old.sites.get(name) {
                 Some(state) if state.view == *view => Arc::clone(state),
@@ -186,7 +207,7 @@ impl Table {
     pub fn activate(&self, snapshot: &EdgeSnapshot, old: &Self, components: &dyn Components) {
         for (name, view) in &snapshot.services {
             if let Some(state) = self.services.get(name) {
-                state.configure(view, components);
+                state.configure(view, self, components);
             }
         }
         for (name, state) in &old.services {
@@ -196,7 +217,7 @@ impl Table {
                     deadline,
                     endpoints: Vec::new(),
                 };
-                state.configure(&none, components);
+                state.configure(&none, self, components);
             }
         }
     }
@@ -272,7 +293,8 @@ mod tests {
             ("news.example", "/", "root"),
             ("news.example", "/search", "search"),
         ]);
-        let table = Table::build(&snapshot, &Table::default(), &Nothing).expect("builds");
+        let table = Table::build(&snapshot, &Table::default(), &Nothing, &Limits::default())
+            .expect("builds");
         let found = |host: &str, path: &str| match &table.find(host, path)?.served {
             Served::Service(service) => Some(service.name.name.to_string()),
             Served::Site(_) => None,
@@ -293,7 +315,7 @@ mod tests {
     fn route_to_nothing_is_refused() {
         let mut snapshot = snapshot(&[("*", "/", "any")]);
         snapshot.services.clear();
-        let result = Table::build(&snapshot, &Table::default(), &Nothing);
+        let result = Table::build(&snapshot, &Table::default(), &Nothing, &Limits::default());
         assert!(matches!(result, Err(SnapshotError::Target { .. })));
     }
 }

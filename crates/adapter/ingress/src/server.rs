@@ -5,6 +5,7 @@
 //! deadline.
 
 use crate::body::Answer;
+use crate::choose::draw;
 use crate::connection::Connection;
 use crate::limits::Limits;
 use crate::log::{Account, Counts};
@@ -15,18 +16,20 @@ use crate::streams::Pace;
 use crate::target;
 use crate::tls::{Certificates, Resolver};
 use crate::tunnel::Tunnel;
-use crate::{AccessLog, Components, Documents, Evidence};
+use crate::{AccessLog, Components, Documents, Evidence, PeerConnector};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use wire::edge::{EdgeReadings, EdgeSnapshot, ServiceReadings};
+use wire::peer::{ANSWERED, Answered};
 
 const HEALTH: &str = "/.well-known/homeostat/health";
 
@@ -57,17 +60,21 @@ pub struct Ingress {
     pub(crate) limits: Arc<Limits>,
     pub(crate) evidence: Arc<dyn Evidence>,
     pub(crate) dice: AtomicU64,
+    requests_seed: u64,
     pub(crate) truncate_clients: bool,
     documents: Arc<dyn Documents>,
     components: Arc<dyn Components>,
+    pub(crate) peers: Arc<dyn PeerConnector>,
     pub(crate) log: Arc<dyn AccessLog>,
-    table: ArcSwap<Table>,
+    pub(crate) table: ArcSwap<Table>,
     /// One snapshot is built at a time.
     building: Mutex<()>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) phase: watch::Sender<Phase>,
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Of other edges.
+    pub(crate) peer_streams: Arc<AtomicUsize>,
     pub(crate) told: Arc<AtomicUsize>,
 }
 
@@ -92,6 +99,7 @@ impl Ingress {
         options: Options,
         documents: Arc<dyn Documents>,
         components: Arc<dyn Components>,
+        peers: Arc<dyn PeerConnector>,
         log: Arc<dyn AccessLog>,
         evidence: Arc<dyn Evidence>,
     ) -> Arc<Self> {
@@ -99,9 +107,11 @@ impl Ingress {
             limits: Arc::new(options.limits),
             evidence,
             dice: AtomicU64::new(0),
+            requests_seed: RandomState::new().hash_one(0),
             truncate_clients: options.truncate_clients,
             documents,
             components,
+            peers,
             log,
             table: ArcSwap::default(),
             building: Mutex::new(()),
@@ -109,6 +119,7 @@ impl Ingress {
             counts: Arc::default(),
             phase: watch::Sender::new(Phase::Open),
             connections: Arc::default(),
+            peer_streams: Arc::default(),
             told: Arc::default(),
         })
     }
@@ -126,7 +137,12 @@ impl Ingress {
         {
             return Ok(());
         }
-        let table = Arc::new(Table::build(snapshot, &old, &*self.documents)?);
+        let table = Arc::new(Table::build(
+            snapshot,
+            &old,
+            &*self.documents,
+            &self.limits,
+        )?);
         let certificates = Certificates::build(&snapshot.certificates)?;
         self.resolver.0.store(Arc::new(certificates));
         table.activate(snapshot, &old, &*self.components);
@@ -144,13 +160,19 @@ impl Ingress {
         let mut account = Account::open(&request, connection, &self.counts, &self.log);
         let authority = if conflict {
             Err(StatusCode::BAD_REQUEST)
+        } else if connection.from.is_some() && target::names_no_host(&request) {
+            // A client of HTTP/1.0 need not, and was let in elsewhere.
+            Ok(String::new())
         } else {
             target::authority(&request, self.limits.head_bytes_max).map(Cow::into_owned)
         };
         let mut response = match authority {
             Ok(authority) => {
                 account.row.host.clone_from(&authority);
-                self.dispatch(request, &authority, account).await
+                match connection.from {
+                    None => self.dispatch(request, &authority, account).await,
+                    Some(from) => self.answer_peer(request, &authority, from, account).await,
+                }
             }
             Err(status) => {
                 let mut response = plain(status);
@@ -207,6 +229,11 @@ impl Ingress {
         }
     }
 
+    /// As good as unique among all edges' requests of some days.
+    pub(crate) fn request_id(&self) -> u64 {
+        self.requests_seed ^ draw(&self.dice)
+    }
+
     pub(crate) fn spawn_tunnel(&self, tunnel: Tunnel) {
         let slot = Slot::take(&self.connections);
         let mut phase = self.phase.subscribe();
@@ -219,12 +246,18 @@ impl Ingress {
         });
     }
 
+    /// Streams of other edges that are being answered.
+    pub fn peer_streams(&self) -> usize {
+        self.peer_streams.load(Relaxed)
+    }
+
     /// Stops accepting, lets what is in flight finish, and cuts what is left
     /// when `deadline` has passed.
     pub async fn drain(&self, deadline: Duration) {
         self.phase.send_replace(Phase::Draining);
         let gone = async {
-            while self.connections.load(Relaxed) > 0 {
+            let open = || self.connections.load(Relaxed) + self.peer_streams.load(Relaxed);
+            while open() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -246,6 +279,7 @@ impl Ingress {
                     in_flight: state.in_flight.load(Relaxed),
                     held: state.held.load(Relaxed),
                     retried: state.retried.load(Relaxed),
+                    forwarded: state.forwarded.load(Relaxed),
                 };
                 (name.clone(), readings)
             })
@@ -254,6 +288,7 @@ impl Ingress {
             requests: self.counts.requests.load(Relaxed),
             errors: self.counts.errors.load(Relaxed),
             in_flight: self.counts.in_flight.load(Relaxed),
+            forwarded: self.counts.forwarded.load(Relaxed),
             services,
         }
     }
@@ -272,6 +307,15 @@ pub fn unavailable() -> Response<Answer> {
     response
 }
 
+/// To an edge: no replica saw the request, it may go elsewhere.
+pub fn refused(status: StatusCode) -> Response<Answer> {
+    let mut response = plain(status);
+    if let Ok(value) = HeaderValue::try_from(Answered::Refused.to_string()) {
+        response.headers_mut().insert(ANSWERED, value);
+    }
+    response
+}
+
 /// A small answer of our own.
 pub fn plain(status: StatusCode) -> Response<Answer> {
     let text = match status {
@@ -282,6 +326,8 @@ pub fn plain(status: StatusCode) -> Response<Answer> {
         StatusCode::SERVICE_UNAVAILABLE => "the service is not available now\n",
         StatusCode::REQUEST_TIMEOUT => "the request's body did not come in time\n",
         StatusCode::PAYLOAD_TOO_LARGE => "the request's body is too large\n",
+        StatusCode::LOOP_DETECTED => "the request went around in a circle\n",
+        StatusCode::MISDIRECTED_REQUEST => "the service is not on this node\n",
         StatusCode::NOT_IMPLEMENTED => "not implemented\n",
         StatusCode::GATEWAY_TIMEOUT => "the service did not answer in time\n",
         other => other.canonical_reason().unwrap_or("error"),

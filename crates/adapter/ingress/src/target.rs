@@ -80,6 +80,12 @@ fn host<B>(request: &Request<B>) -> Option<&str> {
     is_host(host).then_some(host)
 }
 
+/// Whether the field is there, once, and empty.
+pub fn names_no_host<B>(request: &Request<B>) -> bool {
+    let mut fields = request.headers().get_all(header::HOST).iter();
+    fields.next().is_some_and(|field| field.is_empty()) && fields.next().is_none()
+}
+
 /// A name or address, with a port or without.
 fn is_host(text: &str) -> bool {
     let (host, rest) = if let Some(literal) = text.strip_prefix('[') {

@@ -1,4 +1,4 @@
-//! The stream to a replica, which is heard to its end.
+//! The stream to a replica, or to the edge that has it, which is heard to its end.
 //!
 //! A replica may refuse a body by answering and closing while we still write.
 //! Holds: a write that fails only ends writing; what the replica said before is
@@ -8,16 +8,15 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 #[derive(Debug)]
-pub struct Upstream {
-    stream: TcpStream,
+pub struct Upstream<S> {
+    stream: S,
     deaf: bool,
 }
 
-impl Upstream {
-    pub fn new(stream: TcpStream) -> Self {
+impl<S> Upstream<S> {
+    pub fn new(stream: S) -> Self {
         Self {
             stream,
             deaf: false,
@@ -35,7 +34,7 @@ impl Upstream {
     }
 }
 
-impl AsyncRead for Upstream {
+impl<S: AsyncRead + Unpin> AsyncRead for Upstream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -45,7 +44,7 @@ impl AsyncRead for Upstream {
     }
 }
 
-impl AsyncWrite for Upstream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Upstream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -36,6 +36,9 @@ const SCHEMA: &str = "message access {
     required int32 retries (INTEGER(32,false));
     required binary referer (UTF8);
     required binary agent (UTF8);
+    optional binary node (UTF8);
+    optional binary forwarded_by (UTF8);
+    optional binary request (UTF8);
 }";
 
 pub(crate) struct AccessFile<W: Write + Send> {
@@ -87,6 +90,11 @@ impl<W: Write + Send> AccessFile<W> {
         column::<Int32Type, _>(to, &retries, None)?;
         texts(to, rows, |row| &row.referer)?;
         texts(to, rows, |row| &row.agent)?;
+        maybe_texts(to, rows, |row| row.node.map(|node| node.to_string()))?;
+        maybe_texts(to, rows, |row| {
+            row.forwarded_by.map(|node| node.to_string())
+        })?;
+        maybe_texts(to, rows, |row| row.request.map(|id| format!("{id:016x}")))?;
         group.close().map(drop)
     }
 

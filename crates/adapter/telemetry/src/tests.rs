@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::segment::{HEADER, frame};
-use kernel::{Bytes, DecisionId, Name, ObjectRef, Time, UnixMillis};
+use kernel::{Bytes, DecisionId, Name, NodeId, ObjectRef, Time, UnixMillis};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Row, RowAccessor};
 use proptest::prelude::*;
@@ -35,6 +35,9 @@ fn row(number: u64) -> AccessRow {
         retries: u32::MAX,
         referer: String::new(),
         agent: "test".to_owned(),
+        node: odd.then_some(NodeId(number)),
+        forwarded_by: (!odd).then_some(NodeId(number)),
+        request: odd.then_some(number),
     }
 }
 
@@ -53,6 +56,10 @@ fn segment(directory: &Path, name: &str, numbers: std::ops::Range<u64>) -> PathB
 fn from_parquet(row: &Row) -> AccessRow {
     let text = |at: usize| row.get_string(at).expect("text").clone();
     let maybe = |at: usize| row.get_string(at).ok().cloned();
+    let hex = |at: usize| {
+        let digits = maybe(at)?;
+        Some(u64::from_str_radix(&digits, 16).expect("digits"))
+    };
     let millis = row.get_timestamp_millis(0).expect("time");
     AccessRow {
         at: UnixMillis(millis.cast_unsigned()),
@@ -72,6 +79,9 @@ fn from_parquet(row: &Row) -> AccessRow {
         retries: row.get_uint(14).expect("retries"),
         referer: text(15),
         agent: text(16),
+        node: hex(17).map(NodeId),
+        forwarded_by: hex(18).map(NodeId),
+        request: hex(19),
     }
 }
 

@@ -731,7 +731,11 @@ async fn settle(
 }
 
 fn to_look_at(applied: &Applied, service: &ScopedName) -> String {
-    let run = applied.manifest.services.get(&service.name).map(|it| &it.run);
+    let run = applied
+        .manifest
+        .services
+        .get(&service.name)
+        .map(|it| &it.run);
     match run {
         Some(Run::Process(_)) => format!(
             "homeostat logs {service} (it must listen on the HOST and PORT of its environment)"

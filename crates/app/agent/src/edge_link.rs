@@ -78,6 +78,10 @@ async fn heard(
             // The loop outlives this task; a closed channel means the end.
             let _ = messages.send(Message::Node(event)).await;
         }
+        FromEdge::PeerFailed { node, why } => {
+            // The edge has acted on it; who belongs does not depend on it.
+            tracing::warn!(%node, why, "another node's edge does not answer");
+        }
         FromEdge::ComponentStarted { replica } => {
             let event = DriverEvent::Started {
                 replica,

@@ -65,9 +65,12 @@ fn answers(project: Option<&str>, name: &str, said: &str) -> bool {
     let Some(project) = project else {
         return said == name;
     };
-    let dotted = |name| Some(name).and_then(|name: &str| name.strip_prefix(project)?.strip_prefix('.'));
+    let dotted =
+        |name| Some(name).and_then(|name: &str| name.strip_prefix(project)?.strip_prefix('.'));
     let within = dotted(name).unwrap_or(name);
-    let scoped = said.strip_prefix(project).and_then(|rest| rest.strip_prefix('/'));
+    let scoped = said
+        .strip_prefix(project)
+        .and_then(|rest| rest.strip_prefix('/'));
     said == name || said == within || scoped == Some(within)
 }
 
@@ -256,7 +259,9 @@ fn replicas(shared: &Shared, only: Option<&Name>) -> Vec<Object> {
             state: replica.state.clone(),
             summary: format!(
                 "pid {}, {} restarts",
-                replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
+                replica
+                    .pid
+                    .map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 replica.restarts
             ),
             desired: json!({
@@ -377,7 +382,12 @@ mod tests {
         for said in ["news.search-g1-0", "search-g1-0", "news/search-g1-0"] {
             assert!(is_meant(said), "{said}");
         }
-        for said in ["search-g1-1", "shop/search-g1-0", "news", "shop.search-g1-0"] {
+        for said in [
+            "search-g1-1",
+            "shop/search-g1-0",
+            "news",
+            "shop.search-g1-0",
+        ] {
             assert!(!is_meant(said), "{said}");
         }
     }

@@ -1,7 +1,7 @@
 //! What the agent and the edge say to each other on `run/edge.sock`, and the
 //! snapshot that the edge keeps on disk and serves from alone.
 
-use kernel::{Bytes, Hash, ReplicaId, Revision, ScopedName, Time, duration_text};
+use kernel::{Bytes, Hash, NodeId, ReplicaId, Revision, ScopedName, Time, ZonePath, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,6 +26,38 @@ pub struct EdgeSnapshot {
     #[serde(default)]
     pub components: BTreeMap<ReplicaId, ComponentView>,
     pub certificates: Vec<CertificateView>,
+    /// Who this edge is to others; none on a node that stands alone.
+    #[serde(default)]
+    pub identity: Option<PeerIdentity>,
+    /// The edges of other nodes that belong: no other one is spoken to.
+    #[serde(default)]
+    pub peers: BTreeMap<NodeId, PeerView>,
+}
+
+/// What this edge proves itself with to other edges: short-lived, and good for
+/// nothing else. All three are PEM; the chain ends below the root.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerIdentity {
+    pub node: NodeId,
+    pub chain_pem: String,
+    pub key_pem: String,
+    pub root_pem: String,
+}
+
+impl std::fmt::Debug for PeerIdentity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerIdentity")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The edge of another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerView {
+    /// Of its peer port, the best first.
+    pub addresses: Vec<SocketAddr>,
+    pub zone: ZonePath,
 }
 
 /// The longest matching path wins among the most specific matching host.
@@ -68,8 +100,13 @@ pub struct ServiceView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub replica: ReplicaId,
-    /// None: one of the snapshot's components.
+    /// None: one of the snapshot's components, or on another node.
     pub address: Option<SocketAddr>,
+    /// None: this one. One of the snapshot's peers otherwise; its edge knows
+    /// where on it the replica is. An edge that does not read this field finds
+    /// neither address nor component, and leaves the endpoint out.
+    #[serde(default)]
+    pub node: Option<NodeId>,
 }
 
 /// A `wasi:http` component as the edge runs it; its code was compiled ahead.
@@ -169,23 +206,100 @@ pub enum FromEdge {
         replica: ReplicaId,
         why: String,
     },
+    /// The same of another node's edge: it takes no requests from here for now.
+    PeerFailed {
+        node: NodeId,
+        why: String,
+    },
 }
 
 /// Counts since the edge started; a consumer takes differences.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EdgeReadings {
+    /// Of clients: one that another edge forwarded counts there.
     pub requests: u64,
     pub errors: u64,
     pub in_flight: u64,
+    /// Answered for other edges.
+    #[serde(default)]
+    pub forwarded: u64,
     pub services: BTreeMap<ScopedName, ServiceReadings>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceReadings {
+    /// Of clients, as in [`EdgeReadings`]; errors as well.
     pub requests: u64,
     /// 5xx answers and requests that got none.
     pub errors: u64,
+    /// Wherever they came from.
     pub in_flight: u64,
     pub held: u64,
     pub retried: u64,
+    /// Answered for other edges.
+    #[serde(default)]
+    pub forwarded: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_peers() -> EdgeSnapshot {
+        let view = ServiceView {
+            deadline: Duration::from_secs(5),
+            endpoints: vec![Endpoint {
+                replica: "news.app-g1-0".parse().expect("a replica"),
+                address: None,
+                node: Some(NodeId(2)),
+            }],
+        };
+        let peer = PeerView {
+            addresses: vec![SocketAddr::from(([192, 0, 2, 7], 7072))],
+            zone: "/eu/1".parse().expect("a zone"),
+        };
+        let mut snapshot = EdgeSnapshot {
+            format: SNAPSHOT_VERSION,
+            version: 7,
+            ..EdgeSnapshot::default()
+        };
+        let app = "news/app".parse().expect("a name");
+        snapshot.services.insert(app, view);
+        snapshot.peers.insert(NodeId(2), peer);
+        snapshot.identity = Some(PeerIdentity {
+            node: NodeId(1),
+            chain_pem: "chain".to_owned(),
+            key_pem: "key".to_owned(),
+            root_pem: "root".to_owned(),
+        });
+        snapshot
+    }
+
+    #[test]
+    fn golden_snapshot_with_peers() {
+        let text = serde_json::to_string(&with_peers()).expect("encodes");
+        insta::assert_snapshot!(text, @r#"{"format":2,"version":7,"revision":0,"routes":[],"sites":{},"services":{"news/app":{"deadline":"5s","endpoints":[{"replica":"news.app-g1-0","address":null,"node":2}]}},"components":{},"certificates":[],"identity":{"node":1,"chain_pem":"chain","key_pem":"key","root_pem":"root"},"peers":{"2":{"addresses":["192.0.2.7:7072"],"zone":"/eu/1"}}}"#);
+        let back: EdgeSnapshot = serde_json::from_str(&text).expect("decodes");
+        assert_eq!(back, with_peers());
+    }
+
+    #[test]
+    fn snapshot_from_before_there_were_peers_reads() {
+        let text = r#"{"format":2,"version":3,"revision":2,"routes":[],"sites":{},
+            "services":{"news/app":{"deadline":"5s","endpoints":[
+                {"replica":"news.app-g1-0","address":"127.0.0.1:80"}]}},"certificates":[]}"#;
+        let snapshot: EdgeSnapshot = serde_json::from_str(text).expect("decodes");
+        assert!(snapshot.peers.is_empty() && snapshot.identity.is_none());
+        let mut endpoints = snapshot.services.values().flat_map(|view| &view.endpoints);
+        assert!(endpoints.all(|endpoint| endpoint.node.is_none()));
+    }
+
+    #[test]
+    fn keys_do_not_show() {
+        let shown = format!("{:?}", with_peers());
+        assert!(
+            !shown.contains("key_pem") && !shown.contains("\"key\""),
+            "{shown}"
+        );
+    }
 }

@@ -15,6 +15,7 @@ pub mod edge;
 pub mod frame;
 pub mod layout;
 pub mod net;
+pub mod peer;
 pub mod record;
 pub mod rows;
 pub mod shim;

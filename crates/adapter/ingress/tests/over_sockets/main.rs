@@ -2,6 +2,8 @@
 
 mod components;
 mod drains;
+mod forwarding;
+mod forwarding_faults;
 mod hostile;
 mod http2;
 mod service_faults;

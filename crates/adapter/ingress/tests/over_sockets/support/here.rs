@@ -57,6 +57,7 @@ impl World {
         let endpoint = Endpoint {
             replica,
             address: None,
+            node: None,
         };
         self.snapshot.version += 1;
         let view = ServiceView {

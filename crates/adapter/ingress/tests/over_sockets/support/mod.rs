@@ -2,6 +2,7 @@
 
 pub mod h2;
 pub mod here;
+pub mod lines;
 pub mod mortal;
 pub mod puppet;
 pub mod tls;
@@ -11,7 +12,8 @@ use here::Here;
 use ingress::{
     AccessLog, Document, Documents, Encoding, Evidence, Ingress, Limits, Options, Source,
 };
-use kernel::{Hash, ReplicaId, Revision, ScopedName};
+use kernel::{Hash, NodeId, ReplicaId, Revision, ScopedName};
+use lines::Lines;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -33,6 +35,7 @@ pub struct World {
     pub address: SocketAddr,
     pub rows: Arc<Rows>,
     pub here: Arc<Here>,
+    pub lines: Arc<Lines>,
     pub snapshot: EdgeSnapshot,
 }
 
@@ -54,6 +57,11 @@ impl Evidence for Rows {
             .lock()
             .expect("lock")
             .push(format!("{replica}: {why}"));
+    }
+
+    fn peer_failed(&self, node: NodeId, why: &str) {
+        let text = format!("node {}: {why}", node.0);
+        self.failed.lock().expect("lock").push(text);
     }
 }
 
@@ -167,10 +175,12 @@ impl World {
             truncate_clients: true,
         };
         let here = Arc::new(Here::default());
+        let lines = Arc::new(Lines::default());
         let ingress = Ingress::new(
             options,
             Arc::new(Content),
             Arc::clone(&here) as _,
+            Arc::clone(&lines) as _,
             Arc::clone(&rows) as _,
             Arc::clone(&rows) as _,
         );
@@ -184,6 +194,7 @@ impl World {
             address,
             rows,
             here,
+            lines,
             snapshot,
         }
     }
@@ -202,6 +213,7 @@ impl World {
                     index,
                 },
                 address: Some(*address),
+                node: None,
             })
             .collect();
         self.snapshot.version += 1;

@@ -82,6 +82,19 @@ impl Wire {
         String::from_utf8_lossy(&rest).into_owned()
     }
 
+    /// The head of an answer, or what comes instead of one.
+    pub async fn rest_or_head(&mut self) -> String {
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            match tokio::time::timeout(PATIENCE, self.stream.read_u8()).await {
+                Ok(Ok(byte)) => seen.push(byte),
+                Ok(Err(_)) => break,
+                Err(_) => panic!("nothing in time"),
+            }
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
     /// Writes until the other side takes no more and gives up; returns whether
     /// it did before `total` bytes.
     pub async fn flood(&mut self, total: usize) -> bool {
