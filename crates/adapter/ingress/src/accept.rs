@@ -4,18 +4,20 @@
 //! the limit is told so, or dropped when too many are being told; a head that
 //! cannot be read, or does not end in time, has its row all the same.
 
+use crate::body::BoxError;
 use crate::connection::{Connection, Verdict};
 use crate::log::Account;
 use crate::server::{Ingress, Phase, Slot};
 use crate::streams::Streams;
 use crate::tls;
 use crate::watched::{Abort, Watched};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto::{Builder, UpgradeableConnection};
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -105,10 +107,6 @@ impl Ingress {
     where
         S: AsyncRead + AsyncWrite + Abort + Unpin + Send + 'static,
     {
-        let builder = match connection.from {
-            None => self.builder(),
-            Some(_) => self.builder().http1_only(),
-        };
         let service = {
             let (ingress, connection) = (Arc::clone(&self), Arc::clone(&connection));
             service_fn(move |request| {
@@ -117,8 +115,33 @@ impl Ingress {
             })
         };
         let watched = Watched::new(stream, Arc::clone(&connection), self.limits.linger_time);
-        let mut serving =
-            pin!(builder.serve_connection_with_upgrades(TokioIo::new(watched), service));
+        let stream = TokioIo::new(watched);
+        if connection.from.is_some() {
+            // The builder for either protocol lets a stream change over.
+            let serving = http1::Builder::new()
+                .max_buf_size(self.head_buffer())
+                .serve_connection(stream, service)
+                .with_upgrades();
+            let close =
+                |serving: Pin<&mut _>| http1::UpgradeableConnection::graceful_shutdown(serving);
+            self.watch(pin!(serving), close, &connection).await;
+        } else {
+            let builder = self.builder();
+            let serving = builder.serve_connection_with_upgrades(stream, service);
+            let close = |serving: Pin<&mut _>| UpgradeableConnection::graceful_shutdown(serving);
+            self.watch(pin!(serving), close, &connection).await;
+        }
+    }
+
+    async fn watch<C, E>(
+        &self,
+        mut serving: Pin<&mut C>,
+        graceful_shutdown: impl Fn(Pin<&mut C>),
+        connection: &Arc<Connection>,
+    ) where
+        C: Future<Output = Result<(), E>>,
+        E: Into<BoxError>,
+    {
         let mut phase = self.phase.subscribe();
         let mut check = pin!(sleep_until(Instant::now()));
         let mut closing = false;
@@ -131,7 +154,7 @@ impl Ingress {
                 biased;
                 ended = serving.as_mut() => {
                     if let Err(error) = ended {
-                        self.ended_badly(&*error, &connection);
+                        self.ended_badly(&*error.into(), connection);
                     }
                     return;
                 }
@@ -146,7 +169,7 @@ impl Ingress {
                     let close_time = self.limits.close_time;
                     let next = match connection.verdict(&self.limits) {
                         Verdict::Drop => {
-                            self.head_row(408, &connection);
+                            self.head_row(408, connection);
                             return;
                         }
                         _ if closing && connection.is_done(close_time) => return,
@@ -169,7 +192,7 @@ impl Ingress {
                 check
                     .as_mut()
                     .reset(Instant::now() + self.limits.close_time);
-                serving.as_mut().graceful_shutdown();
+                graceful_shutdown(serving.as_mut());
             }
         }
     }
@@ -191,13 +214,15 @@ impl Ingress {
         }
     }
 
+    fn head_buffer(&self) -> usize {
+        self.limits.head_bytes_max.max(8192)
+    }
+
     fn builder(&self) -> Builder<Streams> {
         let mut builder = Builder::new(Streams {
             stall: self.limits.write_stall,
         });
-        builder
-            .http1()
-            .max_buf_size(self.limits.head_bytes_max.max(8192));
+        builder.http1().max_buf_size(self.head_buffer());
         builder
             .http2()
             .max_concurrent_streams(self.limits.h2_streams_max)

@@ -246,6 +246,11 @@ impl Ingress {
         });
     }
 
+    /// Streams of other edges that are being answered.
+    pub fn peer_streams(&self) -> usize {
+        self.peer_streams.load(Relaxed)
+    }
+
     /// Stops accepting, lets what is in flight finish, and cuts what is left
     /// when `deadline` has passed.
     pub async fn drain(&self, deadline: Duration) {

@@ -144,8 +144,7 @@ impl Control {
                 }
                 Some(word) = news.recv() => send(&mut sender, &word).await?,
                 failed = heard(&mut evidence) => {
-                    let Failed { replica, why } = failed;
-                    send(&mut sender, &FromEdge::EndpointFailed { replica, why }).await?;
+                    send(&mut sender, &FromEdge::from(failed)).await?;
                 }
                 _ = every.tick(), if evidence.is_some() => {
                     let readings = self.plane.ingress.readings();

@@ -8,6 +8,7 @@
 use crate::components;
 use crate::documents::Library;
 use crate::evidence::Witness;
+use crate::peers::Peers;
 use crate::rows::Rows;
 use crate::saved::{Saved, Staged};
 use content::Content;
@@ -29,6 +30,7 @@ pub struct DataPlane {
     pub ingress: Arc<Ingress>,
     pub witness: Arc<Witness>,
     pub rows: Arc<Rows>,
+    pub peers: Arc<Peers>,
     library: Arc<Library>,
     components: Arc<components::Library>,
     saved: Saved,
@@ -44,7 +46,7 @@ struct InForce {
 }
 
 impl DataPlane {
-    pub fn new(content: Content, rows: Arc<Rows>, layout: &Layout) -> Self {
+    pub fn new(content: Content, rows: Arc<Rows>, peers: Arc<Peers>, layout: &Layout) -> Self {
         let components = components::Library::new(content.clone(), layout.clone());
         let components = Arc::new(components);
         let library = Arc::new(Library::new(content));
@@ -53,6 +55,7 @@ impl DataPlane {
             Options::default(),
             Arc::clone(&library) as _,
             Arc::clone(&components) as _,
+            Arc::clone(&peers) as _,
             Arc::clone(&rows) as _,
             Arc::clone(&witness) as _,
         );
@@ -60,6 +63,7 @@ impl DataPlane {
             ingress,
             witness,
             rows,
+            peers,
             library,
             components,
             saved: Saved::new(layout.edge_snapshot()),
@@ -92,6 +96,7 @@ impl DataPlane {
             whole = snapshot == whole,
             "serving from the last snapshot"
         );
+        self.peers.follow(&snapshot);
         *self.force.get_mut() = InForce {
             snapshot: Some(Arc::new(snapshot)),
             saved: true,
@@ -137,9 +142,14 @@ impl DataPlane {
             staged = tokio::time::timeout(DISK_PATIENCE, handle).await.ok();
         }
         self.load_routed(&snapshot).await;
+        self.peers.add(&snapshot);
         if let Err(why) = self.build(&snapshot).await {
+            if let Some(in_force) = &force.snapshot {
+                self.peers.follow(in_force);
+            }
             return refused(why);
         }
+        self.peers.follow(&snapshot);
         self.components.keep(&snapshot.components);
         if sites_changed {
             self.library.content_changed();

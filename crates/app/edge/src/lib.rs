@@ -2,7 +2,7 @@
 //! whether or not an agent is there.
 //!
 //! In: listening sockets from the supervisor, snapshots from disk and agent,
-//! clients' requests. Out: answers, access rows, readings, evidence.
+//! requests of clients and other nodes' edges. Out: answers, access rows, readings, evidence.
 //! Holds: serving depends on no other process; a new edge on the same sockets
 //! serves before the old one leaves.
 //! Never: decides what should run, or stops serving because of the disk.
@@ -16,6 +16,7 @@ mod error;
 mod evidence;
 mod listeners;
 mod outputs;
+mod peers;
 mod rows;
 mod saved;
 
@@ -24,9 +25,11 @@ pub use error::EdgeError;
 use crate::control::Control;
 use crate::data_plane::DataPlane;
 use crate::listeners::Listeners;
+use crate::peers::Peers;
 use crate::rows::Rows;
 use ipc::Asked;
 use rustix::process::{Pid, Resource, Rlimit, getppid, getrlimit, setrlimit};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,8 +49,11 @@ const FAREWELL_MAX: Duration = Duration::from_secs(1);
 /// Serves until it is told to leave (SIGTERM, SIGINT, or `Drain` on its
 /// socket); then finishes what is in flight, within 30 s. Logs to the tracing
 /// subscriber that the caller has set.
-pub fn run(data_directory: &Path) -> ExitCode {
-    match serve(data_directory) {
+///
+/// * `peer_listen`: where other nodes' edges find this one (UDP); used once a
+///   snapshot says who this edge is.
+pub fn run(data_directory: &Path, peer_listen: SocketAddr) -> ExitCode {
+    match serve(data_directory, peer_listen) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(
@@ -61,13 +67,14 @@ pub fn run(data_directory: &Path) -> ExitCode {
 }
 
 /// As [`run`], for callers that report errors themselves.
-pub fn serve(data_directory: &Path) -> Result<(), EdgeError> {
+pub fn serve(data_directory: &Path, peer_listen: SocketAddr) -> Result<(), EdgeError> {
     let root = std::path::absolute(data_directory).map_err(EdgeError::Directory)?;
     let layout = Layout::new(root);
     raise_descriptor_limit();
     let content = content::Content::open(layout.content())?;
     let rows = Arc::new(Rows::new(layout.access_rows()));
-    let mut plane = DataPlane::new(content, Arc::clone(&rows), &layout);
+    let peers = Arc::new(Peers::new(peer_listen));
+    let mut plane = DataPlane::new(content, Arc::clone(&rows), peers, &layout);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = Builder::new_multi_thread()
         .worker_threads(cores)
@@ -106,6 +113,7 @@ async fn work(layout: &Layout, plane: Arc<DataPlane>, mut asked: Asked) -> Resul
         leave,
     });
     let controlling = tokio::spawn(Arc::clone(&control).run());
+    let meeting = tokio::spawn(Arc::clone(&plane.peers).run(Arc::clone(&plane.ingress)));
     let housekeeping = tokio::spawn(keep_house(Arc::clone(&plane)));
     tracing::info!(pid = std::process::id(), "edge up");
     tokio::select! {
@@ -116,7 +124,10 @@ async fn work(layout: &Layout, plane: Arc<DataPlane>, mut asked: Asked) -> Resul
     control.leave.send_replace(true);
     let _ = controlling.await;
     drop(control);
-    plane.ingress.drain(DRAIN_MAX).await;
+    tokio::join!(
+        plane.ingress.drain(DRAIN_MAX),
+        plane.peers.leave(&plane.ingress, &meeting)
+    );
     housekeeping.abort();
     tracing::info!("drained");
     Ok(())

@@ -4,9 +4,8 @@ mod support;
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
-use support::{Node, add_service, body, play, request, until};
+use support::{Node, add_service, body, play, request, rows, until};
 use wire::edge::{FromEdge, ToEdge};
-use wire::rows::AccessRow;
 
 #[test]
 fn role() {
@@ -68,21 +67,6 @@ async fn a_replica_that_does_not_take_requests_is_told_of_at_once() {
         })
         .await;
     assert_eq!(failed.to_string(), "test.app-g1-0");
-}
-
-fn rows(node: &Node) -> Vec<AccessRow> {
-    let Ok(entries) = std::fs::read_dir(node.layout.access_rows()) else {
-        return Vec::new();
-    };
-    let mut rows = Vec::new();
-    for entry in entries {
-        let path = entry.expect("entry").path();
-        // One may be renamed between the listing and the reading.
-        if let Ok(segment) = telemetry::read_segment(&path) {
-            rows.extend(segment);
-        }
-    }
-    rows
 }
 
 #[tokio::test]

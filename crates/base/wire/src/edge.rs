@@ -35,13 +35,13 @@ pub struct EdgeSnapshot {
 }
 
 /// What this edge proves itself with to other edges: short-lived, and good for
-/// nothing else. Chain, key and roots are PEM.
+/// nothing else. All three are PEM; the chain ends below the root.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerIdentity {
     pub node: NodeId,
     pub chain_pem: String,
     pub key_pem: String,
-    pub roots_pem: String,
+    pub root_pem: String,
 }
 
 impl std::fmt::Debug for PeerIdentity {
@@ -249,7 +249,7 @@ mod tests {
         let view = ServiceView {
             deadline: Duration::from_secs(5),
             endpoints: vec![Endpoint {
-                replica: "p.app-g1-0".parse().expect("a replica"),
+                replica: "news.app-g1-0".parse().expect("a replica"),
                 address: None,
                 node: Some(NodeId(2)),
             }],
@@ -263,14 +263,14 @@ mod tests {
             version: 7,
             ..EdgeSnapshot::default()
         };
-        let app = "p/app".parse().expect("a name");
+        let app = "news/app".parse().expect("a name");
         snapshot.services.insert(app, view);
         snapshot.peers.insert(NodeId(2), peer);
         snapshot.identity = Some(PeerIdentity {
             node: NodeId(1),
             chain_pem: "chain".to_owned(),
             key_pem: "key".to_owned(),
-            roots_pem: "roots".to_owned(),
+            root_pem: "root".to_owned(),
         });
         snapshot
     }
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn golden_snapshot_with_peers() {
         let text = serde_json::to_string(&with_peers()).expect("encodes");
-        insta::assert_snapshot!(text, @r#"{"format":2,"version":7,"revision":0,"routes":[],"sites":{},"services":{"p/app":{"deadline":"5s","endpoints":[{"replica":"p.app-g1-0","address":null,"node":2}]}},"components":{},"certificates":[],"identity":{"node":1,"chain_pem":"chain","key_pem":"key","roots_pem":"roots"},"peers":{"2":{"addresses":["192.0.2.7:7072"],"zone":"/eu/1"}}}"#);
+        insta::assert_snapshot!(text, @r#"{"format":2,"version":7,"revision":0,"routes":[],"sites":{},"services":{"news/app":{"deadline":"5s","endpoints":[{"replica":"news.app-g1-0","address":null,"node":2}]}},"components":{},"certificates":[],"identity":{"node":1,"chain_pem":"chain","key_pem":"key","root_pem":"root"},"peers":{"2":{"addresses":["192.0.2.7:7072"],"zone":"/eu/1"}}}"#);
         let back: EdgeSnapshot = serde_json::from_str(&text).expect("decodes");
         assert_eq!(back, with_peers());
     }
@@ -286,8 +286,8 @@ mod tests {
     #[test]
     fn snapshot_from_before_there_were_peers_reads() {
         let text = r#"{"format":2,"version":3,"revision":2,"routes":[],"sites":{},
-            "services":{"p/app":{"deadline":"5s","endpoints":[
-                {"replica":"p.app-g1-0","address":"127.0.0.1:80"}]}},"certificates":[]}"#;
+            "services":{"news/app":{"deadline":"5s","endpoints":[
+                {"replica":"news.app-g1-0","address":"127.0.0.1:80"}]}},"certificates":[]}"#;
         let snapshot: EdgeSnapshot = serde_json::from_str(text).expect("decodes");
         assert!(snapshot.peers.is_empty() && snapshot.identity.is_none());
         let mut endpoints = snapshot.services.values().flat_map(|view| &view.endpoints);

@@ -201,7 +201,7 @@ mod tests {
         Forwarded {
             via: vec![NodeId(1), NodeId(0xabc)],
             left: Duration::from_millis(4988),
-            replica: "app-g12-0".parse().expect("a replica"),
+            replica: "news.app-g12-0".parse().expect("a replica"),
             client: IpAddr::from([192, 0, 2, 7]),
             tls: true,
             request: 0x1234_5678_9abc_def0,
@@ -211,13 +211,13 @@ mod tests {
     #[test]
     fn golden_fields_of_version_1() {
         let text = forwarded().to_string();
-        insta::assert_snapshot!(text, @"via=0000000000000001,0000000000000abc; left_ms=4988; replica=app-g12-0; client=192.0.2.7; tls=1; request=123456789abcdef0");
+        insta::assert_snapshot!(text, @"via=0000000000000001,0000000000000abc; left_ms=4988; replica=news.app-g12-0; client=192.0.2.7; tls=1; request=123456789abcdef0");
         assert_eq!(text.parse(), Ok(forwarded()));
         let by = Answered::By {
             node: NodeId(2),
-            replica: "app-g12-1".parse().ok(),
+            replica: "news.app-g12-1".parse().ok(),
         };
-        insta::assert_snapshot!(by, @"node=0000000000000002; replica=app-g12-1");
+        insta::assert_snapshot!(by, @"node=0000000000000002; replica=news.app-g12-1");
         insta::assert_snapshot!(Answered::Refused, @"refused=1");
         for answered in [by, Answered::Refused] {
             assert_eq!(answered.to_string().parse(), Ok(answered));

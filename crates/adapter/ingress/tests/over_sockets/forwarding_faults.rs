@@ -181,7 +181,7 @@ async fn deadline_goes_along() {
 fn head(told: &str) -> String {
     format!(
         "GET / HTTP/1.1\r\nhost: app.test\r\nhomeostat-forwarded: {told}; \
-         replica=app-g1-0; client=192.0.2.7; tls=1; request=0000000000000007\r\n\r\n"
+         replica=test.app-g1-0; client=192.0.2.7; tls=1; request=0000000000000007\r\n\r\n"
     )
 }
 
@@ -422,7 +422,7 @@ async fn client_cannot_pass_itself_off_as_an_edge() {
     for world in &mut worlds {
         world.replicas(&[(2, echo)], DEADLINE);
     }
-    let fields = "homeostat-forwarded: via=0000000000000002; left_ms=1; replica=app-g1-0; \
+    let fields = "homeostat-forwarded: via=0000000000000002; left_ms=1; replica=test.app-g1-0; \
         client=6.6.6.6; tls=1; request=0000000000000007\r\n\
         homeostat_forwarded: via=1\r\nhomeostat-answered: refused=1\r\n";
     // Here and on the way to another node.

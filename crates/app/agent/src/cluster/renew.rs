@@ -110,7 +110,7 @@ pub fn edge_identity(cluster: &Cluster) -> Option<PeerIdentity> {
         node: cluster.own.id,
         chain_pem: chain,
         key_pem: pem("PRIVATE KEY", &credentials.key.to_pkcs8()),
-        roots_pem: pem("CERTIFICATE", &credentials.root),
+        root_pem: pem("CERTIFICATE", &credentials.root),
     })
 }
 

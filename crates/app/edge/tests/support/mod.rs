@@ -8,7 +8,7 @@ use kernel::{Hash, ReplicaId, Revision, ScopedName};
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,17 +19,21 @@ use wire::edge::{
     ToEdge,
 };
 use wire::layout::Layout;
+use wire::rows::AccessRow;
 use wire::supervise::{FromSupervisor, ListenerName, ToSupervisor};
 
 /// Far beyond what anything here takes.
 pub const BOUND: Duration = Duration::from_secs(30);
 const LOOK: Duration = Duration::from_millis(5);
 const ROOT: &str = "HOMEOSTAT_EDGE_ROOT";
+const PEER: &str = "HOMEOSTAT_EDGE_PEER";
 
 pub struct Node {
     pub layout: Layout,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    /// Nobody has it before the edge.
+    pub peer: SocketAddr,
     sockets: [TcpListener; 2],
     folder: TempDir,
 }
@@ -51,10 +55,12 @@ impl Node {
         std::fs::create_dir_all(layout.run()).expect("creates");
         let sockets = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("binds"));
         let [http, https] = [0, 1].map(|at: usize| sockets[at].local_addr().expect("address"));
+        let peer = UdpSocket::bind("127.0.0.1:0").expect("binds");
         Self {
             layout,
             http,
             https,
+            peer: peer.local_addr().expect("address"),
             sockets,
             folder,
         }
@@ -93,6 +99,7 @@ impl Node {
         let started = Command::new(std::env::current_exe().expect("program"))
             .args(["role", "--exact", "--nocapture"])
             .env(ROOT, &self.layout.root)
+            .env(PEER, self.peer.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -289,6 +296,7 @@ pub fn add_service(snapshot: &mut EdgeSnapshot, host: &str, addresses: &[SocketA
             index,
         },
         address: Some(*address),
+        node: None,
     });
     let view = ServiceView {
         deadline: BOUND,
@@ -296,6 +304,21 @@ pub fn add_service(snapshot: &mut EdgeSnapshot, host: &str, addresses: &[SocketA
     };
     snapshot.services = BTreeMap::from([(name("app"), view)]);
     add_route(snapshot, host, Target::Service(name("app")));
+}
+
+pub fn rows(node: &Node) -> Vec<AccessRow> {
+    let Ok(entries) = std::fs::read_dir(node.layout.access_rows()) else {
+        return Vec::new();
+    };
+    let mut rows = Vec::new();
+    for entry in entries {
+        let path = entry.expect("entry").path();
+        // One may be renamed between the listing and the reading.
+        if let Ok(segment) = telemetry::read_segment(&path) {
+            rows.extend(segment);
+        }
+    }
+    rows
 }
 
 /// One request on a connection of its own: the whole answer, when it is whole.
@@ -323,6 +346,8 @@ pub fn play() {
         .with_ansi(false)
         .with_writer(std::io::stderr)
         .init();
-    let code = edge::run(std::path::Path::new(&root));
+    let peer = std::env::var(PEER).expect("said");
+    let peer = peer.parse().expect("an address");
+    let code = edge::run(std::path::Path::new(&root), peer);
     std::process::exit(i32::from(code != std::process::ExitCode::SUCCESS));
 }

@@ -172,7 +172,7 @@ pub async fn nodes<const N: usize>(limits: Limits) -> [World; N] {
             node: NodeId(own),
             chain_pem: String::new(),
             key_pem: String::new(),
-            roots_pem: String::new(),
+            root_pem: String::new(),
         });
         for (other, address) in (1..).zip(&addresses).filter(|(other, _)| *other != own) {
             world.lines.add(other, *address);

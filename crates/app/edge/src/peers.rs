@@ -1,0 +1,276 @@
+//! The peer port, over which edges forward requests to one another.
+//!
+//! In: who this edge is and which others belong, from the snapshot in force;
+//! streams that they open. Out: streams to them.
+//! Holds: nobody but the edge of a node in the snapshot is spoken to or heard;
+//! one that left it has its connections ended; without an identity there is no
+//! port. One edge at a time has it: a new one waits until the old has let go.
+//! Never: holds back a snapshot.
+
+use arc_swap::ArcSwap;
+use ingress::{Connecting, Ingress, PeerConnector, PeerStream};
+use kernel::NodeId;
+use net::identity::Refusal;
+use net::transport::{IncomingStream, Open, OpenError, PeerState, Priority};
+use net::{Credentials, Identity, Limits, NodeKey, Options, Transport};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use wire::edge::{EdgeSnapshot, PeerIdentity, PeerView};
+
+/// What a stream between edges is for.
+const FORWARD: u16 = 1;
+const RETRY: Duration = Duration::from_millis(50);
+/// Said again after so many tries in vain.
+const SAY_EVERY: u32 = 400;
+/// What other edges have under way here may take so long when this one leaves;
+/// the next one waits for the port meanwhile, and requests for it.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(5);
+/// A connection without a word for so long is lost, with all that is on it.
+const IDLE: Duration = Duration::from_secs(3);
+const KEEP_ALIVE: Duration = Duration::from_millis(700);
+/// Requests bring their own pauses; a node that is back is found soon.
+const BACK_OFF_MAX: Duration = Duration::from_millis(400);
+
+type Known = BTreeMap<NodeId, PeerView>;
+
+pub struct Peers {
+    listen: SocketAddr,
+    known: Arc<ArcSwap<Known>>,
+    identity: watch::Sender<Option<PeerIdentity>>,
+    transport: watch::Sender<Option<Transport>>,
+}
+
+impl Peers {
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            known: Arc::default(),
+            identity: watch::Sender::new(None),
+            transport: watch::Sender::new(None),
+        }
+    }
+
+    /// Before a snapshot takes force: those in it can be reached.
+    pub fn add(&self, snapshot: &EdgeSnapshot) {
+        let mut known = Known::clone(&self.known.load());
+        known.extend(snapshot.peers.clone());
+        self.known.store(Arc::new(known));
+        if let Some(transport) = &*self.transport.borrow() {
+            introduce(transport, &snapshot.peers);
+        }
+    }
+
+    /// After it took force: only those in it.
+    pub fn follow(&self, snapshot: &EdgeSnapshot) {
+        let before = self.known.swap(Arc::new(snapshot.peers.clone()));
+        self.identity.send_if_modified(|identity| {
+            let changed = *identity != snapshot.identity;
+            identity.clone_from(&snapshot.identity);
+            changed
+        });
+        if let Some(transport) = &*self.transport.borrow() {
+            introduce(transport, &snapshot.peers);
+            for node in before.keys() {
+                if !snapshot.peers.contains_key(node) {
+                    transport.forget_peer(*node);
+                }
+            }
+            transport.reauthorise();
+        }
+    }
+
+    /// Keeps the port as the snapshots want it.
+    pub async fn run(self: Arc<Self>, ingress: Arc<Ingress>) {
+        let mut wanted = self.identity.subscribe();
+        loop {
+            let identity = wanted.borrow_and_update().clone();
+            let own = self.own();
+            match identity {
+                Some(identity) if own == Some(identity.node) => self.renew(&identity),
+                Some(identity) => {
+                    self.close().await;
+                    tokio::select! {
+                        () = self.open(&identity, &ingress) => {}
+                        // Who it is to be changed meanwhile.
+                        changed = wanted.changed() => {
+                            if changed.is_err() { return }
+                            continue;
+                        }
+                    }
+                }
+                None => self.close().await,
+            }
+            if wanted.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Lets go of the port once what others have under way here has ended.
+    pub async fn leave(&self, ingress: &Ingress, running: &JoinHandle<()>) {
+        running.abort();
+        let quiet = async {
+            while ingress.peer_streams() > 0 {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let _ = tokio::time::timeout(LEAVE_MAX, quiet).await;
+        self.close().await;
+    }
+
+    fn own(&self) -> Option<NodeId> {
+        let transport = self.transport.borrow();
+        transport.as_ref().map(|one| one.identity().node)
+    }
+
+    fn renew(&self, identity: &PeerIdentity) {
+        let outcome =
+            credentials(identity).and_then(|credentials| match &*self.transport.borrow() {
+                Some(transport) => transport
+                    .set_credentials(&credentials)
+                    .map_err(|error| kernel::error_chain(&error)),
+                None => Ok(()),
+            });
+        if let Err(why) = outcome {
+            tracing::error!(why, "this edge goes on with its old certificate");
+        }
+    }
+
+    /// Tries until it has the port: an edge that leaves may still hold it.
+    async fn open(&self, identity: &PeerIdentity, ingress: &Arc<Ingress>) {
+        let mut tries: u32 = 0;
+        loop {
+            let bound = credentials(identity).and_then(|credentials| {
+                Transport::bind(self.options(credentials))
+                    .map_err(|error| kernel::error_chain(&error))
+            });
+            match bound {
+                Ok((transport, incoming)) => {
+                    tracing::info!(address = %self.listen, node = %identity.node, "peer port open");
+                    introduce(&transport, &self.known.load());
+                    tokio::spawn(accept(incoming.streams, Arc::clone(ingress)));
+                    self.transport.send_replace(Some(transport));
+                    // It may have changed while nobody was there to be told.
+                    if let Some(transport) = &*self.transport.borrow() {
+                        introduce(transport, &self.known.load());
+                        transport.reauthorise();
+                    }
+                    return;
+                }
+                Err(why) if tries.is_multiple_of(SAY_EVERY) => {
+                    tracing::warn!(address = %self.listen, why, "the peer port is not open yet");
+                }
+                Err(_) => {}
+            }
+            tries = tries.wrapping_add(1);
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    fn options(&self, credentials: Credentials) -> Options {
+        let known = Arc::clone(&self.known);
+        let authorise = move |identity: &Identity| {
+            if known.load().contains_key(&identity.node) {
+                return Ok(());
+            }
+            Err(Refusal::Unknown)
+        };
+        let mut options = Options::edge(self.listen, credentials, Arc::new(authorise));
+        options.limits = Limits {
+            idle: IDLE,
+            keep_alive: KEEP_ALIVE,
+            back_off_max: BACK_OFF_MAX,
+            ..options.limits
+        };
+        options
+    }
+
+    async fn close(&self) {
+        let transport = self.transport.send_replace(None);
+        if let Some(transport) = transport {
+            let _ = tokio::time::timeout(LEAVE_MAX, transport.close()).await;
+        }
+    }
+}
+
+impl PeerConnector for Peers {
+    fn connect(&self, node: NodeId, deadline: Instant) -> Connecting {
+        let mut transport = self.transport.subscribe();
+        let opening = async move {
+            let transport = transport.wait_for(Option::is_some).await;
+            let transport = transport.ok().and_then(|one| one.clone());
+            let transport = transport.ok_or(io::ErrorKind::NotConnected)?;
+            let open = Open {
+                method: FORWARD,
+                head: Default::default(),
+                priority: Priority::Normal,
+                within: deadline.saturating_duration_since(Instant::now()),
+            };
+            match transport.open(node, open).await {
+                Ok(stream) => Ok(Box::new(stream) as Box<dyn PeerStream>),
+                Err(error) => Err(unreachable_node(&error)),
+            }
+        };
+        Box::pin(async move {
+            match tokio::time::timeout_at(deadline.into(), opening).await {
+                Ok(opened) => opened,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        })
+    }
+
+    fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        match self.transport.borrow().as_ref()?.state(node) {
+            PeerState::Connected { rtt, .. } => Some(rtt),
+            _ => None,
+        }
+    }
+}
+
+fn unreachable_node(error: &OpenError) -> io::Error {
+    io::Error::new(io::ErrorKind::NotConnected, kernel::error_chain(error))
+}
+
+fn introduce(transport: &Transport, peers: &Known) {
+    for (node, view) in peers {
+        let addresses = view.addresses.iter().copied().map(Into::into);
+        transport.set_peer(*node, addresses.collect());
+    }
+}
+
+async fn accept(mut streams: mpsc::Receiver<IncomingStream>, ingress: Arc<Ingress>) {
+    while let Some(incoming) = streams.recv().await {
+        if incoming.method != FORWARD {
+            incoming.unknown_method();
+            continue;
+        }
+        let from = incoming.from.node;
+        let stream = Box::new(incoming.stream);
+        tokio::spawn(Arc::clone(&ingress).serve_peer_stream(stream, from));
+    }
+}
+
+fn credentials(identity: &PeerIdentity) -> Result<Credentials, String> {
+    let chain = CertificateDer::pem_slice_iter(identity.chain_pem.as_bytes());
+    let chain: Result<Vec<Vec<u8>>, _> = chain.map(|one| one.map(|one| one.to_vec())).collect();
+    let chain = chain.map_err(|error| format!("its chain cannot be read: {error}"))?;
+    let root = CertificateDer::from_pem_slice(identity.root_pem.as_bytes())
+        .map_err(|error| format!("its root cannot be read: {error}"))?;
+    let key = PrivatePkcs8KeyDer::from_pem_slice(identity.key_pem.as_bytes())
+        .map_err(|error| format!("its key cannot be read: {error}"))?;
+    let key = NodeKey::from_pkcs8(key.secret_pkcs8_der())
+        .map_err(|error| format!("its key cannot be used: {error}"))?;
+    Ok(Credentials {
+        key: Arc::new(key),
+        chain,
+        root: root.to_vec(),
+    })
+}
