@@ -6,7 +6,7 @@
 use crate::error::TelemetryError;
 use std::fs;
 use std::path::Path;
-use wire::rows::{self, AccessRow};
+use wire::rows::{ACCESS_ROW_VERSION, AccessRow};
 
 pub(crate) const VERSION: u8 = 1;
 pub(crate) const HEADER: [u8; 8] = [b'H', b'R', b'O', b'W', VERSION, 0, 0, 0];
@@ -17,7 +17,7 @@ const ROW_BYTES_MAX: usize = 64 << 10;
 
 /// A row's frame; `None` for one too long to keep.
 pub(crate) fn frame(row: &AccessRow) -> Option<Vec<u8>> {
-    let record = rows::encode(row).ok()?;
+    let record = wire::record::encode(ACCESS_ROW_VERSION, row).ok()?;
     if record.len() > ROW_BYTES_MAX {
         return None;
     }
@@ -68,7 +68,7 @@ impl Iterator for Rows {
     fn next(&mut self) -> Option<AccessRow> {
         loop {
             let record = self.record()?;
-            if let Ok(row) = rows::decode(record) {
+            if let Ok(row) = wire::record::decode(ACCESS_ROW_VERSION, record) {
                 return Some(row);
             }
             self.unreadable += 1;

@@ -4,7 +4,7 @@ use crate::arguments::{Listen, Worker, WorkerKind};
 use crate::failure::Failure;
 use kernel::error_chain;
 use std::ffi::{OsStr, OsString};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tokio::runtime::{Builder, Runtime};
@@ -110,20 +110,23 @@ pub fn edge(layout: &Layout) -> ExitCode {
     let _ = wasm::watch_own_pages();
     keep_memory_private();
     start_log();
-    edge::run(&layout.root, peer_listen())
+    edge::run(&layout.root, peer_listen(layout))
 }
 
-/// `HOMEOSTAT_PEER_LISTEN`, said by whoever starts the node. Any free port
-/// otherwise: then this edge can ask others, which do not find it.
-fn peer_listen() -> SocketAddr {
-    let usual = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let Ok(wanted) = std::env::var("HOMEOSTAT_PEER_LISTEN") else {
-        return usual;
-    };
-    wanted.parse().unwrap_or_else(|error| {
-        tracing::error!(%error, wanted, "HOMEOSTAT_PEER_LISTEN is no address: any port is taken");
-        usual
-    })
+/// As it was chosen for this node. Any free port where that cannot be read: the
+/// edge serves clients all the same.
+fn peer_listen(layout: &Layout) -> SocketAddr {
+    let chosen = agent::cluster::read_listen(layout);
+    let chosen = chosen.inspect_err(|error| {
+        tracing::error!(
+            error = error_chain(error),
+            "the edge takes any port for other nodes"
+        );
+    });
+    chosen.map_or_else(
+        |_| SocketAddr::from(([0, 0, 0, 0], 0)),
+        |listen| listen.edge,
+    )
 }
 
 pub fn worker(given: Worker) -> Result<ExitCode, Failure> {

@@ -25,7 +25,7 @@ pub mod table;
 
 pub use join::{JoinError, join};
 pub use kept::{Kept, KeptError, Own};
-pub use listen::{ListenError, Wanted, listen};
+pub use listen::{ListenError, Wanted, listen, read as read_listen};
 
 use crate::apply::api_error;
 use crate::shared::Shared;

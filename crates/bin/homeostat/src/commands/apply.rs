@@ -89,6 +89,7 @@ pub fn read(path: &Path) -> Result<Written, Failure> {
         request: ApplyRequest {
             manifest: text,
             directory,
+            resolved: None,
         },
     })
 }
