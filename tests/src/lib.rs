@@ -44,6 +44,7 @@ pub struct TestNode {
     pub layout: Layout,
     pub http: SocketAddr,
     pub https: SocketAddr,
+    name: String,
     directory: tempfile::TempDir,
 }
 
@@ -66,6 +67,7 @@ impl TestNode {
             layout: Layout::new(root),
             http: free_address(),
             https: free_address(),
+            name: "one".to_owned(),
             directory,
         }
     }
@@ -87,8 +89,19 @@ impl TestNode {
             .args(words)
             .env("HOMEOSTAT_DATA_DIR", &self.layout.root)
             .env("HOMEOSTAT_HTTP", self.http.to_string())
-            .env("HOMEOSTAT_HTTPS", self.https.to_string());
+            .env("HOMEOSTAT_HTTPS", self.https.to_string())
+            // Any free ports: other tests' nodes have theirs.
+            .env("HOMEOSTAT_AGENT_LISTEN", "127.0.0.1:0")
+            .env("HOMEOSTAT_EDGE_LISTEN", "127.0.0.1:0")
+            .env("HOMEOSTAT_NAME", &self.name);
         command
+    }
+
+    /// The same node under another name; before its first start.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
     }
 
     /// Runs a command that must succeed; returns its standard output.

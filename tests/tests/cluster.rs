@@ -1,0 +1,232 @@
+//! Several machines as one: joined by one line, seen from their clients' side.
+
+use black_box::{Answer, Load, TestNode, kill, project, says, until};
+use serde_json::Value;
+use std::path::Path;
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("UTF-8")
+}
+
+/// A line that lets one machine in.
+fn token(node: &TestNode, more: &[&str]) -> String {
+    let words = ["token", "create", "--ttl", "5m", "--zone", "/eu/1"];
+    let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
+    node.ok(&words).trim().to_owned()
+}
+
+/// A second node of the first one's cluster, up.
+fn join(first: &TestNode, name: &str, more: &[&str]) -> TestNode {
+    let node = TestNode::new().named(name);
+    node.ok(&["up", "--join", &token(first, more)]);
+    node
+}
+
+fn nodes(node: &TestNode) -> Vec<Value> {
+    let all = node.ok(&["node", "ls", "-o", "json"]);
+    serde_json::from_str(&all).expect("JSON")
+}
+
+/// How `node` sees the one called `name`.
+fn state(node: &TestNode, name: &str) -> Option<String> {
+    let all = node.run(&["node", "ls", "-o", "json"]);
+    let all: Vec<Value> = serde_json::from_slice(&all.stdout).ok()?;
+    let mut all = all.iter();
+    let found = all.find(|one| one["name"] == name)?;
+    Some(found["state"].as_str()?.to_owned())
+}
+
+fn good(node: &TestNode, path: &str) -> Answer {
+    until("a good answer", || {
+        node.get(path).ok().filter(|answer| answer.status == 200)
+    })
+}
+
+fn power_off(node: &TestNode) {
+    let (supervisor, agent, edge) = node.pids();
+    for pid in [supervisor, agent, edge] {
+        kill(pid);
+    }
+}
+
+#[test]
+fn one_pasted_line_makes_a_second_machine_serve_what_the_first_does() {
+    let first = TestNode::new();
+    let directory = project(&first, "one page", 1, "");
+    first.ok(&["up", text(&directory)]);
+    let second = join(&first, "two", &[]);
+    assert_eq!(good(&second, "/").body, b"one page");
+    // Its one replica is on the first node: the request is forwarded.
+    let there = good(&second, "/echo");
+    assert_eq!(there.status, 200);
+    for node in [&first, &second] {
+        until("both alive", || {
+            let states = ["one", "two"].map(|name| state(node, name));
+            (states == [Some("alive".to_owned()), Some("alive".to_owned())]).then_some(())
+        });
+    }
+    let zones: Vec<Value> = nodes(&second).iter().map(|one| one["zone"].clone()).collect();
+    assert_eq!(zones, ["/", "/eu/1"]);
+    // A change reaches both.
+    std::fs::write(directory.join("site/index.html"), "another").expect("a page");
+    first.ok(&["apply", text(&directory)]);
+    until("the new page everywhere", || {
+        (good(&second, "/").body == b"another").then_some(())
+    });
+}
+
+#[test]
+fn replicas_are_dealt_out_and_a_named_node_gets_its_own() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = join(&first, "two", &[]);
+    until("it is alive", || {
+        (state(&first, "two").as_deref() == Some("alive")).then_some(())
+    });
+    let directory = project(&first, "page", 2, "");
+    first.ok(&["apply", text(&directory)]);
+    let replicas = first.ok(&["get", "replicas"]);
+    assert!(replicas.contains("on one") && replicas.contains("on two"), "{replicas}");
+    // Each serves from its own, and from the other's when its own is gone.
+    assert_eq!(good(&second, "/echo").status, 200);
+
+    let named = project(&first, "page", 2, "node = \"two\"");
+    first.ok(&["apply", text(&named)]);
+    until("both on the second", || {
+        let replicas = first.ok(&["get", "replicas"]);
+        (replicas.matches("on two").count() == 2 && !replicas.contains("on one")).then_some(())
+    });
+    assert_eq!(good(&first, "/echo").status, 200);
+    let nowhere = project(&first, "page", 2, "node = \"three\"");
+    let refused = first.run(&["plan", text(&nowhere)]);
+    assert!(!refused.status.success());
+    assert!(says(&refused).contains("three"), "{}", says(&refused));
+}
+
+#[test]
+fn a_token_is_good_once_and_damage_is_told_from_a_wrong_one() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let line = token(&first, &[]);
+    let second = TestNode::new().named("two");
+    second.ok(&["up", "--join", &line]);
+    let third = TestNode::new().named("three");
+    let refused = third.run(&["up", "--join", &line]);
+    assert_eq!(refused.status.code(), Some(4), "{}", says(&refused));
+    assert!(says(&refused).contains("token create"), "{}", says(&refused));
+    let mut slip = line.clone();
+    slip.replace_range(20..21, if &line[20..21] == "A" { "B" } else { "A" });
+    let refused = third.run(&["up", "--join", &slip]);
+    assert_eq!(refused.status.code(), Some(2), "{}", says(&refused));
+    // Another cluster's line: its members are not here.
+    let other = TestNode::new();
+    other.ok(&["up"]);
+    let again = second.run(&["up", "--join", &token(&other, &[])]);
+    assert_eq!(again.status.code(), Some(5), "{}", says(&again));
+    assert_eq!(nodes(&first).len(), 2);
+}
+
+#[test]
+fn a_node_without_power_is_found_dead_and_its_replicas_left() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = join(&first, "two", &[]);
+    until("it is alive", || {
+        (state(&first, "two").as_deref() == Some("alive")).then_some(())
+    });
+    let directory = project(&first, "page", 2, "");
+    first.ok(&["apply", text(&directory)]);
+    good(&first, "/echo");
+    let load = Load::of(first.http, "/echo");
+    power_off(&second);
+    until("it is dead", || {
+        (state(&first, "two").as_deref() == Some("dead")).then_some(())
+    });
+    let outcome = load.stop();
+    assert!(outcome.bad.is_empty(), "{:?}", outcome.bad);
+    assert_eq!(nodes(&first).len(), 2, "silence removes nobody");
+    second.ok(&["up"]);
+    until("it is back", || {
+        (state(&first, "two").as_deref() == Some("alive")).then_some(())
+    });
+}
+
+#[test]
+fn a_revoked_node_is_refused_and_cannot_come_back() {
+    let first = TestNode::new();
+    let directory = project(&first, "page", 1, "");
+    first.ok(&["up", text(&directory)]);
+    let second = join(&first, "two", &[]);
+    good(&second, "/echo");
+    first.ok(&["node", "revoke", "two"]);
+    // Its edge is spoken to no more: what has its replica elsewhere is not found.
+    until("it is refused", || {
+        let answer = second.get("/echo").ok()?;
+        (answer.status >= 500).then_some(())
+    });
+    let refused = second.run(&["get", "services"]);
+    assert!(!refused.status.success(), "{}", says(&refused));
+    assert_eq!(state(&first, "two").as_deref(), Some("revoked"));
+    let refused = first.run(&["node", "revoke", "one"]);
+    assert_eq!(refused.status.code(), Some(5), "{}", says(&refused));
+}
+
+#[test]
+fn a_follower_asks_the_holder_within_what_its_owner_may() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let viewer = join(&first, "two", &[]);
+    let operator = join(&first, "three", &["--owner", "operator"]);
+    let directory = project(&viewer, "from two", 1, "");
+    let denied = viewer.run(&["apply", text(&directory)]);
+    assert_eq!(denied.status.code(), Some(4), "{}", says(&denied));
+    assert!(viewer.ok(&["get", "nodes"]).contains("three"));
+    // What it applies comes from its own disk, and is served everywhere.
+    let directory = project(&operator, "from three", 1, "");
+    operator.ok(&["apply", text(&directory)]);
+    for node in [&first, &viewer, &operator] {
+        assert_eq!(good(node, "/").body, b"from three");
+        good(node, "/echo");
+    }
+    let lines = operator.ok(&["logs", "echo"]);
+    assert!(lines.contains("listening"), "{lines}");
+}
+
+#[test]
+fn a_follower_goes_on_and_starts_again_without_the_holder() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = join(&first, "two", &[]);
+    until("it is alive", || {
+        (state(&first, "two").as_deref() == Some("alive")).then_some(())
+    });
+    let directory = project(&first, "page", 1, "node = \"two\"\nsecrets = { VERSION = \"v\" }");
+    let secret = directory.join("secret");
+    std::fs::write(&secret, "kept").expect("a file");
+    let mut set = first.command(&["secret", "set", "v", "--project", "test"]);
+    let set = set.stdin(std::fs::File::open(&secret).expect("opens")).output();
+    assert!(set.expect("runs").status.success());
+    first.ok(&["apply", text(&directory)]);
+    assert!(String::from_utf8_lossy(&good(&second, "/echo").body).contains("kept"));
+    power_off(&first);
+    good(&second, "/");
+    power_off(&second);
+    let _ = second.run(&["up"]);
+    assert_eq!(good(&second, "/").body, b"page");
+    // Its secret too: the node kept what it was given, sealed.
+    kill_replicas(&second);
+    until("its replica is back", || {
+        let answer = second.get("/echo").ok()?;
+        String::from_utf8_lossy(&answer.body).contains("kept").then_some(())
+    });
+    first.ok(&["up"]);
+}
+
+/// Those of this node, which its agent starts again.
+fn kill_replicas(node: &TestNode) {
+    let found = black_box::processes::of(&node.layout.root);
+    let is_service = |word: &String| word.ends_with("black-box-service");
+    for one in found.iter().filter(|one| one.command.first().is_some_and(is_service)) {
+        kill(one.pid);
+    }
+}
