@@ -4,7 +4,7 @@
 //! [`Verdict`] when asked, with the time of the next question. Holds: no timer
 //! is touched on the path of a request; each wait of a client has a bound.
 
-use crate::head_scan::HeadScan;
+use crate::head::scan::HeadScan;
 use crate::limits::Limits;
 use kernel::NodeId;
 use std::net::{IpAddr, SocketAddr};

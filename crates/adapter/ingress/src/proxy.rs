@@ -8,7 +8,7 @@
 
 use crate::body::{Answer, Fault, Outgoing, Timed};
 use crate::choose::{Way, choose};
-use crate::fields::{prepare, remove_hop_by_hop, remove_internal, upgrade_of};
+use crate::head::fields::{prepare, remove_hop_by_hop, remove_internal, upgrade_of};
 use crate::log::Account;
 use crate::peer;
 use crate::pool::{EndpointState, Lease, Place};
@@ -143,9 +143,7 @@ async fn deliver(
             if account.forwarded().is_some() && leads_nowhere(service, &way) {
                 return Err(Box::new(refused(StatusCode::MISDIRECTED_REQUEST)));
             }
-            if held.is_none() {
-                held = Held::enter(service, ingress.limits.held_max);
-            }
+            held = held.or_else(|| Held::enter(service, ingress.limits.held_max));
             if held.is_none() {
                 return Err(Box::new(unavailable()));
             }
@@ -178,13 +176,7 @@ async fn deliver(
             Tried::TooLate => return refuse(StatusCode::GATEWAY_TIMEOUT),
             Tried::Ended => return refuse(StatusCode::BAD_GATEWAY),
             Tried::Shed => return Err(Box::new(unavailable())),
-            Tried::Client(fault) => {
-                return refuse(match fault {
-                    Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-                    Fault::TooSlow => StatusCode::REQUEST_TIMEOUT,
-                    Fault::Broken => StatusCode::BAD_REQUEST,
-                });
-            }
+            Tried::Client(fault) => return refuse(status_of(fault)),
             Tried::Stale => {
                 fresh = true;
                 continue;
@@ -202,6 +194,14 @@ async fn deliver(
         service.retried.fetch_add(1, Relaxed);
         way.tried.push(endpoint);
         fresh = false;
+    }
+}
+
+fn status_of(fault: Fault) -> StatusCode {
+    match fault {
+        Fault::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Fault::TooSlow => StatusCode::REQUEST_TIMEOUT,
+        Fault::Broken => StatusCode::BAD_REQUEST,
     }
 }
 

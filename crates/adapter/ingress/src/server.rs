@@ -7,13 +7,13 @@
 use crate::body::Answer;
 use crate::choose::draw;
 use crate::connection::Connection;
+use crate::head::target;
 use crate::limits::Limits;
 use crate::log::{Account, Counts};
 use crate::proxy::{self, finish};
 use crate::router::{Served, SnapshotError, Table};
 use crate::site::{self, Asked};
 use crate::streams::Pace;
-use crate::target;
 use crate::tls::{Certificates, Resolver};
 use crate::tunnel::Tunnel;
 use crate::{AccessLog, Components, Documents, Evidence, PeerConnector};

@@ -8,7 +8,7 @@
 use super::stream::{Greeted, Heard};
 use super::{PeerState, is_loss};
 use crate::body::{Fault, Outgoing};
-use crate::fields::remove_internal;
+use crate::head::fields::remove_internal;
 use crate::log::Account;
 use crate::pool::{EndpointState, Lease};
 use crate::proxy::{Flight, Given, Tried};
@@ -119,9 +119,8 @@ impl Try<'_> {
         (stream, heard): &mut (Greeted, watch::Receiver<Heard>),
     ) -> Result<(), Tried> {
         let greeting = poll_fn(|cx| stream.poll_greeting(cx));
-        let outcome = match timeout_at(self.greet_by.into(), greeting).await {
-            Err(_) => return Err(self.silent("it said nothing in time")),
-            Ok(outcome) => outcome,
+        let Ok(outcome) = timeout_at(self.greet_by.into(), greeting).await else {
+            return Err(self.silent("it said nothing in time"));
         };
         let heard = heard.borrow().clone();
         match (self.turned_away(heard.as_ref()), outcome) {

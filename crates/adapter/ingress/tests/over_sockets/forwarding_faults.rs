@@ -279,7 +279,13 @@ async fn garbage_ends_its_own_stream_only() {
         );
     }
     let mut stream = World::peer_stream(port, 1).await;
-    assert!(stream.flood(64 << 20).await, "all was taken");
+    // A head without an end: it is read away for a while, and kept by nobody.
+    let _ = stream.flood(8 << 20).await;
+    let said = stream.rest().await;
+    assert!(
+        said.is_empty() || said.starts_with("HTTP/1.1 431 "),
+        "{said}"
+    );
     replica.write(&ok("still here")).await;
     good.until("still here").await;
     eventually("nothing is in flight", || two.service().in_flight == 0).await;

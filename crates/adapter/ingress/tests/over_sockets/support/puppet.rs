@@ -86,11 +86,11 @@ impl Wire {
     pub async fn rest_or_head(&mut self) -> String {
         let mut seen = Vec::new();
         while !seen.ends_with(b"\r\n\r\n") {
-            match tokio::time::timeout(PATIENCE, self.stream.read_u8()).await {
-                Ok(Ok(byte)) => seen.push(byte),
-                Ok(Err(_)) => break,
-                Err(_) => panic!("nothing in time"),
-            }
+            let read = tokio::time::timeout(PATIENCE, self.stream.read_u8());
+            let Ok(byte) = read.await.expect("in time") else {
+                break;
+            };
+            seen.push(byte);
         }
         String::from_utf8_lossy(&seen).into_owned()
     }

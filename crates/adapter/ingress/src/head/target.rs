@@ -83,7 +83,7 @@ fn host<B>(request: &Request<B>) -> Option<&str> {
 /// Whether the field is there, once, and empty.
 pub fn names_no_host<B>(request: &Request<B>) -> bool {
     let mut fields = request.headers().get_all(header::HOST).iter();
-    fields.next().is_some_and(|field| field.is_empty()) && fields.next().is_none()
+    fields.next().is_some_and(header::HeaderValue::is_empty) && fields.next().is_none()
 }
 
 /// A name or address, with a port or without.
