@@ -23,11 +23,17 @@ use std::sync::Arc;
 pub struct Caller {
     pub who: Who,
     act: Act,
+    door: Door,
 }
 
 impl Caller {
     pub fn act(&self) -> Act {
         self.act
+    }
+
+    /// Whether the paths it names are this machine's.
+    pub fn is_local(&self) -> bool {
+        self.door == Door::Owner
     }
 
     pub fn may(&self, project: &Name) -> Result<(), Refused> {
@@ -64,7 +70,6 @@ pub enum Door {
     /// The Unix socket, which only the node's user can use.
     Owner,
     /// A port: a token is needed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no port is open yet"))]
     Port,
 }
 
@@ -95,11 +100,11 @@ async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next)
         Ok(who) => who,
         Err(refused) => return refused.into_response(),
     };
-    let act = guarded.act;
+    let (act, door) = (guarded.act, guarded.door);
     if let Err(denied) = authorize(&who, act, Of::Anyone) {
         return refused(&denied).into_response();
     }
-    request.extensions_mut().insert(Caller { who, act });
+    request.extensions_mut().insert(Caller { who, act, door });
     next.run(request).await
 }
 

@@ -4,11 +4,13 @@ use super::guard::Caller;
 use super::{Agent, Refused, json_lines, name};
 use crate::apply::api_error;
 use crate::objects;
+use crate::tokens;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use kernel::ObjectRef;
 use serde::Deserialize;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
@@ -94,12 +96,12 @@ pub async fn logs(
         .map_err(Refused)?;
     let service = name(&service)?;
     let (lines, receiver) = mpsc::channel(256);
-    tokio::spawn(crate::logs::send(
-        shared,
-        service,
-        query.tail,
-        query.follow,
-        lines,
-    ));
+    tokio::spawn(async move {
+        let ended = tokens::ended(&shared, &caller.who);
+        tokio::select! {
+            () = crate::logs::send(Arc::clone(&shared), service, query.tail, query.follow, lines) => {}
+            () = ended => {}
+        }
+    });
     Ok(json_lines(receiver))
 }
