@@ -6,7 +6,7 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,6 +59,10 @@ impl Authority {
         }
     }
 
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
     pub fn trusted(&self) -> Arc<ClientConfig> {
         trusting(&self.pem)
     }
@@ -93,10 +97,20 @@ pub fn get(
     host: &str,
     path: &str,
 ) -> std::io::Result<(Vec<u8>, Answer)> {
+    get_at(node.https, config, host, path)
+}
+
+/// The same of another server.
+pub fn get_at(
+    address: SocketAddr,
+    config: &Arc<ClientConfig>,
+    host: &str,
+    path: &str,
+) -> std::io::Result<(Vec<u8>, Answer)> {
     let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
     let connection =
         ClientConnection::new(Arc::clone(config), name).map_err(std::io::Error::other)?;
-    let stream = TcpStream::connect(node.https)?;
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(15)))?;
     let mut stream = StreamOwned::new(connection, stream);
     let answer = exchange(&mut stream, "GET", host, path, b"")?;

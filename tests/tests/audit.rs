@@ -131,3 +131,18 @@ fn a_line_torn_by_a_kill_is_mended_and_said() {
     assert!(told.contains("21 bytes"), "{told}");
     node.ok(&["audit", "verify"]);
 }
+
+#[test]
+fn doctor_names_a_log_that_was_changed() {
+    let node = TestNode::new();
+    node.ok(&["up"]);
+    node.ok(&["token", "create", "--role", "viewer"]);
+    let told = node.ok(&["doctor"]);
+    assert!(told.contains("2 lines, whole"), "{told}");
+    let whole = std::fs::read_to_string(file(&node)).expect("reads");
+    std::fs::write(file(&node), whole.replacen("viewer", "admin!", 1)).expect("writes");
+    let found = node.run(&["doctor"]);
+    let told = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert_eq!(found.status.code(), Some(1), "{told}");
+    assert!(told.contains("bad   audit log"), "{told}");
+}

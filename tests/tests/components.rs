@@ -156,3 +156,44 @@ fn a_guest_that_loops_grows_or_traps_costs_its_own_request_only() {
         "named in the edge's log"
     );
 }
+
+#[test]
+fn an_untrusted_projects_component_runs_apart_and_calls_whom_it_is_bound_to() {
+    let node = TestNode::new();
+    node.ok(&["up"]);
+    node.ok(&["project", "set", "test", "--trusted", "false"]);
+    let more = "limits = { reuse = 1000 }\nbindings = { other = { to = \"service/other\", environment = \"OTHER\" } }\n\
+                [service.other]\nrun = { wasm = \"probe.wasm\" }\nroutes = [{ path = \"/other\" }]\n\
+                [service.third]\nrun = { wasm = \"probe.wasm\" }\nroutes = [{ path = \"/third\" }]\n";
+    let directory = project(&node, guests::PROBE, more);
+    node.ok(&["apply", directory.to_str().expect("UTF-8")]);
+    let (_, _, edge) = node.pids();
+    let replicas = node.ok(&["get", "replicas", "-o", "json"]);
+    let replicas: serde_json::Value = serde_json::from_str(&replicas).expect("JSON");
+    for replica in replicas.as_array().expect("a list") {
+        let pid = replica["observed"]["pid"].as_u64().expect("a number");
+        assert_ne!(pid, u64::from(edge), "{replica}");
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).expect("lives");
+        let command = String::from_utf8_lossy(&command).replace('\0', " ");
+        assert!(command.contains("worker --kind component"), "{command}");
+    }
+    let authority = node.http;
+    let called = body(&node, &format!("/call?{authority}/other/x"));
+    assert!(called.starts_with("200 with"), "{called}");
+    for denied in [
+        format!("{authority}/third/x"),
+        format!("{authority}/"),
+        format!("{}/other/x", node.https),
+    ] {
+        let called = body(&node, &format!("/call?{denied}"));
+        assert!(called.starts_with("refused"), "{denied}: {called}");
+    }
+    // The instance is used again, and the next request finds what it counted.
+    let counts: Vec<u32> = (0..3)
+        .map(|_| body(&node, "/count").parse().expect("a number"))
+        .collect();
+    assert!(
+        counts.windows(2).all(|pair| pair[0] < pair[1]),
+        "{counts:?}"
+    );
+}

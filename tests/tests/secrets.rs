@@ -230,3 +230,32 @@ fn a_damaged_key_stops_only_those_who_need_it_and_is_named() {
     });
     assert_eq!(told(&node).as_deref(), Some(FIRST));
 }
+
+#[test]
+fn doctor_names_a_damaged_key_and_one_that_is_gone() {
+    let node = TestNode::new();
+    node.ok(&["up"]);
+    assert!(!node.ok(&["doctor"]).contains("secrets"));
+    set_ok(&node, FIRST);
+    assert!(!node.ok(&["doctor"]).contains("secrets"));
+    let key = node.layout.keys().join("secrets.key");
+    let good = std::fs::read(&key).expect("a key");
+    let bad = |words: &str| {
+        let found = node.run(&["doctor"]);
+        let told = String::from_utf8_lossy(&found.stdout).into_owned();
+        assert_eq!(found.status.code(), Some(1), "{told}");
+        assert!(
+            told.contains("bad   secrets") && told.contains(words),
+            "{told}"
+        );
+        assert!(told.contains("mend"), "{told}");
+    };
+    std::fs::write(&key, &good[..good.len() / 2]).expect("writes");
+    bad("is damaged");
+    std::fs::remove_file(&key).expect("removes");
+    bad("cannot use the key");
+    std::fs::write(&key, &good).expect("writes");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(&key, private).expect("its mode");
+    assert!(!node.ok(&["doctor"]).contains("secrets"));
+}

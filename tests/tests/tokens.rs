@@ -2,7 +2,8 @@
 
 use black_box::{TestNode, project, says, until};
 use serde_json::Value;
-use std::process::Output;
+use std::io::BufRead;
+use std::process::{Output, Stdio};
 
 fn token(node: &TestNode, more: &[&str]) -> String {
     let words = [&["token", "create"], more].concat();
@@ -128,5 +129,36 @@ fn what_expired_or_was_revoked_is_no_good_and_no_token_is_kept() {
             let found = bytes.windows(secret.len()).any(|window| window == secret);
             assert!(!found, "{:?}", entry.path());
         }
+    }
+}
+
+#[test]
+fn a_log_that_is_followed_ends_with_its_token() {
+    let node = TestNode::new();
+    let directory = project(&node, "one", 1, "");
+    node.ok(&["up", directory.to_str().expect("UTF-8")]);
+    for ends_by_itself in [false, true] {
+        let ttl = if ends_by_itself { "2s" } else { "1h" };
+        let made = node.ok(&[
+            "token", "create", "--role", "viewer", "--ttl", ttl, "-o", "json",
+        ]);
+        let made: Value = serde_json::from_str(&made).expect("JSON");
+        let mut follows = node
+            .command(&["logs", "-f", "echo"])
+            .env("HOMEOSTAT_TOKEN", made["token"].as_str().expect("a token"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program runs");
+        let lines = follows.stdout.take().expect("piped");
+        // It is let in, and told what there is.
+        let first = std::io::BufReader::new(lines).lines().next();
+        first.expect("a line").expect("text");
+        if !ends_by_itself {
+            assert!(follows.try_wait().expect("waits").is_none());
+            node.ok(&["token", "revoke", made["id"].as_str().expect("an id")]);
+        }
+        let ended = follows.wait_with_output().expect("ends");
+        assert_eq!(ended.status.code(), Some(4), "{}", says(&ended));
     }
 }

@@ -1,6 +1,6 @@
 //! One request of a load, and what its good answer must be.
 
-/// Asked by `GET`; the answer is 200 with a stated length.
+/// Asked by `GET`; the answer is 200 and says where it ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ask {
     pub host: String,

@@ -11,7 +11,7 @@
 
 use crate::ask::Ask;
 use crate::closed::CONNECTIONS;
-use crate::http::Head;
+use crate::http::{Framing, Head};
 use crate::machine::pin_thread;
 use crate::{Failure, data};
 use hdrhistogram::Histogram;
@@ -49,7 +49,9 @@ struct Run<'a> {
     asks: &'a [Ask],
     requests: Vec<Vec<u8>>,
     clients: Vec<Client>,
-    idle: Vec<usize>,
+    /// Used in turn: none stays without a request for so long that the server
+    /// may close it.
+    idle: VecDeque<usize>,
     due: VecDeque<(usize, Instant)>,
     latency: Histogram<u64>,
     lag: Histogram<u64>,
@@ -109,12 +111,13 @@ pub fn run(
         if is_over && run.idle.len() == run.clients.len() {
             break;
         }
-        if run
-            .due
-            .front()
-            .is_some_and(|(_, due)| now - *due > BEHIND_MAX)
-        {
-            return Err(format!("{address} does not keep up with {per_second:.0}/s").into());
+        if run.is_behind(now, is_over) {
+            let waits = run.clients.len() - run.idle.len();
+            return Err(format!(
+                "{address} does not keep up with {per_second:.0}/s: {waits} answers under way, {} requests due",
+                run.due.len()
+            )
+            .into());
         }
         events.clear();
         // Not a wait: the next request is due within microseconds.
@@ -162,7 +165,7 @@ impl<'a> Run<'a> {
     /// Lets what is due leave, as far as connections are idle.
     fn send(&mut self) -> Result<(), Failure> {
         while let Some((which, due)) = self.due.front().copied() {
-            let Some(index) = self.idle.pop() else {
+            let Some(index) = self.idle.pop_front() else {
                 return Ok(());
             };
             self.due.pop_front();
@@ -193,18 +196,38 @@ impl<'a> Run<'a> {
         let Some(head) = Head::parse(&client.came) else {
             return Ok(());
         };
+        let length = match head.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Chunks => {
+                let body = head.body(&client.came)?;
+                body.map(|pieces| pieces.iter().map(|piece| piece.len()).sum())
+            }
+        };
         let wanted = self.asks[which].bytes;
-        if head.status != 200 || head.length != wanted {
-            let (status, length) = (head.status, head.length);
+        if head.status != 200 || length.is_some_and(|length| length != wanted) {
+            let status = head.status;
             let path = &self.asks[which].path;
-            return Err(format!("{path}: {status} with {length} bytes, not {wanted}").into());
+            return Err(format!("{path}: {status} with {length:?} bytes, not {wanted}").into());
         }
-        if client.came.len() >= head.end + head.length {
+        let is_whole = match head.framing {
+            Framing::Length(length) => client.came.len() >= head.end + length,
+            Framing::Chunks => length.is_some(),
+        };
+        if is_whole {
             client.asked = None;
             self.latency.saturating_record(nanos(due.elapsed()));
-            self.idle.push(index);
+            self.idle.push_back(index);
         }
         Ok(())
+    }
+
+    /// Whether something was due so long ago that waiting for it measures
+    /// nothing; an answer that never ends is found here too.
+    fn is_behind(&self, now: Instant, is_over: bool) -> bool {
+        let late = |due: Instant| now.saturating_duration_since(due) > BEHIND_MAX;
+        let mut asked = self.clients.iter().filter_map(|client| client.asked);
+        self.due.front().is_some_and(|(_, due)| late(*due))
+            || (is_over && asked.any(|(_, due)| late(due)))
     }
 
     fn found(&self) -> Latencies {
@@ -230,7 +253,8 @@ mod tests {
     use std::io::{BufRead, BufReader};
     use std::net::TcpListener;
 
-    /// Answers `/N` with N bytes; stops for `stall` before the answer of that number.
+    /// Answers `/N` with N bytes, an odd N in chunks; stops for `stall` before
+    /// the answer of that number.
     fn server(stall: Option<(usize, Duration)>) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address");
@@ -262,10 +286,15 @@ mod tests {
             {
                 std::thread::sleep(span);
             }
-            let body = vec![b'x'; rest.split(' ').next()?.parse().ok()?];
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
-            writer.write_all(head.as_bytes()).ok()?;
-            writer.write_all(&body).ok()?;
+            let body = "x".repeat(rest.split(' ').next()?.parse().ok()?);
+            let bytes = body.len();
+            let answer = if bytes.is_multiple_of(2) {
+                format!("content-length: {bytes}\r\n\r\n{body}")
+            } else {
+                format!("transfer-encoding: chunked\r\n\r\n{bytes:x}\r\n{body}\r\n0\r\n\r\n")
+            };
+            let answer = format!("HTTP/1.1 200 OK\r\n{answer}");
+            writer.write_all(answer.as_bytes()).ok()?;
         }
         Some(())
     }
@@ -296,8 +325,10 @@ mod tests {
     #[test]
     fn a_wrong_size_fails_the_run() {
         let address = server(None);
-        let mut asks = asks();
-        asks[1].bytes += 1;
-        assert!(run(address, 500.0, Duration::from_millis(100), &asks).is_err());
+        for wrong in 0..2 {
+            let mut asks = asks();
+            asks[wrong].bytes += 1;
+            assert!(run(address, 500.0, Duration::from_millis(100), &asks).is_err());
+        }
     }
 }

@@ -70,7 +70,11 @@ fn work(
                 calls: calls(service, applied, settings),
             });
         }
-        (Run::Wasm(_), _) => worker(id, "component", file.as_deref(), service, settings),
+        (Run::Wasm(_), _) => {
+            let mut command = worker(id, "component", file.as_deref(), service, settings);
+            command.extend(of_components(service, &calls(service, applied, settings)));
+            command
+        }
         (Run::Actor(_), _) => worker(id, "actor", file.as_deref(), service, settings),
     };
     Work::Process {
@@ -145,6 +149,18 @@ fn worker(
     program.into_iter().chain(set.flatten()).collect()
 }
 
+/// More of a worker's options: how often an instance is used, and whom it may
+/// call. Not by the environment, where a manifest could say it.
+fn of_components(service: &Service, calls: &[AllowedCall]) -> Vec<String> {
+    let reuse = service.limits.reuse.map(|reuse| reuse.to_string());
+    let calls = calls.iter().map(|call| serde_json::to_string(call).ok());
+    let options = std::iter::once(("--reuse", reuse)).chain(calls.map(|call| ("--call", call)));
+    options
+        .filter_map(|(option, value)| Some([option.to_owned(), value?]))
+        .flatten()
+        .collect()
+}
+
 /// Requests to the bound services' routes: at the local edge, by its address
 /// and by the routes' own hosts.
 fn calls(service: &Service, applied: &Applied, settings: &Settings) -> Vec<AllowedCall> {
@@ -199,7 +215,9 @@ mod tests {
     fn spec(trusted: bool) -> ReplicaSpec {
         let name = |text| Name::new(text).expect("a name");
         let text = "[project]\nname = \"p\"\n[service.a]\nrun = { wasm = \"a.wasm\" }\n\
-                    limits = { memory = \"16 MiB\" }\n";
+                    limits = { memory = \"16 MiB\", reuse = 7 }\n\
+                    bindings = { b = { to = \"service/b\", environment = \"B\" } }\n\
+                    [service.b]\nrun = { wasm = \"a.wasm\" }\nroutes = [{ path = \"/b\" }]\n";
         let manifest = manifest::parse(text, &name("p")).expect("a manifest");
         let service = manifest.services[&name("a")].clone();
         let applied = Applied {
@@ -222,7 +240,11 @@ mod tests {
             ..Desired::default()
         };
         let id = "p.a-g1-0".parse().expect("an id");
-        replica_spec(id, &service, &applied, &desired, &Settings::default())
+        let settings = Settings {
+            base_url: "http://127.0.0.1:8080".to_owned(),
+            ..Settings::default()
+        };
+        replica_spec(id, &service, &applied, &desired, &settings)
     }
 
     #[test]
@@ -232,9 +254,15 @@ mod tests {
         let Work::Process { command, .. } = apart.work else {
             panic!("in the edge: {:?}", apart.work);
         };
-        let kind = command.iter().position(|word| word == "--kind");
-        assert_eq!(command[kind.expect("a kind") + 1], "component");
+        let option = |name: &str| {
+            let at = command.iter().position(|word| word == name);
+            command[at.expect("the option") + 1].as_str()
+        };
+        assert_eq!(option("--kind"), "component");
         assert!(command.contains(&"--module".to_owned()));
+        assert_eq!(option("--reuse"), "7");
+        let call: AllowedCall = serde_json::from_str(option("--call")).expect("JSON");
+        assert_eq!(call.paths, ["/b"]);
         let memory = apart.limits.memory.expect("a limit");
         assert_eq!(memory.0, (16 << 20) + WORKER_MEMORY.0);
     }

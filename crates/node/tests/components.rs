@@ -5,14 +5,17 @@
 //! replica are never left empty while it is loaded; once faults end, exactly
 //! what is desired is in the routes, and the edge is asked for nothing else.
 
+#[path = "support/agenda.rs"]
+mod agenda;
 mod support;
 
+use agenda::{Agenda, Next};
 use kernel::{Hash, ReplicaId, Revision, Rng, Time};
 use manifest::Run;
 use node::desired::Desired;
 use node::driver::{Adopted, DriverEvent, Found, Running, Work};
 use node::{Node, NodeEffect, NodeEvent, Settings};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use support::{desired, name};
 use wire::decision::JournalEntry;
@@ -43,9 +46,7 @@ enum Later {
 struct World {
     rng: Rng,
     node: Node,
-    now: Time,
-    later: BTreeMap<(Time, u64), Later>,
-    order: u64,
+    agenda: Agenda<Later>,
     /// Generations whose component cannot be instantiated.
     broken: BTreeSet<Revision>,
     /// What the last snapshot asks of the edge, and what it has loaded.
@@ -63,9 +64,7 @@ impl World {
         let mut world = Self {
             rng: Rng::seeded(seed),
             node: Node::new(seed, Settings::default()),
-            now: Time(1),
-            later: BTreeMap::new(),
-            order: 0,
+            agenda: Agenda::new(),
             broken: BTreeSet::new(),
             asked: BTreeSet::new(),
             loaded: BTreeSet::new(),
@@ -82,18 +81,17 @@ impl World {
 
     fn after(&mut self, millis_max: u64, what: Later) {
         let wait = Duration::from_micros(self.rng.below(millis_max * 1_000));
-        self.order += 1;
-        self.later.insert((self.now + wait, self.order), what);
+        self.agenda.after(wait, what);
     }
 
     fn tell(&mut self, event: NodeEvent) {
-        for effect in self.node.handle(event, self.now) {
+        for effect in self.node.handle(event, self.agenda.now) {
             self.carry_out(effect);
         }
     }
 
     fn carry_out(&mut self, effect: NodeEffect) {
-        let at = self.now;
+        let at = self.agenda.now;
         match effect {
             NodeEffect::Start { spec } => {
                 assert!(matches!(spec.work, Work::Component(_)));
@@ -147,7 +145,7 @@ impl World {
     }
 
     fn load(&mut self, replica: ReplicaId) {
-        let at = self.now;
+        let at = self.agenda.now;
         if !self.asked.contains(&replica) {
             return;
         }
@@ -172,26 +170,14 @@ impl World {
     }
 
     fn pass(&mut self, span: Duration) {
-        let until = self.now + span;
-        loop {
-            let due = self.later.first_key_value().map(|((at, _), _)| *at);
-            let wake = self.node.next_wake();
-            let Some(next) = due.into_iter().chain(wake).min().filter(|at| *at <= until) else {
-                break;
-            };
-            self.now = self.now.max(next);
-            if due.is_some_and(|due| due <= self.now) {
-                match self.later.pop_first() {
-                    Some((_, Later::Tell(event))) => self.tell(event),
-                    Some((_, Later::Load(replica))) => self.load(replica),
-                    None => {}
-                }
-            } else {
-                self.now = self.now + Duration::from_micros(1);
-                self.tell(NodeEvent::Tick);
+        let until = self.agenda.now + span;
+        while let Some(next) = self.agenda.next(self.node.next_wake(), until) {
+            match next {
+                Next::Happens(Later::Tell(event)) => self.tell(event),
+                Next::Happens(Later::Load(replica)) => self.load(replica),
+                Next::Wakes => self.tell(NodeEvent::Tick),
             }
         }
-        self.now = self.now.max(until);
     }
 
     fn fault(&mut self) {
@@ -218,7 +204,7 @@ impl World {
 
     /// It finds in the edge's snapshot what was in the routes.
     fn restart_agent(&mut self) {
-        self.later.clear();
+        self.agenda.keep(|_| false);
         self.node = Node::new(self.rng.next_u64(), Settings::default());
         let found = self.routed.iter().map(|replica| Adopted {
             replica: replica.clone(),

@@ -5,8 +5,11 @@
 //! never left empty while a replica in them is well; once faults end, exactly
 //! what is desired runs; each decision replays.
 
+#[path = "support/agenda.rs"]
+mod agenda;
 mod support;
 
+use agenda::{Agenda, Next};
 use kernel::{ReplicaId, Rng, Time};
 use node::desired::Desired;
 use node::driver::{Adopted, DriverEvent, Found, ProbeOutcome, Running};
@@ -49,9 +52,7 @@ enum Later {
 struct World {
     rng: Rng,
     node: Node,
-    now: Time,
-    later: BTreeMap<(Time, u64), Later>,
-    order: u64,
+    agenda: Agenda<Later>,
     processes: BTreeMap<ReplicaId, Process>,
     broken: Vec<u64>,
     endpoints: Vec<ReplicaId>,
@@ -68,9 +69,7 @@ impl World {
         let mut world = Self {
             rng: Rng::seeded(seed),
             node: Node::new(seed, Settings::default()),
-            now: Time(1),
-            later: BTreeMap::new(),
-            order: 0,
+            agenda: Agenda::new(),
             processes: BTreeMap::new(),
             broken: Vec::new(),
             endpoints: Vec::new(),
@@ -89,12 +88,11 @@ impl World {
     }
 
     fn after(&mut self, wait: Duration, what: Later) {
-        self.order += 1;
-        self.later.insert((self.now + wait, self.order), what);
+        self.agenda.after(wait, what);
     }
 
     fn tell(&mut self, event: NodeEvent) {
-        for effect in self.node.handle(event, self.now) {
+        for effect in self.node.handle(event, self.agenda.now) {
             self.carry_out(effect);
         }
     }
@@ -150,7 +148,7 @@ impl World {
         if self.told.len() == TOLD_MAX {
             self.told.pop_front();
         }
-        let at = Duration::from_nanos(self.now.0);
+        let at = Duration::from_nanos(self.agenda.now.0);
         self.told.push_back(format!("{at:.3?} {what}"));
     }
 
@@ -173,7 +171,9 @@ impl World {
 
     fn is_well(&self, replica: &ReplicaId) -> bool {
         self.processes.get(replica).is_some_and(|one| {
-            one.running && one.ready_at <= self.now && self.now >= one.sick_until + WELL_AGAIN
+            one.running
+                && one.ready_at <= self.agenda.now
+                && self.agenda.now >= one.sick_until + WELL_AGAIN
         })
     }
 
@@ -185,7 +185,9 @@ impl World {
             Later::Look(replica, kind) => {
                 let process = self.processes.get(&replica);
                 let healthy = process.is_some_and(|one| {
-                    one.running && one.ready_at <= self.now && one.sick_until <= self.now
+                    one.running
+                        && one.ready_at <= self.agenda.now
+                        && one.sick_until <= self.agenda.now
                 });
                 let outcome = ProbeOutcome {
                     healthy,
@@ -202,7 +204,7 @@ impl World {
     }
 
     fn start(&mut self, replica: ReplicaId) {
-        let at = self.now;
+        let at = self.agenda.now;
         let runs = self.processes.get(&replica).is_some_and(|one| one.running);
         if runs {
             // A start whose answer an agent's restart has lost; a shim refuses.
@@ -244,7 +246,7 @@ impl World {
         let event = DriverEvent::Exited {
             replica: replica.clone(),
             exit,
-            at: self.now,
+            at: self.agenda.now,
         };
         let wait = self.millis(5);
         self.after(wait, Later::Tell(NodeEvent::Driver(event)));
@@ -252,25 +254,13 @@ impl World {
 
     /// Until `span` has passed.
     fn pass(&mut self, span: Duration) {
-        let until = self.now + span;
-        loop {
-            let due = self.later.first_key_value().map(|((at, _), _)| *at);
-            let wake = self.node.next_wake();
-            let Some(next) = due.into_iter().chain(wake).min().filter(|at| *at <= until) else {
-                break;
-            };
-            self.now = self.now.max(next);
-            if due.is_some_and(|due| due <= self.now) {
-                if let Some((_, what)) = self.later.pop_first() {
-                    self.happen(what);
-                }
-            } else {
-                // A machine that asks to be woken now must go on.
-                self.now = self.now + Duration::from_micros(1);
-                self.tell(NodeEvent::Tick);
+        let until = self.agenda.now + span;
+        while let Some(next) = self.agenda.next(self.node.next_wake(), until) {
+            match next {
+                Next::Happens(what) => self.happen(what),
+                Next::Wakes => self.tell(NodeEvent::Tick),
             }
         }
-        self.now = self.now.max(until);
     }
 
     fn fault(&mut self) {
@@ -282,7 +272,7 @@ impl World {
         match (kind, victim) {
             (0..=2, Some(victim)) => self.end(&victim, Exit::Signal(9)),
             (3, Some(victim)) => {
-                let until = self.now + self.millis(10_000);
+                let until = self.agenda.now + self.millis(10_000);
                 if let Some(process) = self.processes.get_mut(&victim) {
                     process.sick_until = until;
                 }
@@ -310,8 +300,8 @@ impl World {
     /// What was on its way to the old agent is lost; what it asked of the
     /// driver goes on.
     fn restart_agent(&mut self) {
-        self.later
-            .retain(|_, what| matches!(what, Later::Start(_) | Later::End(..)));
+        self.agenda
+            .keep(|what| matches!(what, Later::Start(_) | Later::End(..)));
         let seed = self.rng.next_u64();
         self.node = Node::new(seed, Settings::default());
         let found = self.processes.iter().map(|(replica, one)| Adopted {

@@ -1,13 +1,21 @@
-//! Comments in the bucket: a key each, `PAGE#ID`.
+//! Comments in the bucket: `PAGE@NUMBER` is one, `PAGE#ID` its number, and
+//! `PAGE@` the highest number of its page.
+//!
+//! The interface lists all keys of a bucket and none of a prefix; numbers find a
+//! page's newest comments without it.
+//! Holds: reading a page costs what it shows, however full the bucket is. A
+//! number whose comment was never written is a gap; the same comment, sent twice
+//! at once, may have two numbers and is shown once.
 
 use serde::{Deserialize, Serialize};
-use wasi::keyvalue::batch;
+use std::collections::BTreeSet;
 use wasi::keyvalue::store::{self, Bucket, Error};
+use wasi::keyvalue::{atomics, batch};
 
 wit_bindgen::generate!({ path: "wit", world: "comments", generate_all });
 
 /// Of one page, the newest.
-const SHOWN_MAX: usize = 200;
+const SHOWN_MAX: u64 = 200;
 const BATCH_MAX: usize = 100;
 
 #[derive(Serialize, Deserialize)]
@@ -36,42 +44,50 @@ impl From<Error> for Failed {
 /// The comment, and whether it is new.
 pub fn put(page: &str, id: String, text: String) -> Result<(Comment, bool), Failed> {
     let bucket = store::open("comments")?;
-    let key = format!("{page}#{id}");
-    if let Some(there) = bucket.get(&key)?.and_then(|bytes| read(&bytes)) {
+    let by_id = format!("{page}#{id}");
+    if let Some(number) = number(&bucket, &by_id)?
+        && let Some(there) = bucket.get(&numbered(page, number))?.and_then(|bytes| read(&bytes))
+    {
         return Ok((there, false));
     }
+    let number = atomics::increment(&bucket, &highest(page), 1)?;
     let comment = Comment::new(id, text);
     let bytes = serde_json::to_vec(&comment).unwrap_or_default();
-    bucket.set(&key, &bytes)?;
+    // Both or none.
+    let entries = [
+        (numbered(page, number), bytes),
+        (by_id, number.to_string().into_bytes()),
+    ];
+    batch::set_many(&bucket, &entries)?;
     Ok((comment, true))
 }
 
 /// Of a page, oldest first.
 pub fn of(page: &str) -> Result<Vec<Comment>, Failed> {
     let bucket = store::open("comments")?;
-    let mut comments = Vec::new();
-    for keys in keys(&bucket, &format!("{page}#"))?.chunks(BATCH_MAX) {
+    let last = number(&bucket, &highest(page))?.unwrap_or(0);
+    let first = last.saturating_sub(SHOWN_MAX) + 1;
+    let keys: Vec<_> = (first..=last).map(|number| numbered(page, number)).collect();
+    let (mut comments, mut seen) = (Vec::new(), BTreeSet::new());
+    for keys in keys.chunks(BATCH_MAX) {
         let found = batch::get_many(&bucket, keys)?;
-        comments.extend(found.into_iter().flatten().filter_map(|(_, bytes)| read(&bytes)));
+        let found = found.into_iter().flatten().filter_map(|(_, bytes)| read(&bytes));
+        comments.extend(found.filter(|comment| seen.insert(comment.id.clone())));
     }
-    comments.sort_by(|a, b| (a.at_unix_ms, &a.id).cmp(&(b.at_unix_ms, &b.id)));
-    let hidden = comments.len().saturating_sub(SHOWN_MAX);
-    comments.drain(..hidden);
     Ok(comments)
 }
 
-/// The interface lists all keys of a bucket; for one page they are picked here.
-fn keys(bucket: &Bucket, prefix: &str) -> Result<Vec<String>, Failed> {
-    let mut found = Vec::new();
-    let mut cursor = None;
-    loop {
-        let page = bucket.list_keys(cursor)?;
-        found.extend(page.keys.into_iter().filter(|key| key.starts_with(prefix)));
-        cursor = page.cursor;
-        if cursor.is_none() {
-            return Ok(found);
-        }
-    }
+fn highest(page: &str) -> String {
+    format!("{page}@")
+}
+
+fn numbered(page: &str, number: u64) -> String {
+    format!("{page}@{number}")
+}
+
+fn number(bucket: &Bucket, key: &str) -> Result<Option<u64>, Failed> {
+    let found = bucket.get(key)?;
+    Ok(found.and_then(|digits| str::from_utf8(&digits).ok()?.parse().ok()))
 }
 
 fn read(bytes: &[u8]) -> Option<Comment> {

@@ -126,6 +126,21 @@ impl Vault {
 
     /// Opens what [`Vault::seal`] made under the same name.
     pub fn open_value(&self, name: &str, sealed: &str) -> Result<Value, VaultError> {
+        let text = self.own(name, sealed)?;
+        let bytes = BASE64URL_NOPAD.decode(text.as_bytes());
+        let bytes = bytes.map_err(|_| VaultError::Damaged {
+            name: name.to_owned(),
+        })?;
+        self.unsealed(name, &bytes)
+    }
+
+    /// Whether this key sealed it, without opening it.
+    pub fn check(&self, name: &str, sealed: &str) -> Result<(), VaultError> {
+        self.own(name, sealed).map(drop)
+    }
+
+    /// The text after its format and key, if they are ours.
+    fn own<'a>(&self, name: &str, sealed: &'a str) -> Result<&'a str, VaultError> {
         let damaged = || VaultError::Damaged {
             name: name.to_owned(),
         };
@@ -147,10 +162,7 @@ impl Vault {
                 path: self.path.clone(),
             });
         }
-        let bytes = BASE64URL_NOPAD
-            .decode(text.as_bytes())
-            .map_err(|_| damaged())?;
-        self.unsealed(name, &bytes)
+        Ok(text)
     }
 
     /// What [`Vault::seal`] and [`Vault::seal_bytes`] end with: a nonce, then the

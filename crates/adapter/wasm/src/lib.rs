@@ -9,6 +9,7 @@
 
 mod actor;
 mod answer;
+mod beginning;
 mod compiled;
 mod engine;
 mod error;

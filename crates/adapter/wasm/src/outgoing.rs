@@ -36,6 +36,16 @@ pub struct AllowedCall {
     pub paths: Vec<String>,
 }
 
+impl From<&wire::edge::AllowedCall> for AllowedCall {
+    fn from(told: &wire::edge::AllowedCall) -> Self {
+        Self {
+            authority: told.authority.clone(),
+            address: told.address,
+            paths: told.paths.clone(),
+        }
+    }
+}
+
 impl AllowedCall {
     fn allows(&self, uri: &http::Uri) -> bool {
         let authority = uri.authority().map_or("", |authority| authority.as_str());

@@ -4,7 +4,8 @@
 //! answer's end, its client's leave, a trap, or its time. An instance answers
 //! more than one request only where the service's limits allow it.
 
-use crate::answer::{self, Answer};
+use crate::answer::Answer;
+use crate::beginning::{Beginning, Given};
 use crate::compiled::CompiledCache;
 use crate::engine::Host;
 use crate::error::{GuestError, WasmError};
@@ -19,15 +20,13 @@ use bytes::Bytes;
 use http_body::Body;
 use node::buckets::BucketAccess;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use tokio::sync::{Semaphore, oneshot};
 use wasmtime::{Store, UpdateDeadline};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
-use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
-use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 #[derive(Clone)]
 pub struct ServiceSpec {
@@ -113,52 +112,8 @@ impl Service {
             let _place = place;
             inner.answer_in_time(request, give, known).await
         });
-        let mut work = Some(Work::new(work, host, Arc::clone(&progress)));
-        let mut given = Some(given);
-        poll_fn(move |context| begun(&mut work, &mut given, &progress, context)).await
-    }
-}
-
-type Given = Result<http::Response<HyperOutgoingBody>, ErrorCode>;
-
-/// Until the answer begins or the guest ends without one.
-fn begun(
-    work: &mut Option<Work>,
-    given: &mut Option<oneshot::Receiver<Given>>,
-    progress: &Arc<Progress>,
-    context: &mut Context<'_>,
-) -> Poll<Result<Answer, GuestError>> {
-    let ended = match work.as_mut().map(|work| Pin::new(work).poll(context)) {
-        Some(Poll::Ready(outcome)) => {
-            *work = None;
-            Some(outcome)
-        }
-        Some(Poll::Pending) | None => None,
-    };
-    let came = given.as_mut().and_then(|given| {
-        match Pin::new(&mut *given).poll(context) {
-            Poll::Ready(came) => Some(came.ok()),
-            // It may hold back what is there, for other tasks' sake; after the
-            // end nobody asks again.
-            Poll::Pending if ended.is_some() => Some(given.try_recv().ok()),
-            Poll::Pending => None,
-        }
-    });
-    match came {
-        Some(Some(Ok(answer))) => {
-            let progress = Arc::clone(progress);
-            return Poll::Ready(Ok(answer::begin(answer, progress, work.take(), context)));
-        }
-        Some(Some(Err(code))) => {
-            let why = format!("it answered with the error {code:?}");
-            return Poll::Ready(Err(GuestError::Trap(why)));
-        }
-        Some(None) => *given = None,
-        None => {}
-    }
-    match ended {
-        Some(outcome) => Poll::Ready(Err(outcome.err().unwrap_or(GuestError::NoAnswer))),
-        None => Poll::Pending,
+        let work = Work::new(work, host, Arc::clone(&progress));
+        Beginning::new(work, given, progress).await
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Work {
     place: Place,
     host: Host,
     progress: Arc<Progress>,
+    gave_way: bool,
 }
 
 enum Place {
@@ -35,7 +36,13 @@ impl Work {
             place: Place::Here(work),
             host,
             progress,
+            gave_way: false,
         }
+    }
+
+    /// Whether it is still here and waits for nothing but its next turn.
+    pub(crate) fn gave_way(&self) -> bool {
+        self.gave_way
     }
 
     fn change_lane(&mut self) {
@@ -52,12 +59,16 @@ impl Future for Work {
     type Output = Outcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Outcome> {
+        let had = self.progress.turns();
+        self.gave_way = false;
         if let Place::Here(work) = &mut self.place {
             if let Poll::Ready(outcome) = work.as_mut().poll(context) {
                 self.place = Place::Over;
                 return Poll::Ready(outcome);
             }
-            if self.progress.turns() < TURNS_AMONG_OTHERS {
+            let turns = self.progress.turns();
+            if turns < TURNS_AMONG_OTHERS {
+                self.gave_way = turns > had;
                 return Poll::Pending;
             }
             self.change_lane();

@@ -3,13 +3,13 @@
 //! In: `serve DIRECTORY`, which serves a bucket there until it is killed; or
 //! where to write (that directory, or `redis://HOST:PORT`), how many clients
 //! write at once, for how many seconds.
-//! Out: of a server, a line when it serves; of a client, one line: clients,
-//! sets per second, median and 99th percentile in microseconds.
-//! Holds: each client has one set under way, of 256 bytes, to keys of its own;
-//! all are acknowledged only when they are synced.
+//! Out: of a server, a line when it serves; of a client, the line of `writing`.
+//! Holds: all sets are acknowledged only when they are synced.
+
+#[path = "../../../adapter/store/examples/writing/mod.rs"]
+mod writing;
 
 use agent::buckets::{BucketServer, ProjectLimits};
-use hdrhistogram::Histogram;
 use ipc::buckets::BucketClient;
 use kernel::{Bytes, Name, ReplicaId, Revision, ScopedName};
 use node::buckets::{Bucket, BucketAccess};
@@ -17,20 +17,16 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use wire::bucket::BucketGrant;
 use wire::layout::Layout;
+use writing::{Failure, VALUE_BYTES};
 
-const VALUE_BYTES: usize = 256;
-const KEYS_PER_CLIENT: u64 = 1_000;
 const QUOTA: Bytes = Bytes(1 << 30);
 const USAGE: &str =
     "usage: sets serve DIRECTORY | sets (DIRECTORY | redis://HOST:PORT) CLIENTS SECONDS";
 const CAPABILITY: &str = "capability";
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn serve(directory: &Path) -> Result<(), Failure> {
     let layout = Layout::new(directory);
@@ -75,9 +71,8 @@ enum Target {
     Redis(BufReader<TcpStream>),
 }
 
-impl Target {
-    async fn set(&mut self, key: &str) -> Result<(), Failure> {
-        let value = vec![b'x'; VALUE_BYTES];
+impl writing::Target for Target {
+    async fn write(&mut self, key: &str, value: Vec<u8>) -> Result<(), Failure> {
         match self {
             Self::Bucket(bucket) => {
                 bucket.set(key, value).await?;
@@ -111,21 +106,7 @@ async fn target(place: &str, bucket: Option<&Bucket>) -> Result<Target, Failure>
     Ok(Target::Redis(BufReader::new(stream)))
 }
 
-async fn client(mut target: Target, number: u64, until: Instant) -> Result<Vec<u64>, Failure> {
-    let mut spans_us = Vec::new();
-    for round in 0_u64.. {
-        let since = Instant::now();
-        if since >= until {
-            break;
-        }
-        let key = format!("{number}/{}", round % KEYS_PER_CLIENT);
-        target.set(&key).await?;
-        spans_us.push(u64::try_from(since.elapsed().as_micros())?);
-    }
-    Ok(spans_us)
-}
-
-async fn measure(place: &str, clients: u64, seconds: u64) -> Result<(), Failure> {
+async fn sets(place: &str, clients: usize, seconds: u64) -> Result<(), Failure> {
     let bucket = if place.starts_with("redis://") {
         None
     } else {
@@ -138,27 +119,7 @@ async fn measure(place: &str, clients: u64, seconds: u64) -> Result<(), Failure>
     for _ in 0..clients {
         targets.push(target(place, bucket.as_ref()).await?);
     }
-    let since = Instant::now();
-    let until = since + Duration::from_secs(seconds);
-    let running: Vec<_> = (0..clients)
-        .zip(targets)
-        .map(|(number, target)| tokio::spawn(client(target, number, until)))
-        .collect();
-    let mut spans_us = Histogram::<u64>::new(3)?;
-    for client in running {
-        for span_us in client.await?? {
-            spans_us.record(span_us)?;
-        }
-    }
-    #[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
-    let rate = spans_us.len() as f64 / since.elapsed().as_secs_f64();
-    writeln!(
-        std::io::stdout(),
-        "clients {clients}, writes/s {rate:.0}, p50 {} us, p99 {} us",
-        spans_us.value_at_quantile(0.5),
-        spans_us.value_at_quantile(0.99),
-    )?;
-    Ok(())
+    writing::measure(targets, seconds).await
 }
 
 #[tokio::main]
@@ -166,7 +127,7 @@ async fn main() -> Result<(), Failure> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.as_slice() {
         [serving, directory] if serving == "serve" => serve(Path::new(directory)).await,
-        [place, clients, seconds] => measure(place, clients.parse()?, seconds.parse()?).await,
+        [place, clients, seconds] => sets(place, clients.parse()?, seconds.parse()?).await,
         _ => Err(USAGE.into()),
     }
 }

@@ -37,6 +37,7 @@ use drivers::{ProcessDriver, ProcessOptions};
 use kernel::{DecisionId, Name, NodeId};
 use node::driver::{Driver, DriverEvents};
 use node::{Node, NodeEvent, NodeStatus, Settings};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,8 +98,19 @@ impl AgentError {
     }
 }
 
-/// Runs the agent on `root` until it is told to go down.
-pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory.
+    pub root: PathBuf,
+    /// Ourselves, for the roles that the agent starts.
+    pub program: PathBuf,
+    /// Where the admin API listens beside its Unix socket.
+    pub admin_listen: Option<SocketAddr>,
+}
+
+/// Runs the agent until it is told to go down.
+pub async fn run(options: Options) -> Result<(), AgentError> {
+    let (root, program) = (options.root.as_path(), options.program);
     let layout = Layout::new(root);
     let file = |path: PathBuf| move |source| AgentError::File { path, source };
     let store = layout.store();
@@ -140,6 +152,10 @@ pub async fn run(root: &Path, program: PathBuf) -> Result<(), AgentError> {
     tokio::spawn(care::run(Arc::clone(&shared)));
     if shared.cluster.holder().is_none() {
         tokio::spawn(settling::take_back_unattended(Arc::clone(&shared)));
+    }
+    // Before the socket: whoever is answered there is told of the port too.
+    if let Some(address) = options.admin_listen {
+        api::port::open(&shared, address).await;
     }
     let listener = bind_admin(&layout.admin_socket()).map_err(file(layout.admin_socket()))?;
     let router = api::router(Arc::clone(&shared), api::Door::Owner);
@@ -219,6 +235,7 @@ async fn open(
         edge_connected: watch::Sender::new(false),
         edge_applied: watch::Sender::new(0),
         listeners: watch::Sender::new((None, None)),
+        admin_port: watch::Sender::new(None),
         settlements: broadcast::Sender::new(1_024),
         messages,
         applying: Mutex::new(()),

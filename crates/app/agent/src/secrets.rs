@@ -16,9 +16,10 @@ use node::driver::{DriverError, ReplicaSpec};
 use node::store::{Operation, Store, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use vault::{Value, Vault, VaultError};
-use wire::api::{ApiError, SecretReply, SecretView};
+use wire::api::{ApiError, Fault, SecretReply, SecretView};
 use wire::shim::Secrets;
 
 const PREFIX: &str = "/secret/";
@@ -85,6 +86,39 @@ pub async fn sealed(shared: &Shared, path: &str) -> Option<String> {
     let entry = entries.into_iter().find(|entry| entry.key == key)?;
     let kept: Kept = serde_json::from_slice(&entry.value).ok()?;
     Some(kept.sealed)
+}
+
+/// What keeps replicas from getting their secrets, if anything does.
+pub async fn fault(shared: &Shared) -> Option<Fault> {
+    let kept = shared.store.range(PREFIX).await.ok()?.entries;
+    let keys = shared.layout.keys();
+    // A node without secrets needs no key; one that is there must be good.
+    if kept.is_empty() && !keys.exists() {
+        return None;
+    }
+    let look = move || {
+        let vault = match Vault::read(&keys) {
+            Err(VaultError::File { source, .. })
+                if kept.is_empty() && source.kind() == ErrorKind::NotFound =>
+            {
+                return Ok(());
+            }
+            other => other?,
+        };
+        kept.iter().try_for_each(|entry| {
+            let path = entry.key.strip_prefix(PREFIX).unwrap_or(&entry.key);
+            let damaged = |_| VaultError::Damaged {
+                name: path.to_owned(),
+            };
+            let kept: Kept = serde_json::from_slice(&entry.value).map_err(damaged)?;
+            vault.check(path, &kept.sealed)
+        })
+    };
+    let found = tokio::task::spawn_blocking(look).await.ok()?;
+    found.err().map(|error| Fault {
+        found: error_chain(&error),
+        mend: error.hint().map(str::to_owned),
+    })
 }
 
 /// Keeps a value, and moves the services that name it to it.

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use store::EmbeddedStore;
 use telemetry::Journal;
 use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
+use wire::api::AdminPort;
 use wire::edge::{EdgeReadings, EdgeSnapshot};
 use wire::layout::Layout;
 
@@ -73,6 +74,8 @@ pub struct Shared {
     pub edge_applied: watch::Sender<u64>,
     /// Where the edge listens (http, https), as the supervisor says.
     pub listeners: watch::Sender<Listeners>,
+    /// Where the admin API listens beside its socket, or why it does not.
+    pub admin_port: watch::Sender<Option<AdminPort>>,
     pub settlements: broadcast::Sender<Settlement>,
     pub messages: mpsc::Sender<Message>,
     /// Held for the whole of an apply or rollback: one change at a time.

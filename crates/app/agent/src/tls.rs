@@ -76,12 +76,7 @@ impl Authority {
 
     /// The certificate for `hosts` and this machine's own names.
     pub fn leaf(&self, hosts: &BTreeSet<String>) -> Result<CertificateView, TlsError> {
-        let mut names: BTreeSet<String> = ["localhost", "127.0.0.1", "::1"]
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
-        names.extend(hosts.iter().filter(|host| *host != "*").cloned());
-        let names: Vec<String> = names.into_iter().collect();
+        let names = names_with_own(hosts.iter().filter(|host| *host != "*").cloned());
         let path = self.directory.join("leaf.json");
         if let Some(leaf) = fs::read(&path)
             .ok()
@@ -95,6 +90,15 @@ impl Authority {
         let bytes = serde_json::to_vec(&leaf).unwrap_or_default();
         write_private(&path, &bytes)?;
         Ok(view(leaf))
+    }
+
+    /// A certificate like [`Authority::leaf`]'s that is kept nowhere.
+    pub fn passing_leaf(
+        &self,
+        hosts: impl IntoIterator<Item = String>,
+    ) -> Result<CertificateView, TlsError> {
+        let names = names_with_own(hosts);
+        self.make_leaf(names).map(view)
     }
 
     fn make_leaf(&self, names: Vec<String>) -> Result<Leaf, TlsError> {
@@ -119,6 +123,13 @@ impl Authority {
             key_pem: key.serialize_pem(),
         })
     }
+}
+
+/// With those that mean this machine.
+fn names_with_own(hosts: impl IntoIterator<Item = String>) -> Vec<String> {
+    let own = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
+    let names: BTreeSet<String> = own.into_iter().chain(hosts).collect();
+    names.into_iter().collect()
 }
 
 fn view(leaf: Leaf) -> CertificateView {

@@ -20,6 +20,8 @@ const MARK: &str = "hs_";
 pub const LIFE_USUAL: Duration = Duration::from_hours(30 * 24);
 const LIFE_MAX: Duration = Duration::from_hours(10 * 366 * 24);
 const TOKENS_MAX: usize = 10_000;
+/// The clock may be set while a token is waited for.
+const LOOK_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
@@ -72,6 +74,33 @@ pub async fn check(shared: &Shared, token: &str) -> Result<Who, ApiError> {
         role: kept.role,
         project: kept.project,
     })
+}
+
+/// Returns once whoever asks has no rights any more, because their token was
+/// revoked or has expired. What goes on for long is to end with it.
+pub async fn ended(shared: &Shared, who: &Who) {
+    let Who::Token { id, .. } = who else {
+        return std::future::pending().await;
+    };
+    let key = key(id);
+    loop {
+        // A store that does not answer vouches for nobody.
+        let Ok(range) = shared.store.range(&key).await else {
+            return;
+        };
+        let entry = range.entries.iter().find(|entry| entry.key == key);
+        let kept: Option<Kept> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
+        let left_ms = kept.map_or(0, |kept| kept.expires.0.saturating_sub(unix_now().0));
+        let Ok(mut watch) = shared.store.watch(&key, range.revision).await else {
+            return;
+        };
+        if left_ms == 0 {
+            return;
+        }
+        let left = Duration::from_millis(left_ms).min(LOOK_MAX);
+        // Whichever comes: it is looked at again.
+        let _ = tokio::time::timeout(left, watch.next()).await;
+    }
 }
 
 /// Shown this once.

@@ -1,9 +1,13 @@
-//! The admin API's client: HTTP with JSON over the node's Unix socket.
+//! The admin API's client: HTTP with JSON over the node's Unix socket, or over
+//! TLS to its admin port.
 //!
-//! In: a socket's path. Out: typed answers, or [`ClientError`] with the API's
+//! In: a socket's path, or an address and the authority to trust. Out: typed answers, or [`ClientError`] with the API's
 //! own error inside. Never: prints, retries what may have been done.
 
+mod door;
+
 use bytes::{Buf, Bytes};
+use door::{Door, Port};
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -11,18 +15,27 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
-use tokio::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
 use wire::api::ApiError;
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    #[error("no node answers on {socket}")]
+    #[error("no node answers on {node}")]
     NotRunning {
-        socket: PathBuf,
+        node: String,
         source: std::io::Error,
     },
+    #[error("the node on {node} cannot be spoken to")]
+    Unreachable {
+        node: String,
+        source: std::io::Error,
+    },
+    #[error("cannot use `{node}` as a node's address: {why}")]
+    Address { node: String, why: String },
+    #[error("the authority cannot be used: {0}")]
+    Authority(String),
     #[error("{}", .0.message)]
     Api(ApiError),
     #[error("the connection to the node broke")]
@@ -53,16 +66,33 @@ pub fn segment(word: &str) -> String {
 
 #[derive(Clone, Debug)]
 pub struct Client {
-    socket: PathBuf,
+    door: Door,
     token: Option<HeaderValue>,
 }
 
 impl Client {
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self {
-            socket: socket.into(),
+            door: Door::Socket(socket.into()),
             token: None,
         }
+    }
+
+    /// Over TLS, to `https://HOST:PORT`; only certificates of this authority
+    /// (PEM) are accepted.
+    ///
+    /// # Errors
+    /// When one of the two is not what it should be.
+    pub fn over_tls(node: &str, authority_pem: &[u8]) -> Result<Self, ClientError> {
+        Ok(Self {
+            door: Door::Port(Arc::new(Port::new(node, authority_pem)?)),
+            token: None,
+        })
+    }
+
+    /// Whether it asks the node of this machine, by its socket.
+    pub fn is_local(&self) -> bool {
+        matches!(self.door, Door::Socket(_))
     }
 
     /// Asks with a token's rights instead of the socket's owner's.
@@ -75,10 +105,6 @@ impl Client {
         value.set_sensitive(true);
         self.token = Some(value);
         Ok(self)
-    }
-
-    pub fn socket(&self) -> &Path {
-        &self.socket
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
@@ -123,13 +149,14 @@ impl Client {
     }
 
     async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Incoming, ClientError> {
-        let stream =
-            UnixStream::connect(&self.socket)
-                .await
-                .map_err(|source| ClientError::NotRunning {
-                    socket: self.socket.clone(),
-                    source,
-                })?;
+        let stream = self.door.open().await.map_err(|source| {
+            let node = self.door.named();
+            if self.is_local() {
+                ClientError::NotRunning { node, source }
+            } else {
+                ClientError::Unreachable { node, source }
+            }
+        })?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
             .await
             .map_err(ClientError::Broken)?;
@@ -141,7 +168,7 @@ impl Client {
         let request = request
             .method(method)
             .uri(path)
-            .header(http::header::HOST, "node")
+            .header(http::header::HOST, self.door.host())
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(ClientError::Request)?;

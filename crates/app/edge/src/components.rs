@@ -18,7 +18,7 @@ use kernel::ReplicaId;
 use node::buckets::BucketAccess;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use wasm::{CompiledCache, GuestError, Host, HttpError, Limits};
+use wasm::{AllowedCall, CompiledCache, GuestError, Host, HttpError, Limits};
 use wire::edge::ComponentView;
 use wire::layout::Layout;
 
@@ -133,7 +133,7 @@ impl Library {
             },
             environment: environment.into_iter().collect(),
             output: self.outputs.of(replica),
-            calls: view.calls.iter().map(allowed).collect(),
+            calls: view.calls.iter().map(AllowedCall::from).collect(),
             buckets: self.buckets(view)?,
         };
         let service = wasm::Service::new(&engine.host, &engine.cache, &bytes, spec);
@@ -203,14 +203,6 @@ impl Component for Here {
                 Err(_) => Err(ComponentError::Broken),
             }
         })
-    }
-}
-
-fn allowed(call: &wire::edge::AllowedCall) -> wasm::AllowedCall {
-    wasm::AllowedCall {
-        authority: call.authority.clone(),
-        address: call.address,
-        paths: call.paths.clone(),
     }
 }
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use vault::Vault;
 use wasm::{
-    Actor, ActorError, ActorHost, ActorSpec, CompiledCache, GuestError, Host, OutputSink,
-    REQUEST_BYTES_MAX, Seal, Service, ServiceSpec,
+    Actor, ActorError, ActorHost, ActorSpec, AllowedCall, CompiledCache, GuestError, Host,
+    OutputSink, REQUEST_BYTES_MAX, Seal, Service, ServiceSpec,
 };
 
 /// Clients that have an actor's events at once.
@@ -112,7 +112,7 @@ impl Guest {
                     limits: options.limits,
                     environment: options.environment.guest.clone(),
                     output: OutputSink::clone(&self.output),
-                    calls: std::sync::Arc::default(),
+                    calls: options.calls.iter().map(AllowedCall::from).collect(),
                     buckets: self.buckets()?,
                 };
                 let service = Service::new(host, &self.cache, &self.module, spec)?;

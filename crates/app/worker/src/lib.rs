@@ -27,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use wasm::Limits;
+use wire::edge::AllowedCall;
 
 /// What is still at work in the runtime when all is done is left behind.
 const FAREWELL_MAX: Duration = Duration::from_millis(200);
@@ -50,6 +51,8 @@ pub struct Options {
     /// The service's name, `news/search`.
     pub service: String,
     pub limits: Limits,
+    /// Whom a component may call; nobody else.
+    pub calls: Vec<AllowedCall>,
     /// How long an actor may have nothing to do before it is put away.
     pub idle: Duration,
     /// From the signal to stop until the node kills: half of it is for requests

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ApiError {
     /// Stable: `not_found`, `conflict`, `invalid_manifest`,
-    /// `invalid_certificate`, `deadline`, `ambiguous`,
-    /// `denied`, `storage`, `internal`.
+    /// `invalid_certificate`, `deadline`, `ambiguous`, `unreachable`,
+    /// `denied`, `files`, `storage`, `internal`.
     pub code: String,
     pub message: String,
     /// The next command to try.
@@ -116,6 +116,26 @@ pub struct Status {
     /// Given certificates that clients refuse, or will soon.
     #[serde(default)]
     pub certificate_warnings: Vec<String>,
+    /// Why replicas do not get their secrets.
+    #[serde(default)]
+    pub secrets_fault: Option<Fault>,
+    /// Where this API listens beside its Unix socket, if it was asked to.
+    #[serde(default)]
+    pub admin_port: Option<AdminPort>,
+}
+
+/// What is wrong, and what a person can do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Fault {
+    pub found: String,
+    pub mend: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AdminPort {
+    pub address: String,
+    /// Why nothing listens there yet.
+    pub fault: Option<String>,
 }
 
 /// Body of `POST /v1/certificates`: a chain, the host's own certificate first,

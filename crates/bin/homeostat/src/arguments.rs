@@ -30,6 +30,14 @@ pub struct Global {
     /// `HOMEOSTAT_TOKEN`, instead of your own
     #[arg(long, global = true, value_name = "FILE", env = "HOMEOSTAT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
+    /// Ask this node over its admin port, `https://HOST:PORT`, with a token,
+    /// instead of this machine's
+    #[arg(long, global = true, value_name = "URL", env = "HOMEOSTAT_NODE")]
+    pub node: Option<String>,
+    /// The authority that `--node` must be certified by, as `trust --to FILE`
+    /// writes it on the node
+    #[arg(long, global = true, value_name = "FILE", env = "HOMEOSTAT_AUTHORITY")]
+    pub authority: Option<PathBuf>,
     /// How data is written to standard output
     #[arg(
         short,
@@ -54,7 +62,7 @@ pub enum Format {
 pub enum Command {
     /// Start this machine's node, and apply a manifest to it; or join others
     #[command(
-        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443\n  homeostat up --certificate chain.pem --key key.pem\n  homeostat up --join hsjoin1_…\n  homeostat up examples/news --lab 6"
+        after_help = "Examples:\n  homeostat up\n  homeostat up examples/news\n  homeostat up ./site --http 127.0.0.1:80 --https 127.0.0.1:443\n  homeostat up --certificate chain.pem --key key.pem\n  homeostat up --admin-listen 127.0.0.1:9443\n  homeostat up --join hsjoin1_…\n  homeostat up examples/news --lab 6"
     )]
     Up(Up),
     /// Stop what runs, and the node; state stays
@@ -185,7 +193,10 @@ pub enum Command {
     #[command(hide = true)]
     Supervisor(Listen),
     #[command(hide = true)]
-    Agent,
+    Agent {
+        #[arg(long)]
+        admin_listen: Option<SocketAddr>,
+    },
     #[command(hide = true)]
     Edge,
     #[command(hide = true)]
@@ -359,11 +370,28 @@ pub struct Listen {
     /// Where clients are served over TLS [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDR", env = "HOMEOSTAT_HTTPS")]
     pub https: Option<SocketAddr>,
+    /// Where the admin API is served over TLS, to tokens only [default: nowhere]
+    #[arg(long, value_name = "ADDR", env = "HOMEOSTAT_ADMIN_LISTEN")]
+    pub admin_listen: Option<SocketAddr>,
 }
 
 impl Listen {
     pub fn http(&self) -> SocketAddr {
         self.http.unwrap_or((Ipv4Addr::LOCALHOST, 8080).into())
+    }
+
+    /// As words for the supervisor.
+    pub fn words(&self) -> Vec<String> {
+        let given = [
+            ("--http", Some(self.http())),
+            ("--https", Some(self.https())),
+            ("--admin-listen", self.admin_listen),
+        ];
+        let words = given.into_iter().filter_map(|(flag, address)| {
+            let address = address?.to_string();
+            Some([flag.to_owned(), address])
+        });
+        words.flatten().collect()
     }
 
     pub fn https(&self) -> SocketAddr {
@@ -444,6 +472,12 @@ pub struct Worker {
     pub time: Option<Duration>,
     #[arg(long)]
     pub concurrency: Option<usize>,
+    /// Requests that one instance of a component answers
+    #[arg(long)]
+    pub reuse: Option<u32>,
+    /// Whom a component may call, as JSON
+    #[arg(long = "call")]
+    pub calls: Vec<String>,
     /// After which an actor with nothing to do is put away
     #[arg(long, value_parser = kernel::parse_duration, default_value = "5m")]
     pub idle: Duration,

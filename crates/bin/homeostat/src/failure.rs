@@ -98,6 +98,20 @@ impl From<ClientError> for Failure {
                 let help = "ask an admin for: homeostat token create";
                 Self::new(DENIED, error.to_string(), Some(help))
             }
+            ClientError::Unreachable { .. } => {
+                let help =
+                    "on the node: homeostat doctor; see that --node and --authority are its own";
+                Self::new(FAILED, error_chain(&error), Some(help))
+            }
+            ClientError::Address { .. } => {
+                let help =
+                    "give --node https://HOST:PORT, as `homeostat up --admin-listen` says it";
+                Self::new(USAGE, error.to_string(), Some(help))
+            }
+            ClientError::Authority(_) => {
+                let help = "write it on the node: homeostat trust --to authority.pem";
+                Self::new(USAGE, error.to_string(), Some(help))
+            }
             ClientError::NotRunning { .. } => {
                 Self::new(FAILED, error.to_string(), Some("homeostat up"))
             }

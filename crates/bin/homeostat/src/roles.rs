@@ -96,12 +96,16 @@ pub fn program() -> Result<PathBuf, Failure> {
     Ok(std::env::current_exe()?)
 }
 
-pub fn agent(layout: &Layout) -> Result<ExitCode, Failure> {
+pub fn agent(layout: &Layout, admin_listen: Option<SocketAddr>) -> Result<ExitCode, Failure> {
     keep_memory_private();
     start_log();
     let mut builder = Builder::new_multi_thread();
     builder.worker_threads(2).max_blocking_threads(16);
-    let outcome = runtime(builder)?.block_on(agent::run(&layout.root, program()?));
+    let outcome = runtime(builder)?.block_on(agent::run(agent::Options {
+        root: layout.root.clone(),
+        program: program()?,
+        admin_listen,
+    }));
     end("agent", outcome, agent::AgentError::hint)
 }
 
@@ -131,6 +135,10 @@ fn peer_listen(layout: &Layout) -> SocketAddr {
 
 pub fn worker(given: Worker) -> Result<ExitCode, Failure> {
     start_log();
+    let calls = given.calls.iter().map(|call| serde_json::from_str(call));
+    let calls = calls.collect::<Result<_, _>>();
+    let calls = calls
+        .map_err(|error| Failure::new(crate::failure::USAGE, format!("--call: {error}"), None))?;
     let usual = wasm::Limits::default();
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
@@ -149,8 +157,10 @@ pub fn worker(given: Worker) -> Result<ExitCode, Failure> {
                 memory_bytes: given.memory.unwrap_or(usual.memory_bytes),
                 time: given.time.unwrap_or(usual.time),
                 concurrency: given.concurrency.unwrap_or(usual.concurrency),
+                reuse: given.reuse.unwrap_or(usual.reuse),
                 ..usual
             },
+            calls,
             idle: given.idle,
             grace: given.grace,
             environment,
@@ -166,7 +176,11 @@ pub fn supervisor(layout: &Layout, listen: &Listen) -> Result<ExitCode, Failure>
         http: listen.http(),
         https: listen.https(),
         program: program()?,
-        agent_arguments: Vec::new(),
+        agent_arguments: listen
+            .admin_listen
+            .into_iter()
+            .flat_map(|address| ["--admin-listen".into(), address.to_string().into()])
+            .collect(),
         edge_arguments: Vec::new(),
     };
     let outcome = runtime(Builder::new_current_thread())?.block_on(supervisor::run(options));
@@ -198,7 +212,6 @@ pub fn exec_supervisor(layout: &Layout, listen: &Listen) -> std::io::Error {
         .arg("supervisor")
         .arg("--data-dir")
         .arg(&layout.root)
-        .args(["--http", &listen.http().to_string()])
-        .args(["--https", &listen.https().to_string()])
+        .args(listen.words())
         .exec()
 }

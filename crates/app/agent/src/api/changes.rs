@@ -10,9 +10,11 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use kernel::{Name, ScopedName};
+use manifest::Manifest;
 use node::NodeEvent;
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -70,7 +72,7 @@ pub async fn plan(
     caller: Caller,
     Json(request): Json<ApplyRequest>,
 ) -> Result<Json<PlanReply>, Refused> {
-    may_apply(&caller, &request)?;
+    let (request, _) = may_apply(&shared, &caller, request).await?;
     apply::plan(&shared, &request, &asker(&caller))
         .await
         .map(Json)
@@ -84,7 +86,7 @@ pub async fn apply(
     caller: Caller,
     Json(request): Json<ApplyRequest>,
 ) -> Result<Response, Refused> {
-    let project = may_apply(&caller, &request)?;
+    let (request, project) = may_apply(&shared, &caller, request).await?;
     let object = project.map_or_else(|| "project".to_owned(), |name| format!("project/{name}"));
     let change = caller.change(&shared, object).await?;
     let asker = asker(&caller);
@@ -96,18 +98,53 @@ pub async fn apply(
 fn asker(caller: &Caller) -> apply::Asker {
     apply::Asker {
         only: caller.who.project().cloned(),
-        via: caller.via,
+        via: caller.via(),
     }
 }
 
 /// The manifest's project, if it can be read: what cannot changes nothing, and
 /// says so.
-fn may_apply(caller: &Caller, request: &ApplyRequest) -> Result<Option<Name>, Refused> {
-    let Ok(manifest) = apply::parse(request) else {
-        return Ok(None);
+async fn may_apply(
+    shared: &Shared,
+    caller: &Caller,
+    mut request: ApplyRequest,
+) -> Result<(ApplyRequest, Option<Name>), Refused> {
+    // A node that passes a request on has taken in what the directory has.
+    let is_resolved = caller.via().is_some() && request.resolved.is_some();
+    if !caller.is_local() && !is_resolved {
+        // It is the client's, and would be taken for one here.
+        request.directory = PathBuf::from("/");
+    }
+    let Ok(manifest) = apply::parse(&request) else {
+        return Ok((request, None));
     };
     caller.may(&manifest.project)?;
-    Ok(Some(manifest.project))
+    if !caller.is_local() && !is_resolved {
+        request.directory = directory_from_afar(shared, &manifest).await?;
+    }
+    Ok((request, Some(manifest.project)))
+}
+
+/// Where a project lies for somebody who reads other files than this node: where
+/// its owner put it, and nothing of it is read.
+async fn directory_from_afar(shared: &Shared, manifest: &Manifest) -> Result<PathBuf, Refused> {
+    let site = manifest.sites.keys().next();
+    let service = manifest
+        .services
+        .iter()
+        .find(|(_, service)| service.run.file().is_some());
+    let named = site
+        .map(|name| format!("site/{name}"))
+        .or_else(|| service.map(|(name, _)| format!("service/{name}")));
+    if let Some(object) = named {
+        let message = format!("{object} is made of files, which the admin port does not take");
+        let help = "apply it on the node itself, where its files are";
+        return Err(Refused(api_error("files", message, Some(help))));
+    }
+    let desired = apply::read_desired(&shared.store).await;
+    let desired = desired.map_err(|error| Refused(apply::storage(&error)))?;
+    let known = desired.projects.get(&manifest.project);
+    Ok(known.map_or_else(|| PathBuf::from("/"), |applied| applied.directory.clone()))
 }
 
 #[derive(Deserialize)]

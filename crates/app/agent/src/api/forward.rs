@@ -20,11 +20,12 @@ const REQUEST_BYTES_MAX: usize = 8 << 20;
 pub async fn pass_on(
     shared: &Arc<Shared>,
     holder: NodeId,
-    act: Act,
+    (act, is_local): (Act, bool),
     request: Request,
 ) -> Result<Response, ApiError> {
     let request = match act {
-        Act::Plan | Act::Apply => resolve(shared, request).await?,
+        // Whoever asks at a port reads other files than this node.
+        Act::Plan | Act::Apply if is_local => resolve(shared, request).await?,
         _ => request,
     };
     ask_node(&shared.cluster, holder, request).await

@@ -23,14 +23,26 @@ use wire::api::Role;
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub who: Who,
-    /// The node that passed it on.
-    pub via: Option<NodeId>,
     act: Act,
+    door: Door,
 }
 
 impl Caller {
     pub fn act(&self) -> Act {
         self.act
+    }
+
+    /// Whether the paths it names are this machine's.
+    pub fn is_local(&self) -> bool {
+        self.door == Door::Owner
+    }
+
+    /// The node that passed it on.
+    pub fn via(&self) -> Option<NodeId> {
+        match self.door {
+            Door::Node { id, .. } => Some(id),
+            Door::Owner | Door::Port => None,
+        }
     }
 
     pub fn may(&self, project: &Name) -> Result<(), Refused> {
@@ -69,7 +81,6 @@ pub enum Door {
     /// Another node's agent: as far as its record lets it, or with a token.
     Node { id: NodeId, role: Role },
     /// A port: a token is needed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no port is open yet"))]
     Port,
 }
 
@@ -98,22 +109,19 @@ pub fn guarded(
 async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next) -> Response {
     if let Some(holder) = passed_on(&guarded) {
         let act = guarded.act;
-        let passed = forward::pass_on(&guarded.shared, holder, act, request).await;
+        let is_local = guarded.door == Door::Owner;
+        let passed = forward::pass_on(&guarded.shared, holder, (act, is_local), request).await;
         return passed.unwrap_or_else(|error| Refused(error).into_response());
     }
     let who = match who(&guarded, request.headers().clone()).await {
         Ok(who) => who,
         Err(refused) => return refused.into_response(),
     };
-    let act = guarded.act;
+    let (act, door) = (guarded.act, guarded.door);
     if let Err(denied) = authorize(&who, act, Of::Anyone) {
         return refused(&denied).into_response();
     }
-    let via = match guarded.door {
-        Door::Node { id, .. } => Some(id),
-        Door::Owner | Door::Port => None,
-    };
-    request.extensions_mut().insert(Caller { who, via, act });
+    request.extensions_mut().insert(Caller { who, act, door });
     next.run(request).await
 }
 

@@ -4,10 +4,12 @@ use super::guard::Caller;
 use super::{Agent, Refused, json_lines};
 use crate::apply::api_error;
 use crate::objects;
+use crate::tokens;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
 use serde::Deserialize;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
@@ -94,12 +96,12 @@ pub async fn logs(
         .await
         .map_err(Refused)?;
     let (lines, receiver) = mpsc::channel(256);
-    tokio::spawn(crate::logs::send(
-        shared,
-        service,
-        query.tail,
-        query.follow,
-        lines,
-    ));
+    tokio::spawn(async move {
+        let ended = tokens::ended(&shared, &caller.who);
+        tokio::select! {
+            () = crate::logs::send(Arc::clone(&shared), service, query.tail, query.follow, lines) => {}
+            () = ended => {}
+        }
+    });
     Ok(json_lines(receiver))
 }

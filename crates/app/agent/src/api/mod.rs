@@ -10,6 +10,7 @@ mod forward;
 mod guard;
 mod looking;
 mod nodes;
+pub mod port;
 mod projects;
 mod secrets;
 mod store;
@@ -39,10 +40,10 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic, Follows,
-    JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest, NodeView, PlanReply, Policy,
-    Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status, TokenReply,
-    TokenRequest, TokenView, WhyReply,
+    AdminPort, ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic,
+    Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest, NodeView,
+    PlanReply, Policy, Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status,
+    TokenReply, TokenRequest, TokenView, WhyReply,
 };
 
 type Agent = State<Arc<Shared>>;
@@ -98,7 +99,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
 #[openapi(
     info(
         title = "Homeostat admin API",
-        description = "Everything the command line does, over the Unix socket of the node.",
+        description = "Everything the command line does, over the Unix socket of the node, or with a token over its admin port.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
         contact(name = "Homeostat")
     ),
@@ -144,6 +145,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Diagnostic,
         JoinTokenReply,
         JoinTokenRequest,
+        Fault,
+        AdminPort,
         LogLine,
         NodeNameRequest,
         NodeObject,
@@ -187,6 +190,7 @@ impl IntoResponse for Refused {
             | "invalid_token"
             | "missing_secret"
             | "over_quota"
+            | "files"
             | "content" => StatusCode::UNPROCESSABLE_ENTITY,
             "denied" => StatusCode::FORBIDDEN,
             "unauthenticated" => StatusCode::UNAUTHORIZED,
@@ -233,9 +237,12 @@ pub fn addresses(shared: &Shared, applied: &Applied) -> Vec<String> {
 async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
     use node::store::Store;
     let mut certificate_warnings = shared.given.warnings();
+    let mut secrets_fault = None;
     if caller.who.project().is_some() {
-        // They name hosts, which may be another project's.
+        // They name hosts and secrets, which may be another project's.
         certificate_warnings.clear();
+    } else {
+        secrets_fault = crate::secrets::fault(&shared).await;
     }
     let listeners = *shared.listeners.borrow();
     Json(Status {
@@ -250,6 +257,8 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
         zone: shared.cluster.own.zone.to_string(),
         follows: shared.cluster.follows(),
         certificate_warnings,
+        secrets_fault,
+        admin_port: shared.admin_port.borrow().clone(),
     })
 }
 

@@ -5,11 +5,14 @@ use super::up::{denied, supervisor_status};
 use crate::arguments::Format;
 use crate::failure::{AS_OWNER, DENIED, FAILED, Failure, NOT_FOUND};
 use crate::output::{self, data, say};
+use agent::audit::Verdict;
 use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use wire::api::{Object, Status};
+use wire::api::{AdminPort, Object, Status};
+
+const SUPERVISOR: &str = "supervisor";
 
 #[derive(Serialize)]
 struct Finding {
@@ -21,8 +24,15 @@ struct Finding {
 }
 
 pub async fn run(context: &Context) -> Result<ExitCode, Failure> {
-    let mut findings = vec![data_directory(context), disk(context), control_groups()];
-    findings.extend(node(context).await);
+    let mut findings = Vec::new();
+    if context.client.is_local() {
+        findings = vec![data_directory(context), disk(context), control_groups()];
+        findings.extend(processes(context).await);
+    }
+    // Who may not speak to it, or finds none, has been told so.
+    if findings.last().is_none_or(|last| last.check != SUPERVISOR) {
+        findings.extend(node(context).await);
+    }
     let bad = findings.iter().any(|finding| finding.verdict == "bad");
     match context.output {
         Format::Table => findings.iter().try_for_each(show)?,
@@ -108,21 +118,22 @@ fn control_groups() -> Finding {
     }
 }
 
-async fn node(context: &Context) -> Vec<Finding> {
+/// Ends with the supervisor's finding when there is nobody to ask further.
+async fn processes(context: &Context) -> Vec<Finding> {
     if let Some(denied) = denied(context) {
         let mend = denied.help.unwrap_or_default();
-        return vec![finding("supervisor", true, denied.message, &mend)];
+        return vec![finding(SUPERVISOR, true, denied.message, &mend)];
     }
     let Some(supervisor) = supervisor_status(context).await else {
         return vec![Finding {
-            check: "supervisor",
+            check: SUPERVISOR,
             verdict: "note",
             found: "not running".to_owned(),
             mend: Some("homeostat up".to_owned()),
         }];
     };
     let mut findings = vec![finding(
-        "supervisor",
+        SUPERVISOR,
         false,
         format!("pid {}", supervisor.pid),
         "",
@@ -143,6 +154,11 @@ async fn node(context: &Context) -> Vec<Finding> {
             ),
         });
     }
+    findings
+}
+
+async fn node(context: &Context) -> Vec<Finding> {
+    let mut findings = Vec::new();
     match context.client.get::<Status>("/v1/status").await {
         Ok(status) => {
             findings.push(finding(
@@ -151,6 +167,13 @@ async fn node(context: &Context) -> Vec<Finding> {
                 status.store_fault.unwrap_or_else(|| "answers".to_owned()),
                 "free or replace the disk, then: homeostat down && homeostat up",
             ));
+            findings.extend(status.secrets_fault.map(|fault| Finding {
+                check: "secrets",
+                verdict: "bad",
+                found: fault.found,
+                mend: fault.mend,
+            }));
+            findings.extend(status.admin_port.map(admin_port));
             findings.extend(
                 status
                     .certificate_warnings
@@ -168,14 +191,41 @@ async fn node(context: &Context) -> Vec<Finding> {
         Err(error) => findings.push(finding(
             "admin API",
             true,
-            error.to_string(),
-            "see logs/agent.log in the data directory",
+            kernel::error_chain(&error),
+            if context.client.is_local() {
+                "see logs/agent.log in the data directory"
+            } else {
+                "on the node itself: homeostat doctor"
+            },
         )),
+    }
+    // Only an admin of the node may look through it.
+    if let Ok(verdict) = context.client.get("/v1/audit/verify").await {
+        findings.push(audit_log(verdict));
     }
     if let Ok(services) = context.client.get("/v1/objects/service").await {
         findings.extend(short_of_replicas(services));
     }
     findings
+}
+
+fn admin_port(port: AdminPort) -> Finding {
+    let found = match &port.fault {
+        None => format!("https://{}", port.address),
+        Some(fault) => format!("nothing listens on {}: {fault}", port.address),
+    };
+    let mend = "free that address, which is tried again; or: homeostat down && homeostat up --admin-listen ADDR";
+    finding("admin port", port.fault.is_some(), found, mend)
+}
+
+fn audit_log(verdict: Verdict) -> Finding {
+    let is_bad = verdict.fault.is_some();
+    let found = match verdict.fault {
+        Some(fault) => fault,
+        None => format!("{} lines, whole", verdict.lines),
+    };
+    let mend = "homeostat audit verify; compare with a copy: homeostat audit verify --file COPY";
+    finding("audit log", is_bad, found, mend)
 }
 
 fn short_of_replicas(services: Vec<Object>) -> impl Iterator<Item = Finding> {

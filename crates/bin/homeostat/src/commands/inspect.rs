@@ -2,11 +2,11 @@
 
 use super::Context;
 use crate::arguments::Format;
-use crate::failure::{Failure, NOT_FOUND, USAGE};
+use crate::failure::{FAILED, Failure, NOT_FOUND, USAGE};
 use crate::output::{self, data, say};
 use client::segment;
 use std::process::ExitCode;
-use wire::api::{LogLine, Object, WhyReply};
+use wire::api::{LogLine, Object, Status, WhyReply};
 
 pub async fn get(context: &Context, object: &str) -> Result<ExitCode, Failure> {
     if let Some((kind, name)) = kind_and_name(object)? {
@@ -165,6 +165,15 @@ pub async fn logs(
                 line.text
             ))?,
         }
+    }
+    if follow {
+        // Only an end of its own ends it: the token's, say, which this tells.
+        context.client.get::<Status>("/v1/status").await?;
+        return Err(Failure::new(
+            FAILED,
+            "the node ended the log",
+            Some("follow it again"),
+        ));
     }
     if silent {
         say(&format!(

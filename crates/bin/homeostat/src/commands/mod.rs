@@ -17,7 +17,7 @@ mod token;
 mod up;
 
 use crate::arguments::lab::LabCommand;
-use crate::arguments::{Arguments, Command, Down, Global};
+use crate::arguments::{Arguments, Command, Down, Global, StoreCommand};
 use crate::failure::Failure;
 use crate::{output, roles};
 use clap::CommandFactory;
@@ -44,7 +44,7 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     let context = context(&arguments.global)?;
     match arguments.command {
         Command::Supervisor(listen) => return roles::supervisor(&context.layout, &listen),
-        Command::Agent => return roles::agent(&context.layout),
+        Command::Agent { admin_listen } => return roles::agent(&context.layout, admin_listen),
         Command::Edge => return Ok(roles::edge(&context.layout)),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
@@ -72,6 +72,9 @@ pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
             }
         }
         _ => {}
+    }
+    if !context.client.is_local() {
+        is_for_afar(&arguments.command)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -110,7 +113,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Trust { to } => doctor::trust(context, to.as_deref()).await,
         // Handled before there was a runtime.
         Command::Supervisor(_)
-        | Command::Agent
+        | Command::Agent { .. }
         | Command::Edge
         | Command::Worker(_)
         | Command::Completions { .. }
@@ -136,7 +139,10 @@ fn context(global: &Global) -> Result<Context, Failure> {
         ));
     }
     let layout = Layout::new(root);
-    let mut client = Client::new(layout.admin_socket());
+    let mut client = match &global.node {
+        Some(node) => Client::over_tls(node, &authority(global)?)?,
+        None => Client::new(layout.admin_socket()),
+    };
     if let Some(token) = token(global)? {
         client = client.with_token(token.trim())?;
     }
@@ -145,6 +151,41 @@ fn context(global: &Global) -> Result<Context, Failure> {
         layout,
         output: global.output,
     })
+}
+
+/// Of another machine's node nothing is believed that its own authority does
+/// not certify.
+fn authority(global: &Global) -> Result<Vec<u8>, Failure> {
+    let usage = |message: String| {
+        let help = "give --authority FILE; on the node: homeostat trust --to FILE";
+        Failure::new(crate::failure::USAGE, message, Some(help))
+    };
+    let Some(path) = &global.authority else {
+        return Err(usage("--node needs the authority of that node".to_owned()));
+    };
+    std::fs::read(path).map_err(|error| {
+        usage(format!(
+            "cannot read the authority in {}: {error}",
+            path.display()
+        ))
+    })
+}
+
+/// What concerns this machine is not done to another by mistake.
+fn is_for_afar(command: &Command) -> Result<(), Failure> {
+    let here = match command {
+        Command::Up(_) => "up",
+        Command::Down => "down",
+        Command::Trust { .. } => "trust",
+        Command::Store(StoreCommand::Restore { .. }) => "store restore",
+        Command::Replay(replay) if replay.to.is_none() => "replay without --to",
+        _ => return Ok(()),
+    };
+    Err(Failure::new(
+        crate::failure::USAGE,
+        format!("`{here}` concerns the machine that it is run on"),
+        Some("run it on the node itself, without --node and HOMEOSTAT_NODE"),
+    ))
 }
 
 /// The file before the variable. Never an argument, which other users see.

@@ -57,6 +57,34 @@ fn listens_there(status: &Status, listen: &Listen) -> Result<(), Failure> {
     Ok(())
 }
 
+/// What else is up stays so.
+fn has_admin_port(status: &Status, listen: &Listen, was_running: bool) -> Result<(), Failure> {
+    let Some(asked) = listen.admin_listen else {
+        return Ok(());
+    };
+    let again = format!("homeostat down && homeostat up --admin-listen {asked}");
+    let Some(port) = &status.admin_port else {
+        let message = "the node is running already, without an admin port";
+        return Err(Failure::new(CONFLICT, message, Some(&again)));
+    };
+    if asked.port() != 0 && asked.to_string() != port.address {
+        let message = format!(
+            "the node is running already and has its admin port on {}, not on {asked}",
+            port.address
+        );
+        return Err(Failure::new(CONFLICT, message, Some(&again)));
+    }
+    let Some(fault) = &port.fault else {
+        if !was_running {
+            say(&format!("the admin API is on https://{}", port.address));
+        }
+        return Ok(());
+    };
+    let message = format!("the node is up, but its admin port {asked} is not: {fault}");
+    let help = "free that address, which is tried again, or take another with --admin-listen";
+    Err(Failure::new(CONFLICT, message, Some(help)))
+}
+
 pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     // A manifest that cannot be read starts nothing.
     let written = up.manifest.as_deref().map(apply::read).transpose()?;
@@ -87,6 +115,7 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
         listens_there(&status, &up.listen)?;
     }
     cluster::show_root_key(context)?;
+    has_admin_port(&status, &up.listen, was_running)?;
     say(&format!(
         "node {} is {} (state in {})",
         status.node,
@@ -188,8 +217,7 @@ async fn start(context: &Context, listen: &Listen) -> Result<(), Failure> {
         .arg("supervisor")
         .arg("--data-dir")
         .arg(&context.layout.root)
-        .args(["--http", &listen.http().to_string()])
-        .args(["--https", &listen.https().to_string()])
+        .args(listen.words())
         .env_remove(super::TOKEN)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
