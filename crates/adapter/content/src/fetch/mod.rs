@@ -35,7 +35,7 @@ use wire::content::{Tree, TreeEntry};
 
 /// Small files become visible together: so many bytes of them, or so many.
 const FLUSH_BYTES: u64 = 16 << 20;
-const FLUSH_FILES: usize = 1024;
+const FLUSH_FILES: usize = 4096;
 /// A tree is read whole into memory.
 const TREE_BYTES_MAX: u64 = 256 << 20;
 
