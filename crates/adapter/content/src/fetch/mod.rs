@@ -266,6 +266,9 @@ impl Fetcher {
         progress: &mut (dyn FnMut(FetchProgress) + Send),
     ) -> Result<Fetched, FetchError> {
         let _lease = self.content.lease(wanted.hash);
+        if !self.content.path(wanted.hash).exists() {
+            self.has_room(&[wanted])?;
+        }
         let (fetched, _) = self.engine(vec![wanted], holders, progress).await?;
         Ok(fetched)
     }

@@ -239,7 +239,7 @@ impl Run {
         }
         batch.bytes += last.body.len();
         batch.since.get_or_insert_with(tokio::time::Instant::now);
-        batch.files.push((unit, wanted.clone(), last));
+        batch.files.push((unit, *wanted, last));
         let old = batch
             .since
             .is_some_and(|since| since.elapsed() > BATCH_TIME);
@@ -368,14 +368,14 @@ impl Run {
         }
         let units = header.length.div_ceil(MEMORY_UNIT);
         let memory = Arc::clone(&self.context.memory);
-        let memory = match Arc::clone(&memory).try_acquire_many_owned(units) {
-            Ok(memory) => memory,
-            Err(_) => {
-                // Whoever waits for memory holds none.
-                self.write_batch(batch).await?;
-                let waited = memory.acquire_many_owned(units).await;
-                waited.map_err(|error| End::Failed(error.to_string()))?
-            }
+        let at_once = Arc::clone(&memory).try_acquire_many_owned(units);
+        let memory = if let Ok(memory) = at_once {
+            memory
+        } else {
+            // Whoever waits for memory holds none.
+            self.write_batch(batch).await?;
+            let waited = memory.acquire_many_owned(units).await;
+            waited.map_err(|error| failed(&error))?
         };
         let mut body = vec![0; usize::try_from(header.length).unwrap_or(0)];
         let least = u64::from(header.length).div_ceil(PIECE_BYTES_MIN).max(1);

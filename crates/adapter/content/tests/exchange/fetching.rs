@@ -93,11 +93,9 @@ async fn a_holder_of_wrong_bytes_is_named_and_left_alone() {
     let hash = theirs.file(&bytes);
     let liar = theirs.holder("liar", Manner::FlipsAfter(PIECE as u64));
     let good = theirs.holder_at("good", 30, Manner::Good);
-    let fetcher = ours.fetcher();
+    let client = ours.fetcher();
     let holders = all(&[&liar, &good]);
-    let fetched = fetcher
-        .fetch(Wanted::new(hash), &holders, &mut |_| {})
-        .await;
+    let fetched = client.fetch(Wanted::new(hash), &holders, &mut |_| {}).await;
     let fetched = fetched.expect("fetches");
     assert!(ours.content.read_verified(hash).expect("reads") == bytes);
     assert_eq!(fetched.wrong.iter().collect::<Vec<_>>(), ["liar"]);
@@ -105,14 +103,14 @@ async fn a_holder_of_wrong_bytes_is_named_and_left_alone() {
     assert_eq!(ours.events(), [ContentEvent::WrongBytes { holder, hash }]);
     let opened = liar.opened.load(Ordering::Relaxed);
     let other = theirs.file(b"another");
-    let again = fetcher
+    let again = client
         .clone()
         .fetch(Wanted::new(other), &holders, &mut |_| {})
         .await;
     assert!(again.expect("fetches").from.contains_key("good"));
     assert_eq!(liar.opened.load(Ordering::Relaxed), opened);
     let third = theirs.file(b"a third");
-    let error = fetch(&fetcher, Wanted::new(third), &[&liar]).await;
+    let error = fetch(&client, Wanted::new(third), &[&liar]).await;
     let error = error.expect_err("nobody is left").to_string();
     assert!(error.contains("liar: it sent wrong bytes"), "{error}");
 }
@@ -152,21 +150,19 @@ async fn fetches_of_the_same_file_at_once_fetch_it_once() {
     let bytes = noise(20 * MIB, 6);
     let hash = theirs.file(&bytes);
     let good = theirs.holder("good", Manner::Good);
-    let fetcher = ours.fetcher_with(FetchOptions {
+    let client = ours.fetcher_with(FetchOptions {
         memory: kernel::Bytes(1),
         ..FetchOptions::default()
     });
-    let fetches = (0..6).map(|_| {
-        let (fetcher, holders) = (fetcher.clone(), all(&[&good]));
+    let at_once = (0..6).map(|_| {
+        let (client, holders) = (client.clone(), all(&[&good]));
         tokio::spawn(async move {
-            let fetched = fetcher
-                .fetch(Wanted::new(hash), &holders, &mut |_| {})
-                .await;
+            let fetched = client.fetch(Wanted::new(hash), &holders, &mut |_| {}).await;
             fetched.expect("fetches").files
         })
     });
     let mut files = 0;
-    for fetch in fetches.collect::<Vec<_>>() {
+    for fetch in at_once.collect::<Vec<_>>() {
         files += fetch.await.expect("no panic");
     }
     assert_eq!(files, 1);
