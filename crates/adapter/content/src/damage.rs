@@ -9,7 +9,7 @@
 use crate::Content;
 use crate::error::ContentError;
 use crate::fetch::Partial;
-use crate::pieces::Pieces;
+use crate::pieces::{Pieces, is_bad_spot};
 use kernel::Hash;
 use std::fmt;
 use std::fs::{self, File};
@@ -133,9 +133,7 @@ pub(crate) fn read_piece(
 ) -> Result<bool, ContentError> {
     match pieces.read(file, index, into) {
         Ok(right) => Ok(right),
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-            Ok(false)
-        }
+        Err(error) if is_bad_spot(&error) => Ok(false),
         Err(error) => Err(ContentError::io("read", path)(error)),
     }
 }

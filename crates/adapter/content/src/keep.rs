@@ -63,10 +63,10 @@ impl Content {
                 self.remove_older(Some(hash), &path, before, &mut collected)?;
             }
         }
-        let resumed_after = now.checked_sub(grace.max(PARTIAL_GRACE));
         for path in list(&self.temporary())? {
             let hash = Partial::hash_of(name(&path));
-            let before = hash.map_or(before, |_| resumed_after);
+            let grace = hash.map_or(GRACE, |_| PARTIAL_GRACE);
+            let before = now.checked_sub(grace);
             self.remove_older(hash, &path, before, &mut collected)?;
         }
         Ok(collected)

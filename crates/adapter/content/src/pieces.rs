@@ -230,9 +230,14 @@ impl Content {
         let mut hasher = PieceHasher::new(length);
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let read = file
-                .read(&mut buffer)
-                .map_err(ContentError::io("read", &path))?;
+            let read = match file.read(&mut buffer) {
+                Ok(read) => read,
+                // What the disk cannot read is lost here.
+                Err(error) if is_bad_spot(&error) => {
+                    return Err(ContentError::Damaged { hash, path });
+                }
+                Err(error) => return Err(ContentError::io("read", &path)(error)),
+            };
             if read == 0 {
                 break;
             }
@@ -267,6 +272,11 @@ impl Content {
         let text = hash.to_string();
         self.pieces().join(&text[..2]).join(&text[2..])
     }
+}
+
+/// Whether the disk itself says that it cannot read this.
+pub(crate) fn is_bad_spot(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
 }
 
 /// Of at least two pieces.

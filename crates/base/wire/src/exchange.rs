@@ -348,7 +348,7 @@ mod tests {
             let mut head = head;
             if known {
                 head[0] = VERSION;
-                head[1] = head[1] % 6;
+                head[1] %= 6;
             }
             if let Ok(header) = Header::decode(head) {
                 prop_assert!(u64::from(header.length) <= header.kind.bytes_max());

@@ -300,9 +300,9 @@ impl<'a> Engine<'a> {
         let Told { run, holder, note } = told;
         match note {
             Note::Whole { unit, bytes, held } => {
-                self.give(holder, bytes);
                 events.push(Event::Arrived { run, unit });
                 if let Some((file, _)) = self.units.remove(&unit) {
+                    self.give(holder, bytes);
                     self.held = held.map(Held::Small);
                     self.end_file(file);
                 }
@@ -312,22 +312,23 @@ impl<'a> Engine<'a> {
                 partial,
                 bytes,
             } => {
-                self.give(holder, bytes);
                 events.push(Event::Arrived { run, unit });
                 if let Some((file, _)) = self.units.remove(&unit) {
+                    self.give(holder, bytes);
                     self.on_described(file, partial, bytes, events);
                 }
             }
             Note::Piece { unit, bytes } => {
-                self.give(holder, bytes);
                 events.push(Event::Arrived { run, unit });
                 if let Some((id, _)) = self.units.remove(&unit)
                     && let Some(file) = self.files.get_mut(&id)
                 {
                     file.left -= 1;
+                    self.give(holder, bytes);
                     self.finish_if_whole(id);
                 }
             }
+            Note::Writing => events.push(Event::Writing { run }),
             Note::Lacking { unit, refusal } => {
                 self.because(holder, refusal.to_string());
                 events.push(Event::Lacking { run, unit });

@@ -13,8 +13,10 @@ mod engine;
 mod partial;
 mod plan;
 mod run;
+mod terms;
 
 pub(crate) use partial::Partial;
+pub use terms::{FetchError, FetchOptions, FetchProgress, Fetched, Wanted};
 
 use crate::error::ContentError;
 use crate::pieces::Pieces;
@@ -23,7 +25,7 @@ use crate::{Checked, Content, ContentEvent};
 use engine::{Engine, Held};
 use futures_util::future::BoxFuture;
 use kernel::{Bytes, Hash};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,11 +33,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
-use wire::content::{Tree, TreeEntry};
+use wire::content::Tree;
 
 /// Small files become visible together: so many bytes of them, or so many.
 const FLUSH_BYTES: u64 = 16 << 20;
-const FLUSH_FILES: usize = 1024;
+const FLUSH_FILES: usize = 4096;
 /// A tree is read whole into memory.
 const TREE_BYTES_MAX: u64 = 256 << 20;
 
@@ -54,133 +56,6 @@ pub trait Holder: Send + Sync {
 pub struct HolderStream {
     pub reader: Box<dyn AsyncRead + Send + Unpin>,
     pub writer: Box<dyn AsyncWrite + Send + Unpin>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct FetchOptions {
-    /// Requests to one holder at a time.
-    pub requests_per_holder: usize,
-    /// Requests of one fetch at a time.
-    pub requests_max: usize,
-    /// Fetches at a time; others wait.
-    pub fetches_max: usize,
-    /// For bytes on their way to the disk, of all fetches.
-    pub memory: Bytes,
-    /// How long a holder may take for each piece of 256 KiB; for longer ones
-    /// accordingly. After failures it gets more.
-    pub piece_within: Duration,
-    /// Without progress for so long (and four times the distance), a further
-    /// holder is asked for the same.
-    pub patience: Duration,
-    /// Before a holder that failed is asked again; doubled each time.
-    pub rest: Duration,
-    /// Failures in a row after which a fetch gives a holder up.
-    pub failures_max: u32,
-    /// How long a holder that sent wrong bytes is left alone, by all fetches.
-    pub wrong_rest: Duration,
-    /// Of the disk, what a fetch leaves free.
-    pub room_left: Bytes,
-}
-
-impl Default for FetchOptions {
-    fn default() -> Self {
-        Self {
-            requests_per_holder: 2,
-            requests_max: 16,
-            fetches_max: 8,
-            memory: Bytes(64 << 20),
-            piece_within: Duration::from_secs(10),
-            patience: Duration::from_millis(400),
-            rest: Duration::from_millis(200),
-            failures_max: 5,
-            wrong_rest: Duration::from_mins(10),
-            room_left: Bytes(16 << 20),
-        }
-    }
-}
-
-/// One file to be fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    pub hash: Hash,
-    /// If known, another length is an error.
-    pub bytes: Option<u64>,
-    /// To be run from [`Content::path`].
-    pub executable: bool,
-    /// Handed over instead of becoming visible.
-    pub(crate) hold: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FetchProgress {
-    pub files: u64,
-    pub files_total: u64,
-    pub bytes: u64,
-    /// As far as lengths are known.
-    pub bytes_total: u64,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fetched {
-    /// Those that were not here before.
-    pub files: u64,
-    /// Taken over from an earlier fetch, or from a damaged file.
-    pub resumed: Bytes,
-    /// What each holder gave.
-    pub from: BTreeMap<String, Bytes>,
-    /// Holders that sent wrong bytes.
-    pub wrong: BTreeSet<String>,
-}
-
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FetchError {
-    #[error("nobody gave content {hash}: {}", told(.holders))]
-    Unreachable {
-        hash: Hash,
-        /// Each holder that was asked, and why it did not.
-        holders: Vec<(String, String)>,
-    },
-    #[error("content {hash} has {found} bytes, where {expected} were expected")]
-    Length {
-        hash: Hash,
-        expected: u64,
-        found: u64,
-    },
-    #[error("{need} are to be fetched and {free} are free on this disk, of which {left} stay free")]
-    NoRoom {
-        need: Bytes,
-        free: Bytes,
-        left: Bytes,
-    },
-    #[error("tree {hash} has {found}, where {limit} are allowed")]
-    TreeTooLong {
-        hash: Hash,
-        found: Bytes,
-        limit: Bytes,
-    },
-    #[error(transparent)]
-    Content(#[from] ContentError),
-}
-
-impl FetchError {
-    /// What the reader can do next, if we know it.
-    pub fn hint(&self) -> Option<&'static str> {
-        match self {
-            Self::Unreachable { .. } => Some("bring a node that holds it back, or apply it again"),
-            Self::NoRoom { .. } => Some("free space on that disk; what is here already is kept"),
-            Self::Content(error) => error.hint(),
-            Self::Length { .. } | Self::TreeTooLong { .. } => None,
-        }
-    }
-}
-
-fn told(holders: &[(String, String)]) -> String {
-    if holders.is_empty() {
-        return "nobody is known to hold it".to_owned();
-    }
-    let each = holders.iter().map(|(name, why)| format!("{name}: {why}"));
-    each.collect::<Vec<_>>().join("; ")
 }
 
 /// Fetches into one store. Cheap to clone; clones share their bounds, and know
@@ -213,33 +88,6 @@ struct Context {
 
 type Opening = Arc<Mutex<Option<Arc<Partial>>>>;
 
-impl Wanted {
-    pub fn new(hash: Hash) -> Self {
-        Self {
-            hash,
-            bytes: None,
-            executable: false,
-            hold: false,
-        }
-    }
-
-    #[must_use]
-    pub fn of_length(mut self, bytes: u64) -> Self {
-        self.bytes = Some(bytes);
-        self
-    }
-
-    #[must_use]
-    pub fn executable(mut self) -> Self {
-        self.executable = true;
-        self
-    }
-
-    fn entry(entry: &TreeEntry) -> Self {
-        Self::new(entry.hash).of_length(entry.bytes)
-    }
-}
-
 impl Fetcher {
     pub fn new(content: Content, options: FetchOptions) -> Self {
         // Any one frame must fit.
@@ -266,6 +114,9 @@ impl Fetcher {
         progress: &mut (dyn FnMut(FetchProgress) + Send),
     ) -> Result<Fetched, FetchError> {
         let _lease = self.content.lease(wanted.hash);
+        if !self.content.path(wanted.hash).exists() {
+            self.has_room(&[wanted])?;
+        }
         let (fetched, _) = self.engine(vec![wanted], holders, progress).await?;
         Ok(fetched)
     }
@@ -496,23 +347,6 @@ impl Context {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .flush()
-    }
-}
-
-impl Fetched {
-    /// What came over the network.
-    pub fn received(&self) -> Bytes {
-        Bytes(self.from.values().map(|bytes| bytes.0).sum())
-    }
-
-    fn add(&mut self, more: Self) {
-        self.files += more.files;
-        self.resumed = Bytes(self.resumed.0 + more.resumed.0);
-        self.wrong.extend(more.wrong);
-        for (name, bytes) in more.from {
-            let sum = self.from.entry(name).or_insert(Bytes(0));
-            *sum = Bytes(sum.0 + bytes.0);
-        }
     }
 }
 

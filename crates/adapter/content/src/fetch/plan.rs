@@ -55,6 +55,11 @@ pub(crate) enum Event {
         run: RunId,
         unit: UnitId,
     },
+    /// What came is being written: until the run's next event, it is this node
+    /// that takes its time.
+    Writing {
+        run: RunId,
+    },
     /// The holder does not have the unit's file.
     Lacking {
         run: RunId,
@@ -97,6 +102,7 @@ struct Run {
     /// Still to come, in the order asked for.
     left: VecDeque<UnitId>,
     progress_at: Time,
+    writing: bool,
 }
 
 #[derive(Debug, Default)]
@@ -165,6 +171,11 @@ impl Plan {
                 Event::Lacking { run, unit } => self.on_lacking(run, unit, now),
                 Event::Wrong { run } => self.on_wrong(run, &mut effects),
                 Event::Failed { run } => self.on_failed(run, now),
+                Event::Writing { run } => {
+                    if let Some(found) = self.runs.get_mut(&run) {
+                        found.writing = true;
+                    }
+                }
                 Event::Tick => {}
             }
         }
@@ -187,6 +198,7 @@ impl Plan {
             .map_or(Vec::new(), |unit| unit.runs.clone());
         if let Some(found) = self.runs.get_mut(&run) {
             found.progress_at = now;
+            found.writing = false;
             found.left.retain(|&left| left != unit);
             let holder = &mut self.holders[found.holder];
             holder.failures = 0;
@@ -218,6 +230,7 @@ impl Plan {
             return;
         };
         found.progress_at = now;
+        found.writing = false;
         found.left.retain(|&left| left != unit);
         let (holder, done) = (found.holder, found.left.is_empty());
         if let Some(wanted) = self.units.get_mut(&unit) {
@@ -326,6 +339,7 @@ impl Plan {
                 holder,
                 left,
                 progress_at: now,
+                writing: false,
             },
         );
         Effect::Start { run, holder, units }
@@ -353,19 +367,23 @@ impl Plan {
     /// Units that are on their way from elsewhere, but not soon enough.
     fn of_others(&self, holder: HolderId, now: Time) -> Vec<UnitId> {
         let limit = self.run_bytes(holder);
+        let late: BTreeSet<RunId> = self
+            .runs
+            .iter()
+            .filter(|(_, run)| run.holder != holder && self.is_late(run, holder, now))
+            .map(|(&id, _)| id)
+            .collect();
         let mut best = Vec::new();
-        for run in self.runs.values() {
-            if run.holder == holder {
-                continue;
-            }
-            let overdue = self.overdue_at(run) <= now;
+        for id in &late {
+            let run = &self.runs[id];
             let free: Vec<UnitId> = run
                 .left
                 .iter()
                 .copied()
-                .filter(|id| self.may_copy(*id, holder, overdue, now))
+                .filter(|id| self.may_copy(*id, holder, &late))
                 .collect();
             // Of one that moves, the half that would come last.
+            let overdue = self.overdue_at(run) <= now;
             let from = if overdue { 0 } else { free.len() / 2 };
             let picked = self.up_to(&free[from..], limit);
             if picked.len() > best.len() && (overdue || self.is_worth_it(run, holder, &picked)) {
@@ -375,17 +393,24 @@ impl Plan {
         best
     }
 
-    /// Each holder is asked for a unit once, and a further one only when those
-    /// asked before are all overdue.
-    fn may_copy(&self, id: UnitId, holder: HolderId, overdue: bool, now: Time) -> bool {
+    /// Whether a run does not move, or is far slower than the holder.
+    fn is_late(&self, run: &Run, holder: HolderId, now: Time) -> bool {
+        let last: Vec<UnitId> = run.left.back().copied().into_iter().collect();
+        self.overdue_at(run) <= now || self.is_worth_it(run, holder, &last)
+    }
+
+    /// Whether each run that was to bring this is late.
+    fn may_copy(&self, id: UnitId, holder: HolderId, late: &BTreeSet<RunId>) -> bool {
         let Some(unit) = self.units.get(&id) else {
             return false;
         };
-        let elsewhere = unit.runs.iter().filter_map(|run| self.runs.get(run));
+        let is_written = |run: &RunId| {
+            let run = self.runs.get(run);
+            run.is_some_and(|run| run.writing && run.left.front() == Some(&id))
+        };
         !self.lacking.contains(&(unit.file, holder))
-            && (unit.runs.len() == 1 || overdue)
-            && elsewhere.clone().all(|run| run.holder != holder)
-            && (!overdue || elsewhere.clone().all(|run| self.overdue_at(run) <= now))
+            && unit.runs.iter().all(|run| late.contains(run))
+            && !unit.runs.iter().any(is_written)
     }
 
     fn up_to(&self, units: &[UnitId], limit: u64) -> Vec<UnitId> {
@@ -419,6 +444,9 @@ impl Plan {
 
     /// From when on a run counts as one that does not move.
     fn overdue_at(&self, run: &Run) -> Time {
+        if run.writing {
+            return Time(u64::MAX);
+        }
         let state = &self.holders[run.holder];
         let next = run.left.front().and_then(|id| self.units.get(id));
         let expected = match (state.rate, next) {
@@ -477,7 +505,10 @@ impl Plan {
             .filter(|&holder| !self.is_lost(holder))
             .map(|holder| self.holders[holder].rests_until);
         let overdue = self.runs.values().map(|run| self.overdue_at(run));
-        let wake = resting.chain(overdue).filter(|&at| at > now).min();
+        let wake = resting
+            .chain(overdue)
+            .filter(|&at| at > now && at < Time(u64::MAX))
+            .min();
         let gives = |unit: &Unit, holder| {
             !self.is_lost(holder) && !self.lacking.contains(&(unit.file, holder))
         };

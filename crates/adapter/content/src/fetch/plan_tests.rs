@@ -284,7 +284,7 @@ proptest! {
 
     #[test]
     fn any_order_of_events_keeps_the_counts_right(
-        script in prop::collection::vec((0..5_u8, 0..12_u64, 0..40_u64, 1..2_000_u64), 0..200),
+        script in prop::collection::vec((0..6_u8, 0..12_u64, 0..40_u64, 1..2_000_u64), 0..200),
     ) {
         let mut plan = near_and_far();
         let mut now = Time(0);
@@ -294,6 +294,7 @@ proptest! {
                 0 => Event::Arrived { run, unit },
                 1 => Event::Lacking { run, unit },
                 2 => Event::Failed { run },
+                4 => Event::Writing { run },
                 3 => Event::Added { unit: unit + 1_000 + now.0, file: unit % 3, bytes: PIECE },
                 _ => Event::Tick,
             };

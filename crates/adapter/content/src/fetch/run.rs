@@ -46,7 +46,7 @@ pub(crate) enum Job {
     },
 }
 
-/// What became of a unit, or of the run.
+/// What became of a unit, or of the run; `bytes` that came.
 #[derive(Debug)]
 pub(crate) enum Note {
     /// A file of one piece: written, and visible after the next flush; or the
@@ -65,6 +65,8 @@ pub(crate) enum Note {
         unit: UnitId,
         bytes: u64,
     },
+    /// What came goes to the disk now.
+    Writing,
     Lacking {
         unit: UnitId,
         refusal: Refusal,
@@ -237,7 +239,7 @@ impl Run {
         }
         batch.bytes += last.body.len();
         batch.since.get_or_insert_with(tokio::time::Instant::now);
-        batch.files.push((unit, wanted.clone(), last));
+        batch.files.push((unit, *wanted, last));
         let old = batch
             .since
             .is_some_and(|since| since.elapsed() > BATCH_TIME);
@@ -258,6 +260,7 @@ impl Run {
         let context = Arc::clone(&self.context);
         let (hash, executable) = (wanted.hash, wanted.executable);
         let (expected, found) = (wanted.bytes, pieces.length());
+        self.tell(Note::Writing).await;
         let opened = spawn_blocking(move || {
             let index = pieces.count() - 1;
             if !pieces.is_right(index, &last.body) {
@@ -299,20 +302,20 @@ impl Run {
         frame: Frame,
     ) -> Result<(), End> {
         let hash = partial.pieces().hash;
+        let bytes = frame.body.len() as u64;
+        self.tell(Note::Writing).await;
         let written = spawn_blocking(move || {
-            if !partial.is_right(index, &frame.body) {
-                return Ok(None);
+            let right = partial.is_right(index, &frame.body);
+            if right {
+                partial.write(index, &frame.body)?;
             }
-            let new = partial.write(index, &frame.body)?;
-            Ok(Some(if new { frame.body.len() as u64 } else { 0 }))
+            Ok(right)
         });
-        match joined(written.await)? {
-            Some(bytes) => {
-                self.tell(Note::Piece { unit, bytes }).await;
-                Ok(())
-            }
-            None => Err(End::Note(Note::Wrong { hash })),
+        if !joined(written.await)? {
+            return Err(wrong(hash));
         }
+        self.tell(Note::Piece { unit, bytes }).await;
+        Ok(())
     }
 
     /// Checks small files and writes them where they wait to become visible.
@@ -321,6 +324,7 @@ impl Run {
         if files.is_empty() {
             return Ok(());
         }
+        self.tell(Note::Writing).await;
         let context = Arc::clone(&self.context);
         let written = spawn_blocking(move || {
             let mut notes = Vec::new();
@@ -364,14 +368,14 @@ impl Run {
         }
         let units = header.length.div_ceil(MEMORY_UNIT);
         let memory = Arc::clone(&self.context.memory);
-        let memory = match Arc::clone(&memory).try_acquire_many_owned(units) {
-            Ok(memory) => memory,
-            Err(_) => {
-                // Whoever waits for memory holds none.
-                self.write_batch(batch).await?;
-                let waited = memory.acquire_many_owned(units).await;
-                waited.map_err(|error| End::Failed(error.to_string()))?
-            }
+        let at_once = Arc::clone(&memory).try_acquire_many_owned(units);
+        let memory = if let Ok(memory) = at_once {
+            memory
+        } else {
+            // Whoever waits for memory holds none.
+            self.write_batch(batch).await?;
+            let waited = memory.acquire_many_owned(units).await;
+            waited.map_err(|error| failed(&error))?
         };
         let mut body = vec![0; usize::try_from(header.length).unwrap_or(0)];
         let least = u64::from(header.length).div_ceil(PIECE_BYTES_MIN).max(1);
@@ -426,12 +430,10 @@ fn small(
     }
     let mut stage = context.stage.lock().unwrap_or_else(PoisonError::into_inner);
     let path = context.content.path(hash);
-    let new = !stage.holds(&path);
-    if new {
+    if !stage.holds(&path) {
         stage.add_bytes_as(path, &frame.body, wanted.executable)?;
         context.flush_when_many(&mut stage, bytes)?;
     }
-    let bytes = if new { bytes } else { 0 };
     Ok(Note::Whole {
         unit,
         bytes,

@@ -63,8 +63,8 @@ async fn what_cannot_fit_is_refused_before_it_travels() {
     let bytes = noise(40 << 20, 1);
     let hash = theirs.file(&bytes);
     let good = theirs.holder("good", Manner::Good);
-    let fetcher = ours.fetcher_with(to_the_brim());
-    let error = fetch(&fetcher, Wanted::new(hash), &[&good]).await;
+    let client = ours.fetcher_with(to_the_brim());
+    let error = fetch(&client, Wanted::new(hash), &[&good]).await;
     let error = error.expect_err("does not fit");
     assert!(
         matches!(error, FetchError::Content(ContentError::Full { .. })),
@@ -72,7 +72,7 @@ async fn what_cannot_fit_is_refused_before_it_travels() {
     );
     assert!(error.hint().is_some());
     let tree = theirs.tree(&[("long".to_owned(), bytes)]);
-    let error = fetch_tree(&fetcher, tree, &[&good]).await;
+    let error = fetch_tree(&client, tree, &[&good]).await;
     let error = error.expect_err("does not fit");
     assert!(matches!(error, FetchError::NoRoom { .. }), "{error}");
     assert_eq!(
@@ -94,9 +94,9 @@ async fn a_disk_that_fills_up_ends_a_fetch_that_can_go_on_later() {
         .collect();
     let tree = theirs.tree(&files);
     let good = theirs.holder("good", Manner::Good);
-    let fetcher = ours.fetcher_with(to_the_brim());
+    let client = ours.fetcher_with(to_the_brim());
     let mut full = false;
-    let error = fetcher
+    let error = client
         .fetch_tree(tree, &all(&[&good]), &mut |progress| {
             if progress.files > 1_200 && !full {
                 Disk::fill(disk.path());
@@ -111,7 +111,7 @@ async fn a_disk_that_fills_up_ends_a_fetch_that_can_go_on_later() {
     );
     assert!(ours.content.tree(tree).is_err(), "it is not visible");
     fs::remove_file(disk.path().join("ballast")).expect("removes");
-    let fetched = fetch_tree(&fetcher, tree, &[&good]).await;
+    let fetched = fetch_tree(&client, tree, &[&good]).await;
     let fetched = fetched.expect("there is room again");
     assert!(fetched.files < 2_100, "{} files came again", fetched.files);
     for entry in ours.content.tree(tree).expect("is here").entries.values() {

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use tokio::io::AsyncReadExt;
 use wire::exchange::{HEADER_BYTES, Header, Kind, Refusal, Request, Want};
 
-async fn answer(server: &Server, request: &[u8]) -> (Result<content::Served, ServeError>, Vec<u8>) {
+async fn answer(node: &Server, request: &[u8]) -> (Result<content::Served, ServeError>, Vec<u8>) {
     let mut sent = Vec::new();
-    let served = server.serve(request, &mut sent).await;
+    let served = node.serve(request, &mut sent).await;
     (served, sent)
 }
 
@@ -26,7 +26,7 @@ fn refusal(sent: &[u8]) -> Refusal {
 async fn requests_that_cannot_be_met_are_refused_by_name() {
     let place = Place::new();
     let hash = place.file(b"here");
-    let server = server(&place);
+    let node = server(&place);
     let pieces = |hash: kernel::Hash, first, count| Want::Pieces {
         hash: hash.0,
         first,
@@ -41,18 +41,18 @@ async fn requests_that_cannot_be_met_are_refused_by_name() {
     ];
     for (want, expected) in cases {
         let request = Request { wants: vec![want] };
-        let (served, sent) = answer(&server, &request.frame().expect("encodes")).await;
+        let (served, sent) = answer(&node, &request.frame().expect("encodes")).await;
         assert_eq!(served.expect("answered").refusals, 1);
         assert_eq!(refusal(&sent), expected, "{want:?}");
     }
-    let (served, sent) = answer(&server, &[9; 100]).await;
+    let (served, sent) = answer(&node, &[9; 100]).await;
     assert!(matches!(served, Err(ServeError::Request(_))));
     assert_eq!(refusal(&sent), Refusal::Version { spoken: 1 });
     let piece = Header {
         kind: Kind::Piece,
         length: 1,
     };
-    let (served, sent) = answer(&server, &piece.encode()).await;
+    let (served, sent) = answer(&node, &piece.encode()).await;
     assert!(matches!(served, Err(ServeError::NoRequest)));
     assert_eq!(refusal(&sent), Refusal::BadRequest);
 }
@@ -64,10 +64,10 @@ async fn a_client_that_says_nothing_is_let_go() {
         request_within: std::time::Duration::from_millis(20),
         ..ServeOptions::default()
     };
-    let server = Server::new(place.content.clone(), options);
+    let node = Server::new(place.content.clone(), options);
     let (client, served) = tokio::io::duplex(64);
     let (reader, writer) = tokio::io::split(served);
-    let served = server.serve(reader, writer).await;
+    let served = node.serve(reader, writer).await;
     assert!(matches!(served, Err(ServeError::Slow { .. })));
     drop(client);
 }
@@ -80,7 +80,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
         part_within: std::time::Duration::from_millis(20),
         ..ServeOptions::default()
     };
-    let server = Server::new(place.content.clone(), options);
+    let node = Server::new(place.content.clone(), options);
     let want = Want::Pieces {
         hash: hash.0,
         first: 0,
@@ -88,7 +88,7 @@ async fn a_client_that_reads_nothing_is_let_go() {
     };
     let request = Request { wants: vec![want] }.frame().expect("encodes");
     let (mut client, served) = tokio::io::duplex(64);
-    let served = server.serve(&request[..], served).await;
+    let served = node.serve(&request[..], served).await;
     assert!(matches!(served, Err(ServeError::Slow { .. })));
     assert!(place.content.leased().is_empty(), "its lease ended with it");
     let mut one = [0];
@@ -101,14 +101,14 @@ async fn a_holder_of_noise_costs_little_and_harms_nobody() {
     let bytes = noise(3 << 20, 2);
     let hash = theirs.file(&bytes);
     let noisy = theirs.holder("noisy", Manner::Noise);
-    let fetcher = ours.fetcher();
-    let alone = fetch(&fetcher, Wanted::new(hash), &[&noisy]).await;
+    let client = ours.fetcher();
+    let alone = fetch(&client, Wanted::new(hash), &[&noisy]).await;
     assert!(
         matches!(alone, Err(FetchError::Unreachable { .. })),
         "{alone:?}"
     );
     let good = theirs.holder_at("good", 20, Manner::Good);
-    let both = fetch(&fetcher, Wanted::new(hash), &[&noisy, &good]).await;
+    let both = fetch(&client, Wanted::new(hash), &[&noisy, &good]).await;
     both.expect("fetches");
     assert!(ours.content.read_verified(hash).expect("reads") == bytes);
 }
@@ -123,17 +123,17 @@ proptest! {
         runtime.expect("starts").block_on(async {
             let place = Place::new();
             let hash = place.file(b"here").0;
-            let server = server(&place);
-            let _ = answer(&server, &bytes).await;
+            let node = server(&place);
+            let _ = answer(&node, &bytes).await;
             let length = u32::try_from(bytes.len()).expect("short");
             let header = Header { kind: Kind::Request, length };
-            let _ = answer(&server, &[&header.encode()[..], &[1], &bytes].concat()).await;
+            let _ = answer(&node, &[&header.encode()[..], &[1], &bytes].concat()).await;
             let want = |(known, first, count)| {
                 let hash = if known { hash } else { [3; 32] };
                 Want::Pieces { hash, first, count }
             };
             let request = Request { wants: wants.into_iter().map(want).collect() };
-            let (served, _) = answer(&server, &request.frame().expect("encodes")).await;
+            let (served, _) = answer(&node, &request.frame().expect("encodes")).await;
             served.expect("answered");
         });
     }

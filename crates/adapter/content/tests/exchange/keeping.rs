@@ -110,9 +110,9 @@ async fn a_collection_at_any_moment_takes_nothing_from_a_fetch() {
     });
     let served = theirs.content.clone();
     let lease = served.lease_tree(tree).expect("is here");
-    let fetcher = ours.fetcher();
+    let client = ours.fetcher();
     let kept = ours.content.lease(tree);
-    let fetched = fetch_tree(&fetcher, tree, &[&holder]).await;
+    let fetched = fetch_tree(&client, tree, &[&holder]).await;
     fetched.expect("fetches");
     let whole = ours.content.lease_tree(tree);
     drop(done);
@@ -124,13 +124,13 @@ async fn a_collection_at_any_moment_takes_nothing_from_a_fetch() {
         .tree(tree)
         .expect("leased from before the fetch");
     drop((whole, kept, lease));
-    let fetched = fetch_tree(&fetcher, tree, &[&holder]).await;
+    let fetched = fetch_tree(&client, tree, &[&holder]).await;
     fetched.expect("completes it");
     for entry in ours.content.tree(tree).expect("is here").entries.values() {
         ours.content.read_verified(entry.hash).expect("is here");
     }
     let other = theirs.file(b"other");
     let wanted = Wanted::new(other);
-    let fetched = fetch(&fetcher, wanted, &[&holder]).await;
+    let fetched = fetch(&client, wanted, &[&holder]).await;
     fetched.expect("fetches");
 }

@@ -39,8 +39,8 @@ async fn child() {
         piece_within: std::time::Duration::from_hours(1),
         ..FetchOptions::default()
     };
-    let fetcher = Fetcher::new(content, options);
-    let fetched = fetch(&fetcher, Wanted::new(hash), &[&silent]);
+    let client = Fetcher::new(content, options);
+    let fetched = fetch(&client, Wanted::new(hash), &[&silent]);
     fetched.await.expect("killed before");
 }
 
@@ -109,13 +109,11 @@ async fn a_fetch_that_is_no_longer_wanted_leaves_what_it_had() {
     let bytes = noise(PIECES * PIECE, 1);
     let hash = theirs.file(&bytes);
     let silent = theirs.holder("silent", Manner::SilentAfter(20 * PIECE as u64));
-    let fetcher = ours.patient();
+    let client = ours.patient();
     let task = {
-        let (fetcher, holders) = (fetcher.clone(), all(&[&silent]));
+        let (client, holders) = (client.clone(), all(&[&silent]));
         tokio::spawn(async move {
-            let _ = fetcher
-                .fetch(Wanted::new(hash), &holders, &mut |_| {})
-                .await;
+            let _ = client.fetch(Wanted::new(hash), &holders, &mut |_| {}).await;
         })
     };
     while count(&got(&ours, hash)) < 10 {
@@ -125,7 +123,7 @@ async fn a_fetch_that_is_no_longer_wanted_leaves_what_it_had() {
     let _ = task.await;
     assert!(ours.content.leased().is_empty());
     let good = theirs.holder("good", Manner::Good);
-    let fetched = fetch(&fetcher, Wanted::new(hash), &[&good]).await;
+    let fetched = fetch(&client, Wanted::new(hash), &[&good]).await;
     assert!(fetched.expect("goes on").resumed.0 >= 10 * PIECE as u64);
     assert!(ours.content.read_verified(hash).expect("reads") == bytes);
 }
