@@ -11,10 +11,11 @@
 //! the draining after Balasubramanian, Ertugay, Havey, "LEDBAT++", 2020.
 
 use quinn_proto::RttEstimator;
-use quinn_proto::congestion::{Controller, ControllerFactory};
+use quinn_proto::congestion::{Controller, ControllerFactory, CubicConfig};
 use std::any::Any;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Packets of one connection in the queue.
@@ -234,6 +235,117 @@ impl Controller for Yielding {
 
     fn initial_window(&self) -> u64 {
         WINDOW_PACKETS_FIRST * self.mtu
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
+
+/// For accepted connections: what they are for is known after the handshake.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ChoosingConfig;
+
+impl ControllerFactory for ChoosingConfig {
+    fn build(self: Arc<Self>, now: Instant, mtu: u16) -> Box<dyn Controller> {
+        Box::new(Choosing {
+            yields: Arc::default(),
+            usual: Arc::new(CubicConfig::default()).build(now, mtu),
+            yielding: Yielding::new(now, mtu),
+        })
+    }
+}
+
+/// As usual, until it is told to give way.
+struct Choosing {
+    /// Shared with the copies that a connection hands out.
+    yields: Arc<AtomicBool>,
+    usual: Box<dyn Controller>,
+    yielding: Yielding,
+}
+
+/// Makes an accepted connection give way.
+pub(crate) fn yield_from_now_on(connection: &quinn::Connection) {
+    if let Ok(copy) = connection
+        .congestion_state()
+        .into_any()
+        .downcast::<Choosing>()
+    {
+        copy.yields.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Choosing {
+    fn chosen(&mut self) -> &mut dyn Controller {
+        if self.yields.load(Ordering::Relaxed) {
+            &mut self.yielding
+        } else {
+            &mut *self.usual
+        }
+    }
+}
+
+impl Controller for Choosing {
+    fn on_sent(&mut self, now: Instant, bytes: u64, last_packet_number: u64) {
+        self.chosen().on_sent(now, bytes, last_packet_number);
+    }
+
+    fn on_ack(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        bytes: u64,
+        app_limited: bool,
+        rtt: &RttEstimator,
+    ) {
+        self.chosen().on_ack(now, sent, bytes, app_limited, rtt);
+    }
+
+    fn on_end_acks(
+        &mut self,
+        now: Instant,
+        in_flight: u64,
+        app_limited: bool,
+        largest_packet_num_acked: Option<u64>,
+    ) {
+        self.chosen()
+            .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        sent: Instant,
+        is_persistent_congestion: bool,
+        lost_bytes: u64,
+    ) {
+        self.chosen()
+            .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
+    }
+
+    fn on_mtu_update(&mut self, mtu: u16) {
+        self.usual.on_mtu_update(mtu);
+        self.yielding.on_mtu_update(mtu);
+    }
+
+    fn window(&self) -> u64 {
+        if self.yields.load(Ordering::Relaxed) {
+            self.yielding.window()
+        } else {
+            self.usual.window()
+        }
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(Self {
+            yields: self.yields.clone(),
+            usual: self.usual.clone_box(),
+            yielding: self.yielding.clone(),
+        })
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.usual.initial_window()
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {

@@ -57,7 +57,9 @@ fn guarded(cluster: &Cluster) -> (Node, Arc<Door>) {
 fn member(cluster: &Cluster, id: u64) -> Credentials {
     let key = Arc::new(NodeKey::generate().expect("a key"));
     let credentials = cluster.credentials(Kind::Agent, id, &key);
-    cluster.table.admit(&credentials.view().expect("reads").identity);
+    cluster
+        .table
+        .admit(&credentials.view().expect("reads").identity);
     credentials
 }
 
@@ -103,9 +105,17 @@ async fn a_stranger_may_join_and_nothing_else() {
     // A member does not join again.
     let again = member(&cluster, 9);
     let again = connect(&endpoint, b.address(), Some(&again), "homeostat-join/2").await;
-    again.expect("shaken").open_bi().await.expect_err("sent away");
-    connect(&endpoint, b.address(), None, "h3").await.expect_err("no protocol of ours");
-    connect(&endpoint, b.address(), None, "homeostat-join/9").await.expect_err("no version");
+    again
+        .expect("shaken")
+        .open_bi()
+        .await
+        .expect_err("sent away");
+    connect(&endpoint, b.address(), None, "h3")
+        .await
+        .expect_err("no protocol of ours");
+    connect(&endpoint, b.address(), None, "homeostat-join/9")
+        .await
+        .expect_err("no version");
     assert_eq!(b.stats().refused(Refused::Stranger), 3);
     assert_eq!(door.asked.load(Ordering::Relaxed), 0);
     still_serves(&cluster, &mut b).await;
@@ -241,13 +251,19 @@ async fn a_flood_of_handshakes_from_one_address_does_not_shut_out_another() {
         let config = hostile::config(None, "homeostat-main/2");
         flood.push(endpoint.connect_with(config, to, "x").expect("an address"));
     }
-    until("counted", || b.stats().refused(Refused::HandshakeRate) > 100).await;
+    until("counted", || {
+        b.stats().refused(Refused::HandshakeRate) > 100
+    })
+    .await;
     let mut options = cluster.options(3);
     options.bind = "127.0.0.2:0".parse().expect("an address");
     let a = node(options);
     a.transport.set_peer(NodeId(2), vec![to.into()]);
     echo(&mut b.incoming.calls);
-    a.transport.call(NodeId(2), 1, "x", SOON).await.expect("answers");
+    a.transport
+        .call(NodeId(2), 1, "x", SOON)
+        .await
+        .expect("answers");
     drop(flood);
 }
 
@@ -321,7 +337,13 @@ async fn a_member_that_does_not_greet_as_it_should_is_not_heard() {
         (12, None),
     ] {
         let credentials = member(&cluster, id);
-        let link = connect(&endpoint, b.address(), Some(&credentials), "homeostat-main/2").await;
+        let link = connect(
+            &endpoint,
+            b.address(),
+            Some(&credentials),
+            "homeostat-main/2",
+        )
+        .await;
         let link = link.expect("shaken");
         match said {
             Some(bytes) => {
@@ -422,8 +444,9 @@ async fn replayed_reordered_cut_and_forged_packets_change_nothing_that_is_heard(
     assert!(datagrams.iter().all(|datagram| sent.contains(datagram)));
     // None of it was taken for a frame.
     let stats = b.stats();
-    let frames = stats.refused.keys().filter(|what| {
-        format!("{what:?}").starts_with("Frame")
-    });
+    let frames = stats
+        .refused
+        .keys()
+        .filter(|what| format!("{what:?}").starts_with("Frame"));
     assert_eq!(frames.count(), 0, "{stats:?}");
 }

@@ -112,9 +112,7 @@ async fn a_reader_that_goes_away_stops_the_writer() {
     let (a, mut b) = cluster.pair();
     let (mut stream, incoming) = pair_of_streams(&a, &mut b, Priority::Bulk).await;
     drop(incoming);
-    let writing = async {
-        while stream.write_all(&[0; 1 << 16]).await.is_ok() {}
-    };
+    let writing = async { while stream.write_all(&vec![0; 1 << 16]).await.is_ok() {} };
     tokio::time::timeout(SOON, writing).await.expect("stopped");
 }
 
@@ -126,7 +124,7 @@ async fn a_slow_reader_holds_up_its_writer_and_nobody_else() {
     let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = written.clone();
     let writing = tokio::spawn(async move {
-        while slow.write_all(&[0; 1 << 16]).await.is_ok() {
+        while slow.write_all(&vec![0; 1 << 16]).await.is_ok() {
             counter.fetch_add(1 << 16, std::sync::atomic::Ordering::Relaxed);
         }
     });
@@ -136,7 +134,7 @@ async fn a_slow_reader_holds_up_its_writer_and_nobody_else() {
     })
     .await;
     let (mut other, mut incoming) = pair_of_streams(&a, &mut b, Priority::Normal).await;
-    other.write_all(&[1; 1 << 18]).await.expect("writes");
+    other.write_all(&vec![1; 1 << 18]).await.expect("writes");
     other.shutdown().await.expect("ends");
     let mut read = Vec::new();
     incoming.stream.read_to_end(&mut read).await.expect("reads");
@@ -166,7 +164,10 @@ async fn streams_that_are_turned_away_or_taken_by_nobody_read_as_errors() {
         open(&a, 2, Priority::Normal).await,
         open(&a, 2, Priority::Normal).await,
     ];
-    until("one did not fit", || b.stats().refused(Refused::StreamQueue) == 1).await;
+    until("one did not fit", || {
+        b.stats().refused(Refused::StreamQueue) == 1
+    })
+    .await;
     let (first, second) = streams.split_at_mut(1);
     tokio::select! {
         read = first[0].read_u8() => drop(read.expect_err("did not fit")),
@@ -190,7 +191,13 @@ async fn bulk_has_a_connection_of_its_own() {
         std::io::Result::Ok(())
     });
     let mut read = 0;
-    while let Some(bytes) = incoming.stream.recv.read_bytes(1 << 20).await.expect("reads") {
+    while let Some(bytes) = incoming
+        .stream
+        .recv
+        .read_bytes(1 << 20)
+        .await
+        .expect("reads")
+    {
         read += bytes.len();
     }
     assert_eq!(read, 20_000_000);
@@ -203,7 +210,9 @@ async fn datagrams_arrive_also_those_that_waited_for_the_connection() {
     let (a, mut b) = cluster.pair();
     a.transport.set_generation(9);
     for number in 0..4_u8 {
-        a.transport.send_datagram(NodeId(2), &[number]).expect("waits");
+        a.transport
+            .send_datagram(NodeId(2), &[number])
+            .expect("waits");
     }
     for number in 0..4_u8 {
         let received = b.incoming.datagrams.recv().await.expect("a datagram");

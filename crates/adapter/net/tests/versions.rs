@@ -30,7 +30,10 @@ async fn a_node_of_the_version_before_speaks_with_one_of_this_in_all_ways() {
             caller.transport.state(called.id),
             PeerState::Connected { version, .. } if version == VERSION - 1
         ));
-        caller.transport.send_datagram(called.id, b"rows").expect("sent");
+        caller
+            .transport
+            .send_datagram(called.id, b"rows")
+            .expect("sent");
         let received = called.incoming.datagrams.recv().await.expect("a datagram");
         assert_eq!(&received.bytes[..], b"rows");
         // The version before has no word for it.
@@ -46,7 +49,11 @@ async fn a_node_of_the_version_before_speaks_with_one_of_this_in_all_ways() {
         stream.shutdown().await.expect("ends");
         let mut incoming = called.incoming.streams.recv().await.expect("a stream");
         let mut text = String::new();
-        incoming.stream.read_to_string(&mut text).await.expect("reads");
+        incoming
+            .stream
+            .read_to_string(&mut text)
+            .await
+            .expect("reads");
         assert_eq!((&incoming.head[..], text.as_str()), (&b"head"[..], "there"));
     }
 }
@@ -56,10 +63,16 @@ async fn the_newest_that_both_know_is_spoken() {
     let cluster = Cluster::new();
     let (a, mut b) = cluster.pair();
     echo(&mut b.incoming.calls);
-    a.transport.call(NodeId(2), 1, "x", SOON).await.expect("answers");
+    a.transport
+        .call(NodeId(2), 1, "x", SOON)
+        .await
+        .expect("answers");
     assert!(matches!(
         a.transport.state(NodeId(2)),
-        PeerState::Connected { version: VERSION, .. }
+        PeerState::Connected {
+            version: VERSION,
+            ..
+        }
     ));
     assert!(VERSION_MIN < VERSION);
 }
@@ -78,5 +91,8 @@ async fn versions_that_do_not_meet_are_named_as_the_cause() {
     let Err(CallError::Unreachable(ReachError::Failed { attempts, .. })) = failed else {
         panic!("{failed:?}");
     };
-    assert!(matches!(attempts[..], [(_, Failure::Version)]), "{attempts:?}");
+    assert!(
+        matches!(attempts[..], [(_, Failure::Version)]),
+        "{attempts:?}"
+    );
 }

@@ -7,8 +7,10 @@
 use super::link::{Fault, Link};
 use super::stats::{Counters, Refused};
 use super::{BindError, Inner, Options, code, dial, frames, transport_config};
+use crate::congestion;
 use crate::identity::{PeerVerifier, Requirement, Trust};
 use crate::join;
+use crate::socket::is_tunnelled;
 use crate::tls::{self, Purpose, Shown};
 use quinn::{Connection, ServerConfig, VarInt};
 use std::collections::BTreeMap;
@@ -21,12 +23,19 @@ use wire::net::frame::Head;
 /// Addresses whose rate is remembered; past it the idle ones are forgotten.
 const ADDRESSES_MAX: usize = 4_096;
 
+/// How connections are accepted.
+pub(super) struct Served {
+    pub(super) direct: ServerConfig,
+    /// Those that come through a relay.
+    pub(super) tunnelled: Arc<ServerConfig>,
+}
+
 pub(super) fn server_config(
     options: &Options,
     trust: &Arc<Trust>,
     shown: &Arc<Shown>,
     counters: &Arc<Counters>,
-) -> Result<ServerConfig, BindError> {
+) -> Result<Served, BindError> {
     let mut purposes = vec![Purpose::Main, Purpose::Bulk];
     if options.doorkeeper.is_some() {
         purposes.push(Purpose::Join);
@@ -52,11 +61,16 @@ pub(super) fn server_config(
     let mut config = ServerConfig::with_crypto(crypto);
     let limits = &options.limits;
     config
-        .transport_config(Arc::new(transport_config(limits, Purpose::Main, false)))
+        .transport_config(Arc::new(transport_config(limits, None, false)))
         .max_incoming(limits.handshakes_max)
         .incoming_buffer_size(16 << 10)
         .incoming_buffer_size_total(4 << 20);
-    Ok(config)
+    let mut tunnelled = config.clone();
+    tunnelled.transport_config(Arc::new(transport_config(limits, None, true)));
+    Ok(Served {
+        direct: config,
+        tunnelled: Arc::new(tunnelled),
+    })
 }
 
 /// Until the endpoint is closed.
@@ -95,7 +109,12 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// A handshake and the greeting after it. Returns one who wants to join.
 async fn welcome(inner: &Arc<Inner>, incoming: quinn::Incoming) -> Option<(Connection, u8)> {
-    let connected = match incoming.accept() {
+    let accepted = if is_tunnelled(incoming.remote_address()) {
+        incoming.accept_with(inner.tunnelled.clone())
+    } else {
+        incoming.accept()
+    };
+    let connected = match accepted {
         Ok(connecting) => connecting.await,
         // The very first packet was refused.
         Err(error) => Err(error),
@@ -121,6 +140,9 @@ async fn welcome(inner: &Arc<Inner>, incoming: quinn::Incoming) -> Option<(Conne
     let (spoken, view) = dial::agreed(&connection)?;
     let limits = &inner.options.limits;
     let own = inner.own();
+    if spoken.0 == Purpose::Bulk {
+        congestion::yield_from_now_on(&connection);
+    }
     // Known now: leave for the greeting and, once greeted, for the rest.
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(1));
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams_max));
@@ -129,7 +151,8 @@ async fn welcome(inner: &Arc<Inner>, incoming: quinn::Incoming) -> Option<(Conne
     match frames::read_head(&mut greeting, spoken.1, limits.handshake_time).await {
         Ok(Head::Hello(hello)) => {
             connection.set_max_concurrent_uni_streams(VarInt::from_u32(0));
-            let link = Link::new(connection, view, spoken, false, &own, hello);
+            let address = inner.as_address(connection.remote_address());
+            let link = Link::new(connection, view, spoken, false, &own, hello, address);
             let _ = inner.adopt(link);
         }
         Ok(_) => refuse(inner, &connection, Refused::FrameKind),

@@ -8,7 +8,7 @@ use super::call::{self, IncomingCall};
 use super::link::{Fault, Link};
 use super::stats::Refused;
 use super::stream::{IncomingStream, Priority, Stream};
-use super::{Inner, Received, code, frames};
+use super::{Inner, Received, code, frames, relay};
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ async fn datagrams(inner: &Arc<Inner>, link: &Arc<Link>) {
                     inner.counters.refuse(Refused::DatagramQueue);
                 }
             }
-            Content::Relay(_) => refuse(inner, link, Refused::Relay),
+            Content::Relay(piece) => relay::heard(inner, link, &piece),
         }
     }
 }

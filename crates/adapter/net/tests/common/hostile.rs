@@ -72,7 +72,9 @@ pub fn config(credentials: Option<&Credentials>, protocol: &str) -> ClientConfig
         }
     };
     config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
-    ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).expect("a suite")))
+    ClientConfig::new(Arc::new(
+        QuicClientConfig::try_from(config).expect("a suite"),
+    ))
 }
 
 pub async fn connect(
