@@ -114,6 +114,8 @@ async fn answer(
     mut recv: RecvStream,
 ) -> Result<(), Fault> {
     let limits = &inner.options.limits;
+    // As the call itself went.
+    let _ = send.set_priority(Priority::Urgent.of_stream());
     let bytes = usize::try_from(call.body_bytes).unwrap_or(usize::MAX);
     if bytes > limits.call_bytes_max {
         turn_away(&mut send, &mut recv, code::PROTOCOL);
