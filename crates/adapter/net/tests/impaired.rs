@@ -136,6 +136,53 @@ async fn bulk(from: &Node, to: &mut Node, bytes: usize) {
 }
 
 #[tokio::test]
+async fn a_call_is_answered_beside_streams_that_fill_the_link_without_end() {
+    let cluster = Cluster::new();
+    let (a, _) = impaired(&cluster, 1);
+    let (mut b, back) = impaired(&cluster, 2);
+    acquainted(&a, &b);
+    echo(&mut b.incoming.calls);
+    back.set(
+        a.address(),
+        Impairment {
+            bytes_per_second: Some(1_000_000),
+            queue_bytes_max: 64_000,
+            ..Impairment::default()
+        },
+    );
+    let open = Open {
+        method: 1,
+        head: Bytes::new(),
+        priority: Priority::Normal,
+        within: SOON,
+    };
+    let mut stream = a.transport.open(NodeId(2), open).await.expect("opens");
+    let mut incoming = b.incoming.streams.recv().await.expect("a stream");
+    let writing = tokio::spawn(async move {
+        let chunk = Bytes::from(vec![5; 10_000]);
+        while incoming
+            .stream
+            .send
+            .write_bytes(chunk.clone())
+            .await
+            .is_ok()
+        {}
+    });
+    let reading =
+        tokio::spawn(
+            async move { while let Ok(Some(_)) = stream.recv.read_bytes(1 << 20).await {} },
+        );
+    for _ in 0..10 {
+        a.transport
+            .call(NodeId(2), 1, "x", SOON)
+            .await
+            .expect("answers");
+    }
+    assert!(!writing.is_finished() && !reading.is_finished());
+    reading.abort();
+}
+
+#[tokio::test]
 async fn bulk_fills_a_narrow_link_but_never_its_queue_so_that_no_heartbeat_is_lost() {
     // Once dialled by the sender, once by the receiver: each side has its own
     // congestion control.

@@ -82,18 +82,23 @@ pub(super) async fn run(inner: Arc<Inner>) {
     while let Some(incoming) = inner.endpoint.accept().await {
         let address = incoming.remote_address().ip();
         let permit = handshakes.clone().try_acquire_owned();
-        let allowed = rates.allow(address, limits.handshakes_per_address, Instant::now());
-        let (Ok(permit), true) = (permit, allowed) else {
+        let rate = rates.allow(address, limits.handshakes_per_address, Instant::now());
+        // An address that is not forged stands for itself when there are too
+        // many to remember.
+        let forged = !incoming.remote_address_validated();
+        let busy = handshakes.available_permits() < limits.handshakes_max / 2;
+        let doubtful = busy || rate == Rate::Unknown;
+        if rate != Rate::TooFast && doubtful && forged && incoming.may_retry() {
+            // Costs no memory here.
+            let _ = incoming.retry();
+            continue;
+        }
+        let (Ok(permit), Rate::Fine | Rate::Unknown) = (permit, rate) else {
             inner.counters.refuse(Refused::HandshakeRate);
             // An answer would be work done for whoever forges addresses.
             incoming.ignore();
             continue;
         };
-        let busy = handshakes.available_permits() < limits.handshakes_max / 2;
-        if busy && incoming.may_retry() {
-            let _ = incoming.retry();
-            continue;
-        }
         let inner = inner.clone();
         let strangers = strangers.clone();
         tokio::spawn(async move {
@@ -185,20 +190,28 @@ async fn visit(inner: &Arc<Inner>, strangers: &Arc<Semaphore>, stranger: (Connec
 }
 
 /// Handshakes by address: a bucket of a second's worth for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rate {
+    Fine,
+    TooFast,
+    /// Too many addresses at once to remember this one's.
+    Unknown,
+}
+
 #[derive(Default)]
 struct Rates {
     seen: BTreeMap<IpAddr, (Instant, f64)>,
 }
 
 impl Rates {
-    fn allow(&mut self, address: IpAddr, per_second: u32, now: Instant) -> bool {
+    fn allow(&mut self, address: IpAddr, per_second: u32, now: Instant) -> Rate {
         let most = f64::from(per_second);
         if self.seen.len() >= ADDRESSES_MAX && !self.seen.contains_key(&address) {
             // A bucket that is a second old is full, and as good as forgotten.
             self.seen
                 .retain(|_, (at, _)| now.saturating_duration_since(*at).as_secs_f64() < 1.0);
             if self.seen.len() >= ADDRESSES_MAX {
-                return false;
+                return Rate::Unknown;
             }
         }
         let (at, left) = self.seen.entry(address).or_insert((now, most));
@@ -206,10 +219,10 @@ impl Rates {
         *left = (*left + gained).min(most);
         *at = now;
         if *left < 1.0 {
-            return false;
+            return Rate::TooFast;
         }
         *left -= 1.0;
-        true
+        Rate::Fine
     }
 }
 
@@ -223,10 +236,13 @@ mod tests {
     fn an_address_gets_its_rate_and_others_theirs() {
         let (mut rates, now) = (Rates::default(), Instant::now());
         let ip = |n: u128| IpAddr::V6(Ipv6Addr::from(n));
-        assert_eq!((0..10).filter(|_| rates.allow(ip(1), 4, now)).count(), 4);
-        assert!(rates.allow(ip(2), 4, now));
-        let later = now + Duration::from_millis(500);
-        assert_eq!((0..10).filter(|_| rates.allow(ip(1), 4, later)).count(), 2);
+        let mut fine = |of, at| {
+            let allowed = (0..10).map(|_| rates.allow(ip(of), 4, at));
+            allowed.filter(|rate| *rate == Rate::Fine).count()
+        };
+        assert_eq!(fine(1, now), 4);
+        assert_eq!(fine(2, now), 4);
+        assert_eq!(fine(1, now + Duration::from_millis(500)), 2);
     }
 
     #[test]
@@ -237,6 +253,8 @@ mod tests {
             rates.allow(ip(n), 4, now);
         }
         assert_eq!(rates.seen.len(), ADDRESSES_MAX);
-        assert!(rates.allow(ip(u128::MAX), 4, now + Duration::from_secs(2)));
+        assert_eq!(rates.allow(ip(u128::MAX), 4, now), Rate::Unknown);
+        let later = now + Duration::from_secs(2);
+        assert_eq!(rates.allow(ip(u128::MAX), 4, later), Rate::Fine);
     }
 }
