@@ -281,6 +281,7 @@ impl Peers {
                 address: link.address,
                 rtt: link.rtt(),
                 version: link.version,
+                relays: link.hello.relays,
             };
         }
         if peer.main.dial.is_some() || peer.bulk.dial.is_some() {
@@ -314,6 +315,8 @@ pub enum PeerState {
         address: Address,
         rtt: Duration,
         version: u8,
+        /// Whether it passes packets on for others.
+        relays: bool,
     },
     BackOff {
         retry_in: Duration,
