@@ -96,10 +96,21 @@ struct Outlets {
     events: mpsc::Sender<Event>,
 }
 
-/// A node's place on the network. Clones share it; [`Transport::close`] ends it.
+/// A node's place on the network. Clones share it; [`Transport::close`] ends it,
+/// and so does dropping the last.
 #[derive(Clone)]
 pub struct Transport {
     inner: Arc<Inner>,
+    _ends: Arc<Ends>,
+}
+
+/// Ends the endpoint with the last of its owners: our own tasks are none.
+struct Ends(Endpoint);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close(code::LEFT, b"left");
+    }
 }
 
 struct Inner {
@@ -179,7 +190,11 @@ impl Transport {
         tokio::spawn(relay::run(Arc::downgrade(&inner), outbound));
         tokio::spawn(accept::run(inner.clone()));
         tokio::spawn(maintain::run(Arc::downgrade(&inner)));
-        Ok((Self { inner }, incoming))
+        let transport = Self {
+            _ends: Arc::new(Ends(inner.endpoint.clone())),
+            inner,
+        };
+        Ok((transport, incoming))
     }
 
     pub fn local_addr(&self) -> Result<SocketAddr, std::io::Error> {
