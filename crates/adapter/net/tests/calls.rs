@@ -207,6 +207,22 @@ async fn a_silent_first_address_does_not_hold_up_the_second() {
 }
 
 #[tokio::test]
+async fn a_transport_that_is_dropped_says_goodbye_and_frees_its_port() {
+    let cluster = Cluster::new();
+    let (a, b) = cluster.pair();
+    a.transport.connect(NodeId(2)).await.expect("connects");
+    let address = b.address();
+    drop(b);
+    until("told", || a.transport.rtt(NodeId(2)).is_none()).await;
+    until("free", || std::net::UdpSocket::bind(address).is_ok()).await;
+    let (a, b) = cluster.pair();
+    a.transport.connect(NodeId(2)).await.expect("connects");
+    b.transport.close().await;
+    until("told", || a.transport.rtt(NodeId(2)).is_none()).await;
+    drop(a);
+}
+
+#[tokio::test]
 async fn both_calling_at_once_end_with_one_connection_and_lose_no_call() {
     let cluster = Cluster::new();
     let (mut a, mut b) = cluster.pair();

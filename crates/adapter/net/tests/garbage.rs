@@ -272,7 +272,7 @@ async fn a_member_that_sends_garbage_is_counted_and_not_heard_for_a_while() {
     let cluster = Cluster::new();
     let mut options = cluster.options(2);
     options.limits.faults_max = 6;
-    options.limits.penalty = Duration::from_secs(3600);
+    options.limits.penalty = Duration::from_hours(1);
     let mut b = node(options);
     let bad = member(&cluster, 9);
     let endpoint = endpoint();
@@ -318,6 +318,63 @@ async fn a_member_that_sends_garbage_is_counted_and_not_heard_for_a_while() {
     still_serves(&cluster, &mut b).await;
 }
 
+/// Bytes of this process that are in memory.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").expect("reads");
+    let pages = pages.split_whitespace().nth(1).expect("a second number");
+    pages.parse::<usize>().expect("a number") * 4_096
+}
+
+#[tokio::test]
+async fn a_member_that_holds_all_it_may_and_sends_without_end_costs_bounded_memory() {
+    let cluster = Cluster::new();
+    let mut options = cluster.options(2);
+    // Not put out: what it holds is bounded all the same.
+    options.limits.faults_max = u32::MAX;
+    options.limits.streams_queued_max = 64;
+    let b = node(options);
+    let bad = member(&cluster, 9);
+    let endpoint = endpoint();
+    let link = connect(&endpoint, b.address(), Some(&bad), "homeostat-main/2").await;
+    let link = link.expect("shaken");
+    greet(&link).await;
+    let before = resident();
+    let mut frame = Head::Call(Call {
+        method: 1,
+        deadline_ms: 60_000,
+        body_bytes: 4 << 20,
+        generation: 0,
+    })
+    .encode(2)
+    .expect("encodes");
+    frame.extend_from_slice(&[1; 2_000]);
+    let mut held = Vec::new();
+    let opening = async {
+        // Calls whose bodies never end, until there is no leave for more.
+        loop {
+            let (mut send, recv) = link.open_bi().await.expect("lives");
+            send.write_all(&frame).await.expect("writes");
+            held.push((send, recv));
+        }
+    };
+    tokio::select! {
+        () = opening => {}
+        () = until("busy", || b.stats().refused(Refused::CallQueue) > 100) => {}
+    }
+    let noise = bytes::Bytes::from(vec![9; 1_000]);
+    until("much was refused", || {
+        for _ in 0..100 {
+            let _ = link.send_datagram(noise.clone());
+        }
+        b.stats().refused(Refused::FrameVersion) > 20_000
+    })
+    .await;
+    // Its bodies are bounded together, not each by itself: 256 times 4 MiB
+    // would be a gigabyte.
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 128 << 20, "{grown}");
+}
+
 #[tokio::test]
 async fn a_member_that_does_not_greet_as_it_should_is_not_heard() {
     let cluster = Cluster::new();
@@ -345,18 +402,14 @@ async fn a_member_that_does_not_greet_as_it_should_is_not_heard() {
         )
         .await;
         let link = link.expect("shaken");
-        match said {
-            Some(bytes) => {
-                say_once(&link, &bytes).await;
-                link.closed().await;
-            }
-            None => {
-                let (mut send, _recv) = link.open_bi().await.expect("leave");
-                let frame = call.encode(2).expect("encodes");
-                send.write_all(&frame).await.expect("writes");
-                link.closed().await;
-            }
+        if let Some(bytes) = said {
+            say_once(&link, &bytes).await;
+        } else {
+            let (mut send, _recv) = link.open_bi().await.expect("leave");
+            let frame = call.encode(2).expect("encodes");
+            send.write_all(&frame).await.expect("writes");
         }
+        link.closed().await;
         assert!(matches!(b.transport.state(NodeId(id)), PeerState::Unknown));
     }
     assert!(b.incoming.calls.try_recv().is_err());

@@ -112,7 +112,7 @@ async fn a_reader_that_goes_away_stops_the_writer() {
     let (a, mut b) = cluster.pair();
     let (mut stream, incoming) = pair_of_streams(&a, &mut b, Priority::Bulk).await;
     drop(incoming);
-    let writing = async { while stream.write_all(&[0; 1 << 16]).await.is_ok() {} };
+    let writing = async { while stream.write_all(&vec![0; 1 << 16]).await.is_ok() {} };
     tokio::time::timeout(SOON, writing).await.expect("stopped");
 }
 
@@ -124,7 +124,7 @@ async fn a_slow_reader_holds_up_its_writer_and_nobody_else() {
     let written = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counter = written.clone();
     let writing = tokio::spawn(async move {
-        while slow.write_all(&[0; 1 << 16]).await.is_ok() {
+        while slow.write_all(&vec![0; 1 << 16]).await.is_ok() {
             counter.fetch_add(1 << 16, std::sync::atomic::Ordering::Relaxed);
         }
     });
@@ -134,7 +134,7 @@ async fn a_slow_reader_holds_up_its_writer_and_nobody_else() {
     })
     .await;
     let (mut other, mut incoming) = pair_of_streams(&a, &mut b, Priority::Normal).await;
-    other.write_all(&[1; 1 << 18]).await.expect("writes");
+    other.write_all(&vec![1; 1 << 18]).await.expect("writes");
     other.shutdown().await.expect("ends");
     let mut read = Vec::new();
     incoming.stream.read_to_end(&mut read).await.expect("reads");

@@ -270,6 +270,51 @@ async fn a_renewed_certificate_replaces_connections_without_losing_a_call() {
         .expect("answers");
 }
 
+#[test]
+fn a_node_that_was_killed_and_started_again_says_so_to_who_still_calls_the_old_one() {
+    let cluster = Cluster::new();
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .expect("a runtime")
+    };
+    let mut options = cluster.options(1);
+    options.limits.idle = std::time::Duration::from_hours(1);
+    let (here, there) = (runtime(), runtime());
+    let a = here.block_on(async { node(options) });
+    let mut options = cluster.options(2);
+    options.limits.idle = std::time::Duration::from_hours(1);
+    let b = there.block_on(async { node(options.clone()) });
+    options.bind = b.address();
+    a.knows(&b);
+    let connecting = here.spawn({
+        let transport = a.transport.clone();
+        async move { transport.connect(NodeId(2)).await }
+    });
+    there.block_on(async {
+        until("connected", || b.transport.rtt(NodeId(1)).is_some()).await;
+    });
+    here.block_on(connecting).expect("ran").expect("connects");
+    // Without a word: its tasks are gone, its socket is closed.
+    drop(b);
+    there.shutdown_timeout(SOON);
+    here.block_on(async {
+        let mut b = node(options);
+        echo(&mut b.incoming.calls);
+        until("the old connection is known to be dead", || {
+            let _ = a.transport.send_datagram(NodeId(2), b"x");
+            a.transport.connections(NodeId(2)) == 1 && b.transport.rtt(NodeId(1)).is_some()
+        })
+        .await;
+        a.transport
+            .call(NodeId(2), 1, "x", SOON)
+            .await
+            .expect("answers");
+    });
+}
+
 #[tokio::test]
 async fn a_restarted_node_replaces_itself_and_clones_are_named() {
     let cluster = Cluster::new();

@@ -6,7 +6,7 @@ use crate::identity::{
 };
 use crate::tls::{self, Purpose, SERVER_NAME};
 use crate::transport::frames;
-use kernel::Name;
+use kernel::{Hash, Name};
 use quinn::{ClientConfig, Connection, Endpoint};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -124,15 +124,9 @@ pub async fn join(joining: &Joining) -> Result<Joined, JoinError> {
     if joining.token.addresses.is_empty() {
         return Err(JoinError::NoAddress);
     }
-    let verifier = Arc::new(PeerVerifier::pinned(joining.token.root, wall_clock()));
-    let versions = VERSION_MIN..=VERSION;
-    let crypto =
-        tls::client(None, verifier.clone(), Purpose::Join, &versions).map_err(JoinError::Tls)?;
-    let config = ClientConfig::new(crypto);
     let mut caller = Caller {
         endpoints: Vec::new(),
-        config,
-        verifier,
+        pin: joining.token.root,
     };
     let mut silent = Vec::new();
     let mut last = None;
@@ -172,8 +166,7 @@ pub async fn join(joining: &Joining) -> Result<Joined, JoinError> {
 struct Caller {
     /// One for each family of addresses.
     endpoints: Vec<(bool, Endpoint)>,
-    config: ClientConfig,
-    verifier: Arc<PeerVerifier>,
+    pin: Hash,
 }
 
 type Called = (SocketAddr, Result<Connection, JoinError>);
@@ -186,10 +179,13 @@ impl Caller {
     ) -> Result<impl std::future::Future<Output = Called> + Send + use<>, JoinError> {
         let endpoint = self.endpoint(address.is_ipv4())?;
         let silent = move |why: String| JoinError::Silent(vec![(address, why)]);
+        let verifier = Arc::new(PeerVerifier::pinned(self.pin, wall_clock()));
+        let versions = VERSION_MIN..=VERSION;
+        let crypto = tls::client(None, verifier.clone(), Purpose::Join, &versions)
+            .map_err(JoinError::Tls)?;
         let connecting = endpoint
-            .connect_with(self.config.clone(), address, SERVER_NAME)
+            .connect_with(ClientConfig::new(crypto), address, SERVER_NAME)
             .map_err(|why| silent(why.to_string()))?;
-        let verifier = self.verifier.clone();
         Ok(async move {
             let connected = match tokio::time::timeout(within, connecting).await {
                 Ok(Ok(connection)) => Ok(connection),

@@ -84,6 +84,7 @@ struct State {
     waiting: BinaryHeap<Reverse<Waiting>>,
     waiting_bytes: usize,
     number: u64,
+    lost: u64,
 }
 
 /// The impairments of a transport's socket, changed while it runs. Clones share
@@ -162,6 +163,11 @@ impl Impairments {
         state.by_ip.clear();
     }
 
+    /// Packets that were lost here: cut, by chance, or for want of room.
+    pub fn lost(&self) -> u64 {
+        self.state().lost
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,9 +240,11 @@ impl Impairments {
                 .link(destination)
                 .and_then(|link| link.arrival(packet.len(), now))
             else {
+                state.lost += 1;
                 continue;
             };
             if state.waiting_bytes + packet.len() > WAITING_BYTES_MAX {
+                state.lost += 1;
                 continue;
             }
             state.number += 1;

@@ -1,11 +1,14 @@
 //! The UDP socket under all connections.
 //!
 //! Holds: every packet is counted with its headers, and obeys the laboratory's
-//! impairments where there are any.
+//! impairments where there are any; packets of tunnelled connections go to
+//! their relays and are counted there.
 
 mod impair;
+mod tunnel;
 
 pub use impair::{Impairment, Impairments};
+pub(crate) use tunnel::{Outbound, Tunnels, is_tunnelled};
 
 use crate::transport::stats::Counters;
 use impair::Verdict;
@@ -16,12 +19,15 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use tokio::sync::mpsc;
 
 #[derive(Debug)]
 pub(crate) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     impairments: Option<Impairments>,
     counters: Arc<Counters>,
+    own: SocketAddr,
+    pub(crate) tunnels: Tunnels,
 }
 
 impl Socket {
@@ -29,7 +35,8 @@ impl Socket {
         socket: std::net::UdpSocket,
         impairments: Option<Impairments>,
         counters: Arc<Counters>,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, mpsc::Receiver<Outbound>)> {
+        let own = socket.local_addr()?;
         // A burst of bulk must not push a heartbeat out of the queue.
         let buffers = socket2::SockRef::from(&socket);
         // A smaller limit of the system's is a smaller buffer, no error.
@@ -39,11 +46,15 @@ impl Socket {
         if let Some(impairments) = &impairments {
             impairments.attach(&inner);
         }
-        Ok(Self {
+        let (tunnels, outbound) = Tunnels::new();
+        let socket = Self {
             inner,
             impairments,
             counters,
-        })
+            own,
+            tunnels,
+        };
+        Ok((socket, outbound))
     }
 }
 
@@ -58,6 +69,10 @@ impl AsyncUdpSocket for Socket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
+        if is_tunnelled(transmit.destination) {
+            self.tunnels.send(transmit);
+            return Ok(());
+        }
         let (bytes, each) = (transmit.contents.len(), transmit.segment_size);
         let verdict = match &self.impairments {
             Some(impairments) => impairments.send(&self.inner, transmit),
@@ -78,6 +93,10 @@ impl AsyncUdpSocket for Socket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let tunnelled = self.tunnels.poll_recv(cx, buffers, meta, self.own);
+        if let Poll::Ready(received) = tunnelled {
+            return Poll::Ready(Ok(received));
+        }
         let received = std::task::ready!(self.inner.poll_recv(cx, buffers, meta))?;
         for one in &mut meta[..received] {
             let packets = packets(one.len, Some(one.stride));

@@ -7,8 +7,10 @@
 use super::link::{Fault, Link};
 use super::stats::{Counters, Refused};
 use super::{BindError, Inner, Options, code, dial, frames, transport_config};
+use crate::congestion;
 use crate::identity::{PeerVerifier, Requirement, Trust};
 use crate::join;
+use crate::socket::is_tunnelled;
 use crate::tls::{self, Purpose, Shown};
 use quinn::{Connection, ServerConfig, VarInt};
 use std::collections::BTreeMap;
@@ -21,12 +23,19 @@ use wire::net::frame::Head;
 /// Addresses whose rate is remembered; past it the idle ones are forgotten.
 const ADDRESSES_MAX: usize = 4_096;
 
+/// How connections are accepted.
+pub(super) struct Served {
+    pub(super) direct: ServerConfig,
+    /// Those that come through a relay.
+    pub(super) tunnelled: Arc<ServerConfig>,
+}
+
 pub(super) fn server_config(
     options: &Options,
     trust: &Arc<Trust>,
     shown: &Arc<Shown>,
     counters: &Arc<Counters>,
-) -> Result<ServerConfig, BindError> {
+) -> Result<Served, BindError> {
     let mut purposes = vec![Purpose::Main, Purpose::Bulk];
     if options.doorkeeper.is_some() {
         purposes.push(Purpose::Join);
@@ -52,11 +61,16 @@ pub(super) fn server_config(
     let mut config = ServerConfig::with_crypto(crypto);
     let limits = &options.limits;
     config
-        .transport_config(Arc::new(transport_config(limits, Purpose::Main, false)))
+        .transport_config(Arc::new(transport_config(limits, None, false)))
         .max_incoming(limits.handshakes_max)
         .incoming_buffer_size(16 << 10)
         .incoming_buffer_size_total(4 << 20);
-    Ok(config)
+    let mut tunnelled = config.clone();
+    tunnelled.transport_config(Arc::new(transport_config(limits, None, true)));
+    Ok(Served {
+        direct: config,
+        tunnelled: Arc::new(tunnelled),
+    })
 }
 
 /// Until the endpoint is closed.
@@ -68,18 +82,23 @@ pub(super) async fn run(inner: Arc<Inner>) {
     while let Some(incoming) = inner.endpoint.accept().await {
         let address = incoming.remote_address().ip();
         let permit = handshakes.clone().try_acquire_owned();
-        let allowed = rates.allow(address, limits.handshakes_per_address, Instant::now());
-        let (Ok(permit), true) = (permit, allowed) else {
+        let rate = rates.allow(address, limits.handshakes_per_address, Instant::now());
+        // An address that is not forged stands for itself when there are too
+        // many to remember.
+        let forged = !incoming.remote_address_validated();
+        let busy = handshakes.available_permits() < limits.handshakes_max / 2;
+        let doubtful = busy || rate == Rate::Unknown;
+        if rate != Rate::TooFast && doubtful && forged && incoming.may_retry() {
+            // Costs no memory here.
+            let _ = incoming.retry();
+            continue;
+        }
+        let (Ok(permit), Rate::Fine | Rate::Unknown) = (permit, rate) else {
             inner.counters.refuse(Refused::HandshakeRate);
             // An answer would be work done for whoever forges addresses.
             incoming.ignore();
             continue;
         };
-        let busy = handshakes.available_permits() < limits.handshakes_max / 2;
-        if busy && incoming.may_retry() {
-            let _ = incoming.retry();
-            continue;
-        }
         let inner = inner.clone();
         let strangers = strangers.clone();
         tokio::spawn(async move {
@@ -95,7 +114,12 @@ pub(super) async fn run(inner: Arc<Inner>) {
 
 /// A handshake and the greeting after it. Returns one who wants to join.
 async fn welcome(inner: &Arc<Inner>, incoming: quinn::Incoming) -> Option<(Connection, u8)> {
-    let connected = match incoming.accept() {
+    let accepted = if is_tunnelled(incoming.remote_address()) {
+        incoming.accept_with(inner.tunnelled.clone())
+    } else {
+        incoming.accept()
+    };
+    let connected = match accepted {
         Ok(connecting) => connecting.await,
         // The very first packet was refused.
         Err(error) => Err(error),
@@ -121,6 +145,9 @@ async fn welcome(inner: &Arc<Inner>, incoming: quinn::Incoming) -> Option<(Conne
     let (spoken, view) = dial::agreed(&connection)?;
     let limits = &inner.options.limits;
     let own = inner.own();
+    if spoken.0 == Purpose::Bulk {
+        congestion::yield_from_now_on(&connection);
+    }
     // Known now: leave for the greeting and, once greeted, for the rest.
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(1));
     connection.set_max_concurrent_bi_streams(VarInt::from_u32(limits.streams_max));
@@ -129,7 +156,8 @@ async fn welcome(inner: &Arc<Inner>, incoming: quinn::Incoming) -> Option<(Conne
     match frames::read_head(&mut greeting, spoken.1, limits.handshake_time).await {
         Ok(Head::Hello(hello)) => {
             connection.set_max_concurrent_uni_streams(VarInt::from_u32(0));
-            let link = Link::new(connection, view, spoken, false, &own, hello);
+            let address = inner.as_address(connection.remote_address());
+            let link = Link::new(connection, view, spoken, false, &own, hello, address);
             let _ = inner.adopt(link);
         }
         Ok(_) => refuse(inner, &connection, Refused::FrameKind),
@@ -162,20 +190,28 @@ async fn visit(inner: &Arc<Inner>, strangers: &Arc<Semaphore>, stranger: (Connec
 }
 
 /// Handshakes by address: a bucket of a second's worth for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rate {
+    Fine,
+    TooFast,
+    /// Too many addresses at once to remember this one's.
+    Unknown,
+}
+
 #[derive(Default)]
 struct Rates {
     seen: BTreeMap<IpAddr, (Instant, f64)>,
 }
 
 impl Rates {
-    fn allow(&mut self, address: IpAddr, per_second: u32, now: Instant) -> bool {
+    fn allow(&mut self, address: IpAddr, per_second: u32, now: Instant) -> Rate {
         let most = f64::from(per_second);
         if self.seen.len() >= ADDRESSES_MAX && !self.seen.contains_key(&address) {
             // A bucket that is a second old is full, and as good as forgotten.
             self.seen
                 .retain(|_, (at, _)| now.saturating_duration_since(*at).as_secs_f64() < 1.0);
             if self.seen.len() >= ADDRESSES_MAX {
-                return false;
+                return Rate::Unknown;
             }
         }
         let (at, left) = self.seen.entry(address).or_insert((now, most));
@@ -183,10 +219,10 @@ impl Rates {
         *left = (*left + gained).min(most);
         *at = now;
         if *left < 1.0 {
-            return false;
+            return Rate::TooFast;
         }
         *left -= 1.0;
-        true
+        Rate::Fine
     }
 }
 
@@ -200,10 +236,13 @@ mod tests {
     fn an_address_gets_its_rate_and_others_theirs() {
         let (mut rates, now) = (Rates::default(), Instant::now());
         let ip = |n: u128| IpAddr::V6(Ipv6Addr::from(n));
-        assert_eq!((0..10).filter(|_| rates.allow(ip(1), 4, now)).count(), 4);
-        assert!(rates.allow(ip(2), 4, now));
-        let later = now + Duration::from_millis(500);
-        assert_eq!((0..10).filter(|_| rates.allow(ip(1), 4, later)).count(), 2);
+        let mut fine = |of, at| {
+            let allowed = (0..10).map(|_| rates.allow(ip(of), 4, at));
+            allowed.filter(|rate| *rate == Rate::Fine).count()
+        };
+        assert_eq!(fine(1, now), 4);
+        assert_eq!(fine(2, now), 4);
+        assert_eq!(fine(1, now + Duration::from_millis(500)), 2);
     }
 
     #[test]
@@ -214,6 +253,8 @@ mod tests {
             rates.allow(ip(n), 4, now);
         }
         assert_eq!(rates.seen.len(), ADDRESSES_MAX);
-        assert!(rates.allow(ip(u128::MAX), 4, now + Duration::from_secs(2)));
+        assert_eq!(rates.allow(ip(u128::MAX), 4, now), Rate::Unknown);
+        let later = now + Duration::from_secs(2);
+        assert_eq!(rates.allow(ip(u128::MAX), 4, later), Rate::Fine);
     }
 }

@@ -12,7 +12,6 @@ use crate::tls::{self, Purpose, SERVER_NAME};
 use kernel::NodeId;
 use quinn::{ClientConfig, Connection, ConnectionError, VarInt};
 use rustls::pki_types::CertificateDer;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::task::JoinSet;
@@ -83,7 +82,7 @@ async fn attempt(
 ) -> Result<Link, Failure> {
     let verifier = inner.verifier(node);
     let within = inner.options.limits.handshake_time;
-    tokio::time::timeout(within, connect(inner, &verifier, purpose, address))
+    tokio::time::timeout(within, connect(inner, &verifier, node, purpose, address))
         .await
         .unwrap_or(Err(Failure::Silent))
 }
@@ -91,6 +90,7 @@ async fn attempt(
 async fn connect(
     inner: &Arc<Inner>,
     verifier: &Arc<PeerVerifier>,
+    node: NodeId,
     purpose: Purpose,
     address: Address,
 ) -> Result<Link, Failure> {
@@ -102,9 +102,17 @@ async fn connect(
         &inner.options.versions,
     )
     .map_err(|why| other(&why))?;
+    let (remote, tunnelled) = match address {
+        Address::Direct(remote) => (remote, false),
+        Address::Via(relay) => {
+            let way = inner.link(relay, Purpose::Main).await;
+            way.map_err(|why| other(&why))?;
+            let now = Instant::now();
+            (inner.socket.tunnels.address(relay, node, now), true)
+        }
+    };
     let mut config = ClientConfig::new(crypto);
-    let transport = transport_config(&inner.options.limits, purpose, true);
-    let remote = remote(address);
+    let transport = transport_config(&inner.options.limits, Some(purpose), tunnelled);
     config.transport_config(Arc::new(transport));
     let own = inner.own();
     let connection = inner
@@ -129,7 +137,9 @@ async fn connect(
         .await
         .map_err(|why| other(&why))?;
     connection.set_max_concurrent_uni_streams(VarInt::from_u32(0));
-    Ok(Link::new(connection, view, spoken, true, &own, hello))
+    Ok(Link::new(
+        connection, view, spoken, true, &own, hello, address,
+    ))
 }
 
 fn greeted_wrong(inner: &Inner, connection: &Connection, fault: &Fault) -> Failure {
@@ -197,12 +207,5 @@ fn failure(error: &ConnectionError, verifier: &PeerVerifier) -> Failure {
             _ => Failure::RefusedBy(close.to_string()),
         },
         other => Failure::Other(other.to_string()),
-    }
-}
-
-fn remote(address: Address) -> SocketAddr {
-    match address {
-        Address::Direct(address) => address,
-        Address::Via(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
     }
 }

@@ -5,13 +5,14 @@
 //! node dialled, then the newer.
 
 use super::code;
+use super::options::Address;
+use super::relay::Relaying;
 use super::stats::Refused;
 use crate::identity::CertificateView;
 use crate::tls::Purpose;
 use kernel::{NodeId, UnixMillis};
 use quinn::{Connection, ConnectionError, VarInt};
 use std::cmp::Reverse;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub(crate) struct Link {
     pub(super) connection: Connection,
     /// The peer's.
     pub(super) identity: Arc<Identity>,
+    /// How it was reached, or reached us.
+    pub(super) address: Address,
     /// Of the peer's certificate.
     pub(super) not_after: UnixMillis,
     pub(super) purpose: Purpose,
@@ -36,6 +39,7 @@ pub(crate) struct Link {
     /// Calls and streams that run on it.
     in_use: AtomicUsize,
     faults: AtomicU32,
+    pub(super) relaying: Relaying,
 }
 
 /// What this side brings to a connection.
@@ -53,6 +57,7 @@ impl Link {
         dialled: bool,
         own: &Own,
         hello: Hello,
+        address: Address,
     ) -> Self {
         let caller = if dialled {
             own.node
@@ -65,6 +70,7 @@ impl Link {
         Self {
             connection,
             identity: Arc::new(view.identity),
+            address,
             not_after: view.not_after,
             purpose,
             version,
@@ -73,6 +79,7 @@ impl Link {
             rank,
             in_use: AtomicUsize::new(0),
             faults: AtomicU32::new(0),
+            relaying: Relaying::default(),
         }
     }
 
@@ -82,10 +89,6 @@ impl Link {
 
     pub(super) fn is_open(&self) -> bool {
         self.connection.close_reason().is_none()
-    }
-
-    pub(super) fn remote(&self) -> SocketAddr {
-        self.connection.remote_address()
     }
 
     pub(super) fn rtt(&self) -> Duration {

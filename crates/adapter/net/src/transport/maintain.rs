@@ -3,7 +3,7 @@
 //! Holds: only who dialled a superfluous connection ends it, and only when
 //! nothing has run on it for two looks.
 
-use super::{Inner, code, dial};
+use super::{Inner, code, relay};
 use crate::tls::Purpose;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -20,6 +20,7 @@ pub(super) async fn run(inner: Weak<Inner>) {
             return;
         };
         idle_before = look(&inner, &idle_before);
+        relay::keep(&inner);
     }
 }
 
@@ -61,7 +62,7 @@ pub(super) fn refresh(inner: &Arc<Inner>) {
         if purpose != Purpose::Join
             && let Some(addresses) = peers.redial(node, purpose)
         {
-            tokio::spawn(dial::run(inner.clone(), node, purpose, addresses));
+            inner.dial(node, purpose, addresses);
         }
     }
 }

@@ -15,6 +15,7 @@ mod link;
 mod maintain;
 mod options;
 mod peers;
+mod relay;
 mod serve;
 pub(crate) mod stats;
 mod stream;
@@ -23,12 +24,13 @@ pub use call::{Call, CallError, IncomingCall};
 pub use error::{BindError, Failure, OpenError, ReachError, SendError};
 pub use options::{Address, Limits, Options};
 pub use peers::PeerState;
+pub use relay::RELAYS_MAX;
 pub use stats::{Refused, Stats};
 pub use stream::{IncomingStream, Open, Priority, RecvHalf, SendHalf, Stream};
 
 pub(crate) use dial::{agreed, spoken};
 
-use crate::congestion::YieldingConfig;
+use crate::congestion::{ChoosingConfig, YieldingConfig};
 use crate::identity::{CertificateView, Credentials, PeerVerifier, Requirement, Trust};
 use crate::socket::Socket;
 use crate::tls::{Purpose, Shown};
@@ -37,7 +39,8 @@ use bytes::Bytes;
 use kernel::NodeId;
 use link::{Link, Own};
 use peers::{Peers, Reach};
-use quinn::{Endpoint, EndpointConfig, IdleTimeout, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use stats::Counters;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
@@ -62,7 +65,7 @@ pub struct Received {
 pub enum Event {
     Connected {
         identity: Identity,
-        address: SocketAddr,
+        address: Address,
     },
     Disconnected {
         node: NodeId,
@@ -72,7 +75,7 @@ pub enum Event {
     /// back, which a restarted one never does.
     Clones {
         node: NodeId,
-        address: SocketAddr,
+        address: Address,
     },
 }
 
@@ -93,10 +96,21 @@ struct Outlets {
     events: mpsc::Sender<Event>,
 }
 
-/// A node's place on the network. Clones share it; [`Transport::close`] ends it.
+/// A node's place on the network. Clones share it; [`Transport::close`] ends it,
+/// and so does dropping the last.
 #[derive(Clone)]
 pub struct Transport {
     inner: Arc<Inner>,
+    _ends: Arc<Ends>,
+}
+
+/// Ends the endpoint with the last of its owners: our own tasks are none.
+struct Ends(Endpoint);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close(code::LEFT, b"left");
+    }
 }
 
 struct Inner {
@@ -112,6 +126,8 @@ struct Inner {
     peers: Mutex<Peers>,
     counters: Arc<Counters>,
     outlets: Outlets,
+    relays: Mutex<Vec<NodeId>>,
+    tunnelled: Arc<ServerConfig>,
 }
 
 impl Transport {
@@ -136,7 +152,8 @@ impl Transport {
         };
         let counters = Arc::new(Counters::default());
         let socket = Socket::new(socket, options.impairments.clone(), counters.clone());
-        let socket = Arc::new(socket.map_err(bound)?);
+        let (socket, outbound) = socket.map_err(bound)?;
+        let socket = Arc::new(socket);
         let own = options.credentials.view().map_err(BindError::Certificate)?;
         let shown = Arc::new(Shown::new(&options.credentials).map_err(BindError::Key)?);
         let trust = Arc::new(Trust::new(
@@ -147,8 +164,8 @@ impl Transport {
         ));
         let server = accept::server_config(&options, &trust, &shown, &counters)?;
         let endpoint = Endpoint::new_with_abstract_socket(
-            EndpointConfig::default(),
-            Some(server),
+            endpoint_config(&options.credentials),
+            Some(server.direct),
             socket.clone(),
             Arc::new(quinn::TokioRuntime),
         )
@@ -166,11 +183,18 @@ impl Transport {
             peers: Mutex::default(),
             counters,
             outlets,
+            relays: Mutex::default(),
+            tunnelled: server.tunnelled,
             options,
         });
+        tokio::spawn(relay::run(Arc::downgrade(&inner), outbound));
         tokio::spawn(accept::run(inner.clone()));
         tokio::spawn(maintain::run(Arc::downgrade(&inner)));
-        Ok((Self { inner }, incoming))
+        let transport = Self {
+            _ends: Arc::new(Ends(inner.endpoint.clone())),
+            inner,
+        };
+        Ok((transport, incoming))
     }
 
     pub fn local_addr(&self) -> Result<SocketAddr, std::io::Error> {
@@ -200,6 +224,21 @@ impl Transport {
         for link in links.iter().filter(|link| link.identity.node == node) {
             link.close(code::DONE);
         }
+    }
+
+    /// Keeps connections to these, at most [`RELAYS_MAX`], so that others reach
+    /// this node through them as [`Address::Via`]: for one that cannot be
+    /// dialled.
+    pub fn set_relays(&self, mut relays: Vec<NodeId>) {
+        relays.truncate(RELAYS_MAX);
+        let mut kept = self
+            .inner
+            .relays
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *kept = relays;
+        drop(kept);
+        relay::keep(&self.inner);
     }
 
     /// Makes a connection now, or says why it cannot.
@@ -358,6 +397,31 @@ impl Inner {
         let _ = self.outlets.events.try_send(event);
     }
 
+    /// Begins to dial. No future of its own, since a dial through a relay may
+    /// dial the relay first.
+    fn dial(self: &Arc<Self>, node: NodeId, purpose: Purpose, addresses: Vec<Address>) {
+        tokio::spawn(dial::run(self.clone(), node, purpose, addresses));
+    }
+
+    /// The living main connection to a peer, if there is one.
+    fn living(&self, node: NodeId) -> Option<Arc<Link>> {
+        let mut peers = self.peers();
+        peers.known.get_mut(&node)?.main.best().cloned()
+    }
+
+    fn relays(&self) -> Vec<NodeId> {
+        let relays = self.relays.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.clone()
+    }
+
+    /// An address as its peer is reached by.
+    fn as_address(&self, remote: SocketAddr) -> Address {
+        match self.socket.tunnels.pair(remote) {
+            Some((relay, _)) => Address::Via(relay),
+            None => Address::Direct(remote),
+        }
+    }
+
     /// A living connection, made when there is none.
     async fn link(
         self: &Arc<Self>,
@@ -373,7 +437,7 @@ impl Inner {
                 Reach::Ready(link) => return Ok(link),
                 Reach::Wait(dialled) => dialled,
                 Reach::Dial(dialled, addresses) => {
-                    tokio::spawn(dial::run(self.clone(), node, purpose, addresses));
+                    self.dial(node, purpose, addresses);
                     dialled
                 }
             };
@@ -400,7 +464,7 @@ impl Inner {
             }
             Reach::Dial(_, addresses) => {
                 self.wait_in(&mut peers, node, bytes);
-                tokio::spawn(dial::run(self.clone(), node, Purpose::Main, addresses));
+                self.dial(node, Purpose::Main, addresses);
                 Ok(())
             }
         }
@@ -465,10 +529,27 @@ impl Inner {
     }
 }
 
-/// How connections of a purpose behave. `known` peers may open streams at once;
-/// others get leave once they are known.
-fn transport_config(limits: &Limits, purpose: Purpose, known: bool) -> TransportConfig {
+/// A restarted process knows the connections of the one before by their ids,
+/// and answers that it does not have them: so their peers need not wait for
+/// silence. Both come from the node's key, which outlives the process.
+fn endpoint_config(credentials: &Credentials) -> EndpointConfig {
+    let pkcs8 = credentials.key.to_pkcs8();
+    let reset = blake3::derive_key("homeostat 2026 stateless reset", &pkcs8);
+    let ids = blake3::derive_key("homeostat 2026 connection ids", &pkcs8);
+    let (ids, _) = ids.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    let ids = u64::from_be_bytes(*ids);
+    let reset = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &reset);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
+}
+
+/// How connections behave. Of those that we dial the purpose is known, and the
+/// peer once it is dialled; others get leave to open streams, and their
+/// congestion control, once they are known.
+fn transport_config(limits: &Limits, dialled: Option<Purpose>, tunnelled: bool) -> TransportConfig {
     let mut config = TransportConfig::default();
+    let known = dialled.is_some();
     let streams = VarInt::from_u32(if known { limits.streams_max } else { 0 });
     // One for the greeting.
     let greeting = VarInt::from_u32(u32::from(known));
@@ -482,8 +563,18 @@ fn transport_config(limits: &Limits, purpose: Purpose, known: bool) -> Transport
         .max_idle_timeout(idle)
         .datagram_receive_buffer_size(Some(256 << 10))
         .datagram_send_buffer_size(256 << 10);
-    if purpose == Purpose::Bulk {
-        config.congestion_controller_factory(Arc::new(YieldingConfig));
+    if tunnelled {
+        // What a relay passes on in two pieces at most.
+        config.mtu_discovery_config(None);
+    }
+    match dialled {
+        Some(Purpose::Bulk) => {
+            config.congestion_controller_factory(Arc::new(YieldingConfig));
+        }
+        Some(Purpose::Main | Purpose::Join) => {}
+        None => {
+            config.congestion_controller_factory(Arc::new(ChoosingConfig));
+        }
     }
     config
 }

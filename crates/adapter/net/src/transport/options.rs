@@ -55,6 +55,8 @@ pub struct Limits {
     pub stagger: Duration,
     pub back_off_min: Duration,
     pub back_off_max: Duration,
+    /// What is passed on for one peer.
+    pub relayed_bytes_per_second: u32,
 }
 
 impl Limits {
@@ -85,6 +87,7 @@ impl Limits {
             stagger: Duration::from_millis(150),
             back_off_min: Duration::from_millis(100),
             back_off_max: Duration::from_secs(5),
+            relayed_bytes_per_second: 4 << 20,
         }
     }
 

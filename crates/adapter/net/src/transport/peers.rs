@@ -11,7 +11,6 @@ use crate::tls::Purpose;
 use bytes::Bytes;
 use kernel::NodeId;
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
@@ -201,7 +200,7 @@ impl Peers {
             if peer.instances.contains(&instance) {
                 events.push(Event::Clones {
                     node: link.identity.node,
-                    address: link.remote(),
+                    address: link.address,
                 });
             }
             peer.instances.retain(|known| *known != instance);
@@ -236,7 +235,7 @@ impl Peers {
         if !was_connected {
             events.push(Event::Connected {
                 identity: (*link.identity).clone(),
-                address: link.remote(),
+                address: link.address,
             });
         }
         Ok((events, waiting))
@@ -279,9 +278,10 @@ impl Peers {
         };
         if let Some(link) = peer.main.best().or_else(|| peer.bulk.best()) {
             return PeerState::Connected {
-                address: link.remote(),
+                address: link.address,
                 rtt: link.rtt(),
                 version: link.version,
+                relays: link.hello.relays,
             };
         }
         if peer.main.dial.is_some() || peer.bulk.dial.is_some() {
@@ -312,9 +312,11 @@ pub enum PeerState {
     Idle,
     Dialling,
     Connected {
-        address: SocketAddr,
+        address: Address,
         rtt: Duration,
         version: u8,
+        /// Whether it passes packets on for others.
+        relays: bool,
     },
     BackOff {
         retry_in: Duration,
@@ -356,7 +358,7 @@ mod tests {
             peers.reach(node, Purpose::Main, now),
             Err(ReachError::NoAddress { .. })
         ));
-        let address: SocketAddr = "127.0.0.1:1".parse().expect("an address");
+        let address: std::net::SocketAddr = "127.0.0.1:1".parse().expect("an address");
         peers.peer(node, &limits).addresses = vec![address.into()];
         assert!(matches!(
             peers.reach(node, Purpose::Main, now),

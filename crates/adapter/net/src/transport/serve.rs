@@ -8,7 +8,7 @@ use super::call::{self, IncomingCall};
 use super::link::{Fault, Link};
 use super::stats::Refused;
 use super::stream::{IncomingStream, Priority, Stream};
-use super::{Inner, Received, code, frames};
+use super::{Inner, Received, code, frames, relay};
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
@@ -59,7 +59,7 @@ async fn datagrams(inner: &Arc<Inner>, link: &Arc<Link>) {
                     inner.counters.refuse(Refused::DatagramQueue);
                 }
             }
-            Content::Relay(_) => refuse(inner, link, Refused::Relay),
+            Content::Relay(piece) => relay::heard(inner, link, &piece),
         }
     }
 }
@@ -114,6 +114,8 @@ async fn answer(
     mut recv: RecvStream,
 ) -> Result<(), Fault> {
     let limits = &inner.options.limits;
+    // As the call itself went.
+    let _ = send.set_priority(Priority::Urgent.of_stream());
     let bytes = usize::try_from(call.body_bytes).unwrap_or(usize::MAX);
     if bytes > limits.call_bytes_max {
         turn_away(&mut send, &mut recv, code::PROTOCOL);

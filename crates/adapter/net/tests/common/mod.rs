@@ -20,7 +20,10 @@ pub const SOON: Duration = Duration::from_secs(20);
 
 /// The node table.
 #[derive(Clone, Default)]
-pub struct Table(Arc<Mutex<BTreeMap<(Kind, NodeId), (kernel::Hash, bool)>>>);
+pub struct Table(Arc<Mutex<Rows>>);
+
+/// Key, and whether it is not revoked.
+type Rows = BTreeMap<(Kind, NodeId), (kernel::Hash, bool)>;
 
 impl Table {
     pub fn admit(&self, identity: &Identity) {

@@ -312,9 +312,18 @@ pub enum Content<'a> {
     Relay(RelayPiece<'a>),
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To be passed on by the receiver.
+    To,
+    /// Passed on by the sender.
+    From,
+}
+
 /// A packet of a connection between two others, in one or two pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RelayPiece<'a> {
+    pub direction: Direction,
     /// On the way to the relay, for whom; on the way from it, from whom.
     pub node: NodeId,
     /// Of the packet, the same in its pieces.
@@ -332,7 +341,8 @@ pub enum Place {
 }
 
 const GOSSIP: u8 = 1;
-const RELAY: u8 = 2;
+const RELAY_TO: u8 = 2;
+const RELAY_FROM: u8 = 3;
 
 impl<'a> Datagram<'a> {
     pub fn encode(&self, version: u8) -> Result<Vec<u8>, FrameError> {
@@ -340,8 +350,11 @@ impl<'a> Datagram<'a> {
         frame.push(version);
         frame.push(match self.content {
             Content::Gossip(_) => GOSSIP,
-            Content::Relay(_) if version < 2 => return Err(FrameError::Kind(RELAY)),
-            Content::Relay(_) => RELAY,
+            Content::Relay(_) if version < 2 => return Err(FrameError::Kind(RELAY_TO)),
+            Content::Relay(piece) => match piece.direction {
+                Direction::To => RELAY_TO,
+                Direction::From => RELAY_FROM,
+            },
         });
         if version >= 2 {
             frame.extend_from_slice(&self.generation.to_be_bytes());
@@ -391,7 +404,8 @@ impl<'a> Datagram<'a> {
                 });
             }
             GOSSIP => Content::Gossip(rest),
-            RELAY if version >= 2 => Content::Relay(relay_piece(rest)?),
+            RELAY_TO if version >= 2 => Content::Relay(relay_piece(Direction::To, rest)?),
+            RELAY_FROM if version >= 2 => Content::Relay(relay_piece(Direction::From, rest)?),
             other => return Err(FrameError::Kind(other)),
         };
         Ok(Self {
@@ -401,11 +415,12 @@ impl<'a> Datagram<'a> {
     }
 }
 
-fn relay_piece(rest: &[u8]) -> Result<RelayPiece<'_>, FrameError> {
+fn relay_piece(direction: Direction, rest: &[u8]) -> Result<RelayPiece<'_>, FrameError> {
     let (node, rest) = rest.split_first_chunk().ok_or(FrameError::Truncated)?;
     let (packet, rest) = rest.split_first_chunk().ok_or(FrameError::Truncated)?;
     let (place, bytes) = rest.split_first().ok_or(FrameError::Truncated)?;
     Ok(RelayPiece {
+        direction,
         node: NodeId(u64::from_be_bytes(*node)),
         packet: u16::from_be_bytes(*packet),
         place: match *place {

@@ -89,6 +89,14 @@ fn golden(version: u8, heads: &[Head]) -> String {
     for content in [
         Content::Gossip(b"rows"),
         Content::Relay(RelayPiece {
+            direction: Direction::To,
+            node: NodeId(0x2b),
+            packet: 512,
+            place: Place::Whole,
+            bytes: b"all",
+        }),
+        Content::Relay(RelayPiece {
+            direction: Direction::From,
             node: NodeId(0x2a),
             packet: 513,
             place: Place::Second,
@@ -196,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn hostile_datagrams_never_panic(frame: Vec<u8>, kind in 0_u8..4) {
+    fn hostile_datagrams_never_panic(frame: Vec<u8>, kind in 0_u8..5) {
         let mut frame = frame;
         frame.insert(0, kind);
         for spoken in VERSION_MIN..=VERSION {
