@@ -358,7 +358,7 @@ impl World {
         let table = (running.client.rows_changed && is_time).then(|| {
             running.client.rows_changed = false;
             running.table_at = now;
-            running.client.table()
+            Arc::new(running.client.rows.clone())
         });
         let desired = std::mem::take(&mut running.client.desired_changed)
             .then(|| wanted::part_of(&running.client.desired, at, nodes));
@@ -369,7 +369,7 @@ impl World {
             self.carry(at, STORE, store_boot, What::Ask { from, boot, ask });
         }
         if let Some(table) = table {
-            self.machines[at].disk.rows.clone_from(&table);
+            self.machines[at].disk.rows = table.clone();
             self.tell_table(at, table);
         }
         if let Some(desired) = desired {
@@ -388,8 +388,7 @@ impl World {
         }
     }
 
-    pub fn tell_table(&mut self, at: usize, table: Table) {
-        let table = Arc::new(table);
+    pub fn tell_table(&mut self, at: usize, table: Arc<Table>) {
         if let Some(running) = &mut self.machines[at].running {
             running.table = table.clone();
         }
@@ -422,6 +421,10 @@ impl World {
         let Some(running) = &mut self.machines[at].running else {
             return;
         };
+        if running.wake.is_none_or(|wake| wake > self.now) {
+            // A sooner one came after it was put, and was followed by another.
+            return;
+        }
         running.wake = None;
         if running.core.next_wake().is_some_and(|wake| wake <= local) {
             self.trace.event(self.now, at, 0);

@@ -9,7 +9,7 @@
 //! twice as many of the next step in, so that a dead zone is known in a few
 //! steps.
 
-use super::event::Table;
+use super::event::{Reach, Table};
 use super::parameters::Parameters;
 use kernel::{NodeId, ZonePath, fnv1a};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,16 @@ pub enum Standing {
     /// Kept, and another beside it.
     Doubtful,
     Down,
+}
+
+impl Standing {
+    pub fn of(reach: Reach) -> Self {
+        match reach {
+            Reach::Dead | Reach::Left => Self::Down,
+            Reach::Suspect => Self::Doubtful,
+            Reach::Alive | Reach::Unheard => Self::Up,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]

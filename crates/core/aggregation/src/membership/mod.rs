@@ -184,10 +184,9 @@ impl Membership {
         }
         self.mesh_is_old = false;
         let members = &self.members;
-        let standing = |node: NodeId| match members.get(&node).map(|one| one.reach) {
-            Some(Reach::Dead | Reach::Left) => Standing::Down,
-            Some(Reach::Suspect) => Standing::Doubtful,
-            _ => Standing::Up,
+        let standing = |node: NodeId| {
+            let reach = members.get(&node).map(|one| one.reach);
+            Standing::of(reach.unwrap_or_default())
         };
         let mesh = Mesh::new(self.own.node, &self.table, standing, &self.parameters);
         let before = std::mem::replace(&mut self.mesh, mesh);
