@@ -159,10 +159,10 @@ impl Play<'_> {
 
     fn look(&mut self, since: Duration) {
         for Outcome { expectation, took } in &mut self.outcomes {
-            let open = expectation.at..=expectation.at + expectation.within;
-            let is_open = took.is_none() && open.contains(&since);
-            if is_open && self.world.is_so(&expectation.what) {
-                *took = Some(since - expectation.at);
+            let waited = since.checked_sub(expectation.at);
+            let in_time = waited.filter(|waited| *waited <= expectation.within);
+            if took.is_none() && in_time.is_some() && self.world.is_so(&expectation.what) {
+                *took = in_time;
             }
         }
     }

@@ -81,6 +81,8 @@ pub struct World {
     parameters: Parameters,
 }
 
+/// Where simulated time starts.
+pub const BEGAN: Time = Time(1_000_000_000);
 /// The machine that has the store.
 pub const STORE: usize = 0;
 
@@ -88,7 +90,7 @@ impl World {
     pub fn new(seed: u64, faults: StoreFaults) -> Self {
         Self {
             rng: Rng::seeded(seed),
-            now: Time(1_000_000_000),
+            now: BEGAN,
             network: Network::default(),
             machines: Vec::new(),
             nodes: 0,
@@ -405,7 +407,7 @@ impl World {
         let later = std::mem::take(&mut plane.later);
         let wake = plane.new_wake(now);
         if let Some(broken) = plane.broken.take() {
-            self.check.broken(now, broken);
+            self.check.broken(now, &broken);
         }
         self.trace.word(running.plane.decisions);
         for (wait, what) in later {

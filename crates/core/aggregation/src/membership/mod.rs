@@ -84,7 +84,7 @@ impl Membership {
     #[must_use = "effects must be carried out"]
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Effect> {
         self.now = self.now.max(now);
-        if !self.own.is_silent() {
+        if !self.own.is_silent {
             self.forgive_lateness();
             match event {
                 Event::Table(table) => self.on_table(table),
@@ -102,7 +102,7 @@ impl Membership {
 
     /// When [`Event::Tick`] is due, if nothing else comes before.
     pub fn next_wake(&self) -> Option<Time> {
-        if self.own.is_silent() {
+        if self.own.is_silent {
             return None;
         }
         self.wake()
