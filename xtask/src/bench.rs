@@ -18,7 +18,13 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 2] = [
+const BENCHES: [Bench; 3] = [
+    Bench {
+        name: "gossip",
+        package: "bench-gossip",
+        packages: &[],
+        examples: &[],
+    },
     Bench {
         name: "spine",
         package: "bench-spine",

@@ -1,4 +1,5 @@
-//! Runs the project's chores: `check`, `generate`, `test`, `story`, `up`, `bench`.
+//! Runs the project's chores: `check`, `generate`, `test`, `story`, `up`, `bench`,
+//! `sim`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
@@ -10,6 +11,7 @@ mod clippy_files;
 mod direction;
 mod generated;
 mod purity;
+mod sim;
 mod steps;
 mod story;
 mod suite;
@@ -28,7 +30,8 @@ const USAGE: &str = "usage: cargo xtask CHORE
   story      the whole product in one run, judged by its clients
   up         builds, makes the example news site, starts a node on it; what follows
              goes to `homeostat up`
-  bench      measures against peers: `bench spine`, `bench spine --quick`";
+  bench      measures against peers: `bench spine`, `bench spine --quick`
+  sim        plays scripts in the simulated world: `sim --seed 7 power-cut`";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         (Some("story"), true) => story::run(),
         (Some("up"), _) => up::run(&rest),
         (Some("bench"), _) => bench::run(&rest),
+        (Some("sim"), _) => sim::run(&rest),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

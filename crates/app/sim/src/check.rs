@@ -1,7 +1,7 @@
 //! What must hold, by name, and what may be expected of a view.
 
 use crate::machine::Machine;
-use crate::world::World;
+use crate::world::{BEGAN, World};
 use aggregation::membership::Reach;
 use kernel::{Name, NodeId, Time};
 use node::script::{Expected, Invariant};
@@ -29,9 +29,9 @@ pub struct Checker {
 }
 
 impl Checker {
-    pub fn broken(&mut self, now: Time, what: String) {
+    pub fn broken(&mut self, now: Time, what: &str) {
         if self.broken.len() < BROKEN_MAX {
-            let at = Duration::from_nanos(now.0 - 1_000_000_000);
+            let at = now.since(BEGAN);
             self.broken.push(format!("at {at:.3?}: {what}"));
         }
     }
@@ -41,7 +41,7 @@ impl World {
     fn broke(&mut self, invariant: Invariant, what: &str) {
         if self.check.always.contains(&invariant) {
             let what = format!("{}: {what}", invariant.name());
-            self.check.broken(self.now, what);
+            self.check.broken(self.now, &what);
         }
     }
 

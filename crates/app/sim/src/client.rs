@@ -5,11 +5,11 @@
 //! Holds: revisions never go back and none is skipped (a panic says so); what
 //! is sent again is written so that twice is once.
 
-use aggregation::membership::{Belongs, Table};
+use aggregation::membership::Table;
 use kernel::{NodeId, Revision, Time};
 use node::desired::{Applied, Desired, PREFIX};
 use node::store::{Event, RangeReply, Transaction, WatchEvent};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::wanted;
@@ -52,7 +52,7 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Client {
     /// None until all was read.
     known: Option<Revision>,
-    pub rows: BTreeMap<NodeId, Belongs>,
+    pub rows: Table,
     pub desired: Desired,
     writes: VecDeque<Transaction>,
     number: u64,
@@ -187,9 +187,5 @@ impl Client {
             self.rows.remove(&NodeId(node));
             self.rows_changed = true;
         }
-    }
-
-    pub fn table(&self) -> Table {
-        wanted::table(&self.rows)
     }
 }

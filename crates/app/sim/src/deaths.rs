@@ -8,6 +8,7 @@ use crate::store::StoreFaults;
 use crate::world::{Turn, World};
 use aggregation::membership::{Belongs, Table};
 use kernel::{Name, NodeId, ZonePath};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One run.
@@ -118,6 +119,7 @@ impl DeathRun {
             let revoked = false;
             table.insert(NodeId(at as u64 + 1), Belongs { zone, revoked });
         }
+        let table = Arc::new(table);
         for at in 0..world.nodes {
             world.start(at);
             world.tell_table(at, table.clone());

@@ -18,7 +18,7 @@ pub struct Disk {
     pub desired: Option<Desired>,
     pub replicas: Vec<ReplicaId>,
     /// The node table as last seen.
-    pub rows: Table,
+    pub rows: Arc<Table>,
 }
 
 /// What a power cut ends.

@@ -7,9 +7,9 @@ use crate::store::StoreFaults;
 use crate::wanted;
 use crate::world::{Turn, World};
 use aggregation::membership::Event;
-use kernel::{NodeId, Time, format_duration};
+use kernel::{NodeId, format_duration};
 use node::desired::head_key;
-use node::script::{Action, Expectation, Memory, Script};
+use node::script::{Action, Expectation, Expected, Memory, Script};
 use node::store::{Compare, Operation, Transaction};
 use std::fmt;
 use std::time::Duration;
@@ -49,11 +49,8 @@ impl fmt::Display for Report {
             let within = format_duration(expectation.within);
             let at = format_duration(expectation.at);
             let took = took.map_or_else(|| "not in time".to_owned(), format_duration);
-            writeln!(
-                f,
-                "  from {at} within {within} {:?}: {took}",
-                expectation.what
-            )?;
+            let what = said(&expectation.what);
+            writeln!(f, "  from {at} within {within} {what}: {took}")?;
         }
         for broken in &self.broken {
             writeln!(f, "  broken {broken}")?;
@@ -63,6 +60,23 @@ impl fmt::Display for Report {
             "  events {} packets {} bytes {} hash {:016x}",
             self.events, self.packets, self.packet_bytes, self.hash
         )
+    }
+}
+
+/// As the script has it; many nodes by their count.
+fn said(expected: &Expected) -> String {
+    let nodes = |nodes: &[usize]| match nodes {
+        [node] => format!("n{}", node + 1),
+        some => format!("{} nodes", some.len()),
+    };
+    match expected {
+        Expected::Alive(some) => format!("{} alive", nodes(some)),
+        Expected::Dead(some) => format!("{} dead", nodes(some)),
+        Expected::Left(some) => format!("{} left", nodes(some)),
+        Expected::Apart(some, others) => format!("{} and {} apart", nodes(some), nodes(others)),
+        Expected::Agree => "views agree".to_owned(),
+        Expected::Cloned(node) => format!("n{} cloned", node + 1),
+        Expected::Ready(service) => format!("{service} ready"),
     }
 }
 
@@ -145,10 +159,10 @@ impl Play<'_> {
 
     fn look(&mut self, since: Duration) {
         for Outcome { expectation, took } in &mut self.outcomes {
-            let open = expectation.at..=expectation.at + expectation.within;
-            let is_open = took.is_none() && open.contains(&since);
-            if is_open && self.world.is_so(&expectation.what) {
-                *took = Some(since - expectation.at);
+            let waited = since.checked_sub(expectation.at);
+            let in_time = waited.filter(|waited| *waited <= expectation.within);
+            if took.is_none() && in_time.is_some() && self.world.is_so(&expectation.what) {
+                *took = in_time;
             }
         }
     }
@@ -257,6 +271,3 @@ impl Play<'_> {
         });
     }
 }
-
-/// The start of simulated time, for those who say when something was.
-pub const BEGAN: Time = Time(1_000_000_000);

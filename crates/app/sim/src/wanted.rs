@@ -4,7 +4,7 @@
 //! the node with number `i`, as a service of its own with one replica. All that
 //! knows so is in this file.
 
-use aggregation::membership::{Belongs, Table};
+use aggregation::membership::Belongs;
 use kernel::{Bytes, Name, NodeId, Revision, UnixMillis};
 use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
 use node::desired::{Applied, Desired, FIRST_NODE};
@@ -31,10 +31,6 @@ pub fn read_row(key: &str, value: &[u8]) -> Option<(NodeId, Belongs)> {
     let node = u64::from_str_radix(key.strip_prefix(NODES)?, 16).ok()?;
     let Row { zone, revoked } = serde_json::from_slice(value).ok()?;
     Some((NodeId(node), Belongs { zone, revoked }))
-}
-
-pub fn table(rows: &BTreeMap<NodeId, Belongs>) -> Table {
-    rows.clone()
 }
 
 pub fn project() -> Name {

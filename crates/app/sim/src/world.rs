@@ -81,6 +81,8 @@ pub struct World {
     parameters: Parameters,
 }
 
+/// Where simulated time starts.
+pub const BEGAN: Time = Time(1_000_000_000);
 /// The machine that has the store.
 pub const STORE: usize = 0;
 
@@ -88,7 +90,7 @@ impl World {
     pub fn new(seed: u64, faults: StoreFaults) -> Self {
         Self {
             rng: Rng::seeded(seed),
-            now: Time(1_000_000_000),
+            now: BEGAN,
             network: Network::default(),
             machines: Vec::new(),
             nodes: 0,
@@ -358,7 +360,7 @@ impl World {
         let table = (running.client.rows_changed && is_time).then(|| {
             running.client.rows_changed = false;
             running.table_at = now;
-            running.client.table()
+            Arc::new(running.client.rows.clone())
         });
         let desired = std::mem::take(&mut running.client.desired_changed)
             .then(|| wanted::part_of(&running.client.desired, at, nodes));
@@ -369,7 +371,7 @@ impl World {
             self.carry(at, STORE, store_boot, What::Ask { from, boot, ask });
         }
         if let Some(table) = table {
-            self.machines[at].disk.rows.clone_from(&table);
+            self.machines[at].disk.rows = table.clone();
             self.tell_table(at, table);
         }
         if let Some(desired) = desired {
@@ -388,8 +390,7 @@ impl World {
         }
     }
 
-    pub fn tell_table(&mut self, at: usize, table: Table) {
-        let table = Arc::new(table);
+    pub fn tell_table(&mut self, at: usize, table: Arc<Table>) {
         if let Some(running) = &mut self.machines[at].running {
             running.table = table.clone();
         }
@@ -406,7 +407,7 @@ impl World {
         let later = std::mem::take(&mut plane.later);
         let wake = plane.new_wake(now);
         if let Some(broken) = plane.broken.take() {
-            self.check.broken(now, broken);
+            self.check.broken(now, &broken);
         }
         self.trace.word(running.plane.decisions);
         for (wait, what) in later {
@@ -422,6 +423,10 @@ impl World {
         let Some(running) = &mut self.machines[at].running else {
             return;
         };
+        if running.wake.is_none_or(|wake| wake > self.now) {
+            // A sooner one came after it was put, and was followed by another.
+            return;
+        }
         running.wake = None;
         if running.core.next_wake().is_some_and(|wake| wake <= local) {
             self.trace.event(self.now, at, 0);

@@ -171,8 +171,8 @@ impl Model {
     /// they are gone.
     pub fn changes(&self, prefix: &str, after: Revision) -> Vec<WatchEvent> {
         let first = self.history.front().map(|(revision, _)| *revision);
-        let oldest = first.map_or(self.revision, |first| Revision(first.0 - 1));
-        if after < oldest {
+        let oldest = first.unwrap_or(Revision(self.revision.0 + 1));
+        if after.0 + 1 < oldest.0 {
             return vec![WatchEvent::Resync { oldest }];
         }
         let later = self

@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use std::fmt::Write as _;
 
 fn life() -> impl Strategy<Value = Life> {
     (any::<u64>(), any::<u32>(), any::<u32>()).prop_map(|(epoch, nonce, incarnation)| Life {
@@ -83,30 +84,27 @@ fn written(packet: &Packet) -> Vec<u8> {
     writer.into_bytes()
 }
 
-#[test]
-fn golden_packets_of_version_1() {
-    let life = Life {
-        epoch: 300,
-        nonce: 5,
-        incarnation: 1,
-    };
-    let about = NodeId(0x0102_0304_0506_0708);
-    let packets = [
+const ABOUT: NodeId = NodeId(0x0102_0304_0506_0708);
+const LIFE: Life = Life {
+    epoch: 300,
+    nonce: 5,
+    incarnation: 1,
+};
+const SECOND: AttributesVersion = AttributesVersion {
+    epoch: 300,
+    number: 2,
+};
+
+/// One of each kind.
+fn bodies() -> Vec<Body> {
+    let (seq, target) = (7, ABOUT);
+    vec![
         Body::Gossip,
-        Body::Ping { seq: 7 },
-        Body::Ack { seq: 7 },
-        Body::PingFor {
-            seq: 7,
-            target: about,
-        },
-        Body::AckFor {
-            seq: 7,
-            target: about,
-        },
-        Body::NackFor {
-            seq: 7,
-            target: about,
-        },
+        Body::Ping { seq },
+        Body::Ack { seq },
+        Body::PingFor { seq, target },
+        Body::AckFor { seq, target },
+        Body::NackFor { seq, target },
         Body::Ranges(vec![Range {
             low: NodeId(0),
             high: NodeId(u64::MAX),
@@ -116,44 +114,43 @@ fn golden_packets_of_version_1() {
             low: NodeId(1),
             high: NodeId(2),
             entries: vec![Entry {
-                node: about,
-                life,
+                node: ABOUT,
+                life: LIFE,
                 said: Said::Dead,
-                attributes: AttributesVersion {
-                    epoch: 300,
-                    number: 2,
-                },
+                attributes: SECOND,
             }],
         },
-        Body::Want(vec![about]),
-    ];
+        Body::Want(vec![ABOUT]),
+    ]
+}
+
+#[test]
+fn golden_packets_of_version_1() {
     let news = vec![
         News::Reach {
-            node: about,
-            life,
+            node: ABOUT,
+            life: LIFE,
             said: Said::Suspect,
             by: NodeId(3),
         },
         News::Attributes {
-            node: about,
-            version: AttributesVersion {
-                epoch: 300,
-                number: 2,
-            },
+            node: ABOUT,
+            version: SECOND,
             bytes: b"blob".to_vec(),
         },
     ];
     let mut told = String::new();
-    for body in packets {
+    for body in bodies() {
         let packet = Packet {
-            life,
+            life: LIFE,
             body,
             news: news.clone(),
         };
         let bytes = written(&packet);
         assert_eq!(decode(&bytes), Ok(packet));
-        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        told.push_str(&hex);
+        for byte in bytes {
+            write!(told, "{byte:02x}").expect("writes");
+        }
         told.push('\n');
     }
     insta::assert_snapshot!("gossip_version_1", told);

@@ -2,6 +2,7 @@
 
 use super::event::{Effect, Reach};
 use super::member::{Suspicion, rank, reach, suspicion_wait};
+use super::mesh::Standing;
 use super::rumour::{Eager, Kind};
 use super::{Membership, digits};
 use kernel::NodeId;
@@ -143,7 +144,7 @@ impl Membership {
         }
         self.up += usize::from(is.is_up());
         self.up -= usize::from(was.is_up());
-        self.mesh_is_old |= was != is;
+        self.mesh_is_old |= Standing::of(was) != Standing::of(is);
         if was.is_up() != is.is_up() {
             if is.is_up() && from == saying.node {
                 // What the other side of a healed cut knows is asked for.

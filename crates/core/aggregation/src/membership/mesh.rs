@@ -9,7 +9,7 @@
 //! twice as many of the next step in, so that a dead zone is known in a few
 //! steps.
 
-use super::event::Table;
+use super::event::{Reach, Table};
 use super::parameters::Parameters;
 use kernel::{NodeId, ZonePath, fnv1a};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +21,16 @@ pub enum Standing {
     /// Kept, and another beside it.
     Doubtful,
     Down,
+}
+
+impl Standing {
+    pub fn of(reach: Reach) -> Self {
+        match reach {
+            Reach::Dead | Reach::Left => Self::Down,
+            Reach::Suspect => Self::Doubtful,
+            Reach::Alive | Reach::Unheard => Self::Up,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -182,4 +192,103 @@ fn linked(own: NodeId, ours: &[NodeId], theirs: &[NodeId]) -> Vec<NodeId> {
         .filter(|(other, _)| touches(at, *other))
         .map(|(_, node)| *node)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Belongs;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn table(sizes: &[usize]) -> Table {
+        let mut table = Table::new();
+        for (at, size) in sizes.iter().enumerate() {
+            for index in 0..*size {
+                let zone: ZonePath = format!("/z/{at}").parse().expect("a zone");
+                let revoked = false;
+                let node = NodeId((at * 1_000 + index + 1) as u64);
+                table.insert(node, Belongs { zone, revoked });
+            }
+        }
+        table
+    }
+
+    fn meshes(
+        table: &Table,
+        standing: &dyn Fn(NodeId) -> Standing,
+    ) -> BTreeMap<NodeId, BTreeSet<NodeId>> {
+        let parameters = Parameters::default();
+        let nodes = table
+            .keys()
+            .filter(|node| standing(**node) != Standing::Down);
+        let mesh = |node: &NodeId| {
+            let mesh = Mesh::new(*node, table, standing, &parameters);
+            let up = mesh.all().filter(|node| standing(*node) != Standing::Down);
+            (*node, up.collect())
+        };
+        nodes.map(mesh).collect()
+    }
+
+    fn reached(meshes: &BTreeMap<NodeId, BTreeSet<NodeId>>) -> usize {
+        let mut open: Vec<NodeId> = meshes.keys().take(1).copied().collect();
+        let mut found: BTreeSet<NodeId> = open.iter().copied().collect();
+        while let Some(node) = open.pop() {
+            for next in &meshes[&node] {
+                if found.insert(*next) {
+                    open.push(*next);
+                }
+            }
+        }
+        found.len()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn neighbours_are_mutual_few_and_lead_to_all(
+            sizes in prop::collection::vec(1_usize..50, 1..12),
+            dead in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+        ) {
+            let table = table(&sizes);
+            let all: Vec<NodeId> = table.keys().copied().collect();
+            let dead: BTreeSet<NodeId> = dead.iter().map(|at| *at.get(&all)).collect();
+            // A large zone's ring may be torn where half of it is dead.
+            let torn = sizes.iter().any(|size| *size > 32);
+            let standing = |node| {
+                if dead.contains(&node) { Standing::Down } else { Standing::Up }
+            };
+            let meshes = meshes(&table, &standing);
+            for (node, neighbours) in &meshes {
+                prop_assert!(!neighbours.contains(node));
+                for other in neighbours {
+                    prop_assert!(meshes[other].contains(node), "{node} and {other}");
+                }
+            }
+            if dead.is_empty() {
+                let most = meshes.values().map(BTreeSet::len).max();
+                prop_assert!(most <= Some(31 + 8 * 2), "{most:?}");
+            }
+            if dead.is_empty() || !torn {
+                // Whole dead zones may part what is left.
+                let whole = sizes.iter().enumerate().all(|(at, size)| {
+                    (0..*size).any(|index| {
+                        standing(NodeId((at * 1_000 + index + 1) as u64)) == Standing::Up
+                    })
+                });
+                prop_assert!(!whole || reached(&meshes) == meshes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn neighbours_in_a_ring_have_neighbours_in_common() {
+        let table = table(&[100]);
+        let meshes = meshes(&table, &|_| Standing::Up);
+        for (node, neighbours) in &meshes {
+            for other in neighbours {
+                let common = meshes[other].intersection(neighbours).count();
+                assert!(common >= 2, "{node} and {other} have {common}");
+            }
+        }
+    }
 }

@@ -84,7 +84,7 @@ impl Membership {
     #[must_use = "effects must be carried out"]
     pub fn handle(&mut self, event: Event, now: Time) -> Vec<Effect> {
         self.now = self.now.max(now);
-        if !self.own.is_silent() {
+        if !self.own.is_silent {
             self.forgive_lateness();
             match event {
                 Event::Table(table) => self.on_table(table),
@@ -102,7 +102,7 @@ impl Membership {
 
     /// When [`Event::Tick`] is due, if nothing else comes before.
     pub fn next_wake(&self) -> Option<Time> {
-        if self.own.is_silent() {
+        if self.own.is_silent {
             return None;
         }
         self.wake()
@@ -184,10 +184,9 @@ impl Membership {
         }
         self.mesh_is_old = false;
         let members = &self.members;
-        let standing = |node: NodeId| match members.get(&node).map(|one| one.reach) {
-            Some(Reach::Dead | Reach::Left) => Standing::Down,
-            Some(Reach::Suspect) => Standing::Doubtful,
-            _ => Standing::Up,
+        let standing = |node: NodeId| {
+            let reach = members.get(&node).map(|one| one.reach);
+            Standing::of(reach.unwrap_or_default())
         };
         let mesh = Mesh::new(self.own.node, &self.table, standing, &self.parameters);
         let before = std::mem::replace(&mut self.mesh, mesh);

@@ -25,17 +25,11 @@ pub struct Own {
     /// In the table, and not revoked.
     pub belongs: bool,
     pub leaves_at: Option<Time>,
-    pub left: bool,
-    superseded: bool,
+    /// It has left, or a clone has prevailed.
+    pub is_silent: bool,
     /// Epochs of other runs that this one has outdone, by nonce.
     outdone: BTreeMap<u32, u64>,
     cloned: bool,
-}
-
-impl Own {
-    pub fn is_silent(&self) -> bool {
-        self.superseded || self.left
-    }
 }
 
 impl Membership {
@@ -155,7 +149,7 @@ impl Membership {
     }
 
     fn fall_silent(&mut self, by: u32) {
-        self.own.superseded = true;
+        self.own.is_silent = true;
         self.out.push(Effect::Superseded { by });
     }
 

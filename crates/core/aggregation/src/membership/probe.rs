@@ -207,7 +207,7 @@ impl Membership {
                 continue;
             };
             match pending.stage {
-                Stage::Direct => self.ask_others(seq, pending),
+                Stage::Direct => self.ask_others(seq, pending.target, pending.sent),
                 Stage::Indirect { ref owing, alone } => {
                     let owing = u32::try_from(owing.len()).unwrap_or(u32::MAX);
                     let worse = if alone { 1 } else { owing };
@@ -222,8 +222,7 @@ impl Membership {
         }
     }
 
-    fn ask_others(&mut self, seq: u32, pending: Pending) {
-        let target = pending.target;
+    fn ask_others(&mut self, seq: u32, target: NodeId, sent: Time) {
         if !self
             .members
             .get(&target)
@@ -243,7 +242,8 @@ impl Membership {
             Pending {
                 deadline: self.now + wait,
                 stage: Stage::Indirect { owing, alone },
-                ..pending
+                target,
+                sent,
             },
         );
         // The first try may just have been lost.

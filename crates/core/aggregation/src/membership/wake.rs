@@ -103,7 +103,7 @@ impl Membership {
     pub(super) fn on_time(&mut self) {
         let now = self.now;
         if self.own.leaves_at.is_some_and(|at| at <= now) {
-            self.own.left = true;
+            self.own.is_silent = true;
             self.out.push(Effect::Left);
             return;
         }

@@ -207,11 +207,10 @@ proptest! {
                 let payload = packet(Life::default(), &Body::Gossip, std::slice::from_ref(one));
                 let _ = core.handle(Event::Received { from: NodeId(4), payload }, now);
             }
-            let known = [2, 3].map(|node| {
+            [2, 3].map(|node| {
                 let view = core.view(NodeId(node)).expect("belongs");
                 (view.reach, view.life, view.version)
-            });
-            known
+            })
         };
         let straight = tell(&mut news.iter());
         let mut mixed = order.iter().map(|at| at.get(&news)).chain(news.iter().rev());

@@ -124,7 +124,7 @@ fn changed_attributes_are_known_to_all_at_once() {
     for (zones, per_zone) in [(&["/eu"][..], 30), (&["/eu/1", "/eu/2", "/us"][..], 10)] {
         for seed in 0..10 {
             let mut world = World::settled(seed, zones, per_zone);
-            let long = format!("{:0512}", seed);
+            let long = format!("{seed:0512}");
             set(&mut world, NodeId(1), &long);
             let known = |world: &World| {
                 let others = world.living().into_iter().filter(|one| *one != NodeId(1));

@@ -287,7 +287,7 @@ impl World {
                 continue;
             };
             let (least, most) = self.delay;
-            let spread = u64::try_from((most - least).as_nanos()).expect("short");
+            let spread = u64::try_from(most.abs_diff(least).as_nanos()).expect("short");
             let mut delay = least + Duration::from_nanos(self.rng.below(spread.max(1)));
             if self.runs[run].slow {
                 let most = u64::try_from(self.slowness.as_nanos()).expect("short");
