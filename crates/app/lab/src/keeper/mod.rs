@@ -143,7 +143,7 @@ impl Keeper {
                 }
                 () = due => {
                     let over = self.ledger.over(clock::now());
-                    self.undo(over);
+                    self.undo(&over);
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -189,20 +189,20 @@ impl Keeper {
             .write_faults(&self.ledger.active(clock::now()))
     }
 
-    fn begin(&mut self, fault: Fault, span: Option<Duration>) -> Result<Option<u64>, LabError> {
-        if let Some(place) = unknown(&self.plan, &fault) {
+    fn begin(&mut self, fault: &Fault, span: Option<Duration>) -> Result<Option<u64>, LabError> {
+        if let Some(place) = unknown(&self.plan, fault) {
             return Err(LabError::Refused {
                 why: format!("there is no `{place}` in lab {}", self.plan.id),
                 help: Some("homeostat lab ls".to_owned()),
             });
         }
-        let over_at_once = match &fault {
+        let over_at_once = match fault {
             // A killed supervisor comes back with the node's own command.
             Fault::Kill { part, .. } => *part != Part::Supervisor || span.is_none(),
             _ => false,
         };
         if over_at_once {
-            self.make_so(&fault)?;
+            self.make_so(fault)?;
             return Ok(None);
         }
         let Some(id) = self.ledger.begin(fault.clone(), span, clock::now()) else {
@@ -213,10 +213,10 @@ impl Keeper {
         };
         tracing::info!(id, %fault, ?span, "begins");
         // Written down and cut off first, then done to processes and disks.
-        let done = self.apply().and_then(|()| self.make_so(&fault));
+        let done = self.apply().and_then(|()| self.make_so(fault));
         if let Err(error) = done {
             let taken = self.ledger.end(Some(id));
-            self.undo(taken);
+            self.undo(&taken);
             return Err(error);
         }
         Ok(Some(id))
@@ -280,12 +280,12 @@ impl Keeper {
         Ok(())
     }
 
-    fn undo(&mut self, faults: Vec<Fault>) {
+    fn undo(&self, faults: &[Fault]) {
         if faults.is_empty() {
             return;
         }
         let applied = self.apply();
-        for fault in &faults {
+        for fault in faults {
             tracing::info!(%fault, "undone");
             let undone = match fault {
                 Fault::Cpu { node, .. } => self.limit_cpu(node),

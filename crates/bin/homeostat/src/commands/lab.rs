@@ -279,7 +279,7 @@ fn lab_view(lab: &Lab) -> LabView {
         NodeView {
             name: node.name.to_string(),
             zone: node.zone.to_string(),
-            http: format!("http://{}", without_usual_port(node.http, 80)),
+            http: view_address(node.http),
             https: format!("https://{}", without_usual_port(node.https, 443)),
             data: node.data.clone(),
             state,
@@ -296,6 +296,10 @@ fn lab_view(lab: &Lab) -> LabView {
         packets: status.map(|status| status.packets),
         faults,
     }
+}
+
+fn view_address(http: SocketAddr) -> String {
+    format!("http://{}", without_usual_port(http, 80))
 }
 
 fn without_usual_port(address: SocketAddr, usual: u16) -> String {
