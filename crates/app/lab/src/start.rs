@@ -184,6 +184,13 @@ impl Lab {
         self.ask(&request).map(drop)
     }
 
+    /// A bound lab is from now on there until it is ended.
+    pub fn keep(&mut self) -> Result<(), LabError> {
+        self.ask(&ToKeeper::Keep)?;
+        self.bound = false;
+        Ok(())
+    }
+
     /// Ends everything in it and takes it away.
     pub fn down(mut self) -> Result<(), LabError> {
         self.bound = false;

@@ -50,6 +50,10 @@ fn respond(request: ToKeeper, keeper: &mut Keeper) -> FromKeeper {
             keeper.restarts.insert(node, command);
             FromKeeper::Done
         }
+        ToKeeper::Keep => {
+            keeper.kept = true;
+            FromKeeper::Done
+        }
         ToKeeper::Down => FromKeeper::Done,
     }
 }

@@ -83,6 +83,8 @@ struct Keeper {
     /// None where there are no devices.
     relay: Option<Relay>,
     restarts: BTreeMap<Name, Vec<String>>,
+    /// Whether its owner no longer matters.
+    kept: bool,
 }
 
 impl Keeper {
@@ -99,6 +101,7 @@ impl Keeper {
             ledger: Ledger::default(),
             relay,
             restarts: BTreeMap::new(),
+            kept: false,
         };
         keeper.apply()?;
         let listener = UnixListener::bind(keeper.directory.socket())
@@ -147,7 +150,7 @@ impl Keeper {
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                () = &mut owner_gone => break,
+                () = &mut owner_gone, if !self.kept => break,
             }
         }
         let cleared = self.end();

@@ -74,7 +74,11 @@ pub fn run(context: &Context, what: &LabCommand) -> Result<ExitCode, Failure> {
 
 /// `6`, or a file that says more.
 fn options(asked: &str) -> Result<Options, Failure> {
-    let options = Options::new(roles::program()?);
+    // Until all nodes are started, it goes with this command.
+    let options = Options {
+        bound: true,
+        ..Options::new(roles::program()?)
+    };
     if let Ok(nodes) = asked.parse() {
         return Ok(Options { nodes, ..options });
     }
@@ -91,7 +95,7 @@ fn options(asked: &str) -> Result<Options, Failure> {
 pub fn up(context: &Context, up: &Up, asked: &str) -> Result<ExitCode, Failure> {
     // A manifest that cannot be read starts nothing.
     up.manifest.as_deref().map(apply::read).transpose()?;
-    let lab = Lab::start(options(asked)?)?;
+    let mut lab = Lab::start(options(asked)?)?;
     let id = lab.id();
     say(&format!("lab {id}: {}", kind(&lab)));
     if let Err(failure) = start_nodes(&lab, up.manifest.as_deref()) {
@@ -99,6 +103,7 @@ pub fn up(context: &Context, up: &Up, asked: &str) -> Result<ExitCode, Failure> 
         lab.down()?;
         return Err(failure);
     }
+    lab.keep()?;
     let late = wait_serving(&lab);
     show(context, &[lab_view(&lab)])?;
     if !late.is_empty() {
