@@ -218,7 +218,13 @@ fn settings(shared: &Shared, program: PathBuf) -> Result<Settings, AgentError> {
     })
 }
 
+/// The host's, unless the environment names it: nodes of a lab without root
+/// share one host.
 fn node_name() -> String {
+    let given = std::env::var("HOMEOSTAT_NODE_NAME");
+    if let Some(name) = given.ok().and_then(|name| kernel::Name::new(name).ok()) {
+        return name.to_string();
+    }
     let uname = rustix::system::uname();
     let host = uname.nodename().to_string_lossy().to_lowercase();
     if host.is_empty() {
