@@ -130,12 +130,17 @@ pub fn up(context: &Context, up: &Up, asked: &str) -> Result<ExitCode, Failure> 
 
 fn kind(lab: &Lab) -> String {
     let (nodes, zones) = (lab.nodes().len(), lab.plan().zones.len());
+    let nodes = if nodes == 1 {
+        "1 node".to_owned()
+    } else {
+        format!("{nodes} nodes")
+    };
     match lab.plan().kind {
-        LabKind::Namespaces => format!(
-            "{nodes} nodes in {zones} zones, each with a network, a disk and limits of its own"
-        ),
+        LabKind::Namespaces => {
+            format!("{nodes} in {zones} zones, each with a network, a disk and limits of its own")
+        }
         LabKind::Loopback => format!(
-            "{nodes} nodes in {zones} zones, each with an address of its own (as root, also a network, a disk and limits)"
+            "{nodes} in {zones} zones, each with an address of its own (as root, also a network, a disk and limits)"
         ),
     }
 }
@@ -153,10 +158,10 @@ fn start_nodes(lab: &Lab, manifest: Option<&Path>) -> Result<(), Failure> {
             let mut token = lab.command(first, &program);
             let zone = node.zone.to_string();
             token.args(["token", "create", "--ttl", TOKEN_LIFE, "--zone", &zone]);
-            let token = finish(token, first.as_str())?;
+            let token = finish(token, first.as_str(), "token create")?;
             command.args(["--join", token.trim()]);
         }
-        finish(command, node.name.as_str())?;
+        finish(command, node.name.as_str(), "up")?;
         lab.restart_with(&node.name, &again)?;
         say(&format!("{} is up in {}", node.name, node.zone));
     }
@@ -172,7 +177,7 @@ fn start_command(lab: &Lab, node: &LabNode, program: &Path) -> Command {
 }
 
 /// What a node's command said; its failure in its own words.
-fn finish(mut command: Command, node: &str) -> Result<String, Failure> {
+fn finish(mut command: Command, node: &str, what: &str) -> Result<String, Failure> {
     // The person's rights are for nodes of the person's own.
     command.env_remove(super::TOKEN).stdin(Stdio::null());
     let output = command.output()?;
@@ -186,7 +191,7 @@ fn finish(mut command: Command, node: &str) -> Result<String, Failure> {
         .and_then(|code| u8::try_from(code).ok());
     Err(Failure {
         exit: code.unwrap_or(FAILED),
-        message: format!("{node} did not start"),
+        message: format!("`homeostat {what}` failed in {node}"),
         help: None,
         drawn: vec![said],
     })
