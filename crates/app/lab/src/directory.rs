@@ -104,6 +104,21 @@ impl Directory {
     }
 }
 
+/// Held while a lab's devices are made: numbers are the machine's, wherever
+/// labs keep their files.
+pub fn lock_machine() -> Result<File, LabError> {
+    let path = Path::new("/run/homeostat-lab.lock");
+    let failed = |source| LabError::io(format!("lock {}", path.display()), source);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .map_err(failed)?;
+    flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
+    Ok(file)
+}
+
 pub fn replace(path: &Path, text: &str) -> Result<(), LabError> {
     let beside = path.with_extension("new");
     std::fs::write(&beside, text)

@@ -25,7 +25,7 @@ pub fn environment(plan: &LabPlan, node: &LabNode) -> Vec<(&'static str, OsStrin
         ("HOMEOSTAT_DATA_DIR", node.data.clone().into()),
         ("HOMEOSTAT_HTTP", node.http.to_string().into()),
         ("HOMEOSTAT_HTTPS", node.https.to_string().into()),
-        ("HOMEOSTAT_NODE_NAME", node.name.as_str().into()),
+        ("HOMEOSTAT_NAME", node.name.as_str().into()),
     ];
     match plan.kind {
         LabKind::Namespaces => found.push((

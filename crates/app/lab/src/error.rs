@@ -40,8 +40,7 @@ impl LabError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { package, .. } => Some(format!("apt-get install {package}")),
-            Self::NoNumber => Some("homeostat lab ls".to_owned()),
-            Self::Unknown { .. } => Some("homeostat lab ls".to_owned()),
+            Self::NoNumber | Self::Unknown { .. } => Some("homeostat lab ls".to_owned()),
             Self::Gone { id } => Some(format!("homeostat lab down {id}")),
             Self::Refused { help, .. } => help.clone(),
             _ => None,

@@ -328,7 +328,8 @@ cpu = 0.5
     #[test]
     fn distances_once_measured_can_be_read() {
         let Some(data) = std::env::var_os("HOMEOSTAT_DATA") else {
-            eprintln!("skipped: HOMEOSTAT_DATA does not say where recorded round trips are");
+            let line = "skipped: HOMEOSTAT_DATA does not say where recorded round trips are";
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("{line}\n"));
             return;
         };
         let file = Path::new(&data).join("PlanetLabData_1");

@@ -3,7 +3,7 @@
 //! Holds: a lab that was started as bound is gone once its holder is dropped or
 //! its process has ended; another one stays until [`Lab::down`].
 
-use crate::directory::{Directory, labs_directory, lock_all, numbers};
+use crate::directory::{Directory, labs_directory, lock_all, lock_machine, numbers};
 use crate::keeper::READY;
 use crate::machine;
 use crate::{LabError, Options};
@@ -19,7 +19,7 @@ use std::time::Duration;
 use wire::lab::{Fault, FromKeeper, LabKind, LabNode, LabPlan, LabStatus, ToKeeper};
 
 /// Clearing a large lab away takes a while.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
+const ANSWER_MAX: Duration = Duration::from_mins(1);
 
 #[derive(Debug)]
 pub struct Lab {
@@ -43,6 +43,9 @@ impl Lab {
         for id in numbers() {
             clear_if_dead(id)?;
         }
+        let machine = (kind == LabKind::Namespaces)
+            .then(lock_machine)
+            .transpose()?;
         let (directory, plan, lock) = take_number(&options, kind)?;
         drop(all);
         let lab = Self {
@@ -51,6 +54,7 @@ impl Lab {
             bound: options.bound,
         };
         lab.start_keeper(lock)?;
+        drop(machine);
         Ok(lab)
     }
 
@@ -178,6 +182,13 @@ impl Lab {
             command: command.to_vec(),
         };
         self.ask(&request).map(drop)
+    }
+
+    /// A bound lab is from now on there until it is ended.
+    pub fn keep(&mut self) -> Result<(), LabError> {
+        self.ask(&ToKeeper::Keep)?;
+        self.bound = false;
+        Ok(())
     }
 
     /// Ends everything in it and takes it away.

@@ -64,6 +64,13 @@ impl Impairments {
     pub fn text(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
     }
+
+    /// What concerns the transport at `own`: what it does to what it sends to
+    /// each other address.
+    pub fn of(&self, own: IpAddr) -> impl Iterator<Item = (IpAddr, &Impairment)> {
+        let links = self.links.iter().filter(move |link| link.from == own);
+        links.map(|link| (link.to, link))
+    }
 }
 
 fn known(found: u32) -> Result<(), LabFormatError> {
@@ -302,6 +309,8 @@ pub enum ToKeeper {
         node: Name,
         command: Vec<String>,
     },
+    /// The lab stays when its owner has gone.
+    Keep,
     /// Everything ends and goes.
     Down,
 }
@@ -365,7 +374,9 @@ mod tests {
 }"#;
         let read = Impairments::read(text).expect("impairments");
         assert_eq!(read.text(), text);
-        assert_eq!(read.links[0].one_way_ms, 45.0);
+        let own = "127.18.1.1".parse().expect("an address");
+        assert_eq!(read.of(own).count(), 1);
+        assert_eq!(read.of(read.links[0].to).count(), 0);
         let short = r#"{"version":1,"links":[{"from":"127.0.0.1","to":"::1","one_way_ms":0}]}"#;
         assert!(!Impairments::read(short).expect("impairments").links[0].cut);
         let next = r#"{"version":2,"links":[]}"#;

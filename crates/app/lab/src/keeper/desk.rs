@@ -35,7 +35,7 @@ fn respond(request: ToKeeper, keeper: &mut Keeper) -> FromKeeper {
     match request {
         ToKeeper::Status => FromKeeper::Status(keeper.status()),
         ToKeeper::Begin { fault, for_ms } => {
-            match keeper.begin(fault, for_ms.map(Duration::from_millis)) {
+            match keeper.begin(&fault, for_ms.map(Duration::from_millis)) {
                 Ok(id) => FromKeeper::Begun { id },
                 Err(error) => refusal(&error),
             }
@@ -43,11 +43,15 @@ fn respond(request: ToKeeper, keeper: &mut Keeper) -> FromKeeper {
         ToKeeper::Undo { id } => {
             let taken = keeper.ledger.end(id);
             let count = taken.len() as u64;
-            keeper.undo(taken);
+            keeper.undo(&taken);
             FromKeeper::Undone { count }
         }
         ToKeeper::Restart { node, command } => {
             keeper.restarts.insert(node, command);
+            FromKeeper::Done
+        }
+        ToKeeper::Keep => {
+            keeper.kept = true;
             FromKeeper::Done
         }
         ToKeeper::Down => FromKeeper::Done,

@@ -83,6 +83,8 @@ struct Keeper {
     /// None where there are no devices.
     relay: Option<Relay>,
     restarts: BTreeMap<Name, Vec<String>>,
+    /// Whether its owner no longer matters.
+    kept: bool,
 }
 
 impl Keeper {
@@ -99,6 +101,7 @@ impl Keeper {
             ledger: Ledger::default(),
             relay,
             restarts: BTreeMap::new(),
+            kept: false,
         };
         keeper.apply()?;
         let listener = UnixListener::bind(keeper.directory.socket())
@@ -143,11 +146,11 @@ impl Keeper {
                 }
                 () = due => {
                     let over = self.ledger.over(clock::now());
-                    self.undo(over);
+                    self.undo(&over);
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                () = &mut owner_gone => break,
+                () = &mut owner_gone, if !self.kept => break,
             }
         }
         let cleared = self.end();
@@ -189,20 +192,20 @@ impl Keeper {
             .write_faults(&self.ledger.active(clock::now()))
     }
 
-    fn begin(&mut self, fault: Fault, span: Option<Duration>) -> Result<Option<u64>, LabError> {
-        if let Some(place) = unknown(&self.plan, &fault) {
+    fn begin(&mut self, fault: &Fault, span: Option<Duration>) -> Result<Option<u64>, LabError> {
+        if let Some(place) = unknown(&self.plan, fault) {
             return Err(LabError::Refused {
                 why: format!("there is no `{place}` in lab {}", self.plan.id),
                 help: Some("homeostat lab ls".to_owned()),
             });
         }
-        let over_at_once = match &fault {
+        let over_at_once = match fault {
             // A killed supervisor comes back with the node's own command.
             Fault::Kill { part, .. } => *part != Part::Supervisor || span.is_none(),
             _ => false,
         };
         if over_at_once {
-            self.make_so(&fault)?;
+            self.make_so(fault)?;
             return Ok(None);
         }
         let Some(id) = self.ledger.begin(fault.clone(), span, clock::now()) else {
@@ -213,10 +216,10 @@ impl Keeper {
         };
         tracing::info!(id, %fault, ?span, "begins");
         // Written down and cut off first, then done to processes and disks.
-        let done = self.apply().and_then(|()| self.make_so(&fault));
+        let done = self.apply().and_then(|()| self.make_so(fault));
         if let Err(error) = done {
             let taken = self.ledger.end(Some(id));
-            self.undo(taken);
+            self.undo(&taken);
             return Err(error);
         }
         Ok(Some(id))
@@ -280,12 +283,12 @@ impl Keeper {
         Ok(())
     }
 
-    fn undo(&mut self, faults: Vec<Fault>) {
+    fn undo(&self, faults: &[Fault]) {
         if faults.is_empty() {
             return;
         }
         let applied = self.apply();
-        for fault in &faults {
+        for fault in faults {
             tracing::info!(%fault, "undone");
             let undone = match fault {
                 Fault::Cpu { node, .. } => self.limit_cpu(node),

@@ -27,13 +27,15 @@ const SLACK: Duration = Duration::from_micros(100);
 /// From one device before the others have their turn.
 const BATCH: usize = 64;
 const PACKET_BYTES_MAX: usize = 65_536;
+const RESHAPE_MAX: Duration = Duration::from_secs(2);
 const HEADER_BYTES: usize = 20;
 
 const WAKE: u64 = u64::MAX;
 const TIMER: u64 = u64::MAX - 1;
 
 enum Order {
-    Reshape(Arc<Shape>),
+    /// Answered once it is in force.
+    Reshape(Arc<Shape>, Sender<()>),
     Stop,
 }
 
@@ -83,8 +85,13 @@ impl Relay {
         }
     }
 
+    /// From its return on, packets meet the new shape.
     pub fn reshape(&self, shape: Arc<Shape>) {
-        self.order(Order::Reshape(shape));
+        let (done, heard) = channel();
+        self.order(Order::Reshape(shape, done));
+        if heard.recv_timeout(RESHAPE_MAX).is_err() {
+            tracing::error!("the relay does not change its shape");
+        }
     }
 
     pub fn counts(&self) -> PacketCounts {
@@ -167,7 +174,11 @@ impl Carrier {
         let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
         while let Ok(order) = self.inbox.try_recv() {
             match order {
-                Order::Reshape(shape) => self.fabric.reshape(shape),
+                Order::Reshape(shape, done) => {
+                    self.fabric.reshape(shape);
+                    // Who asked may have lost patience.
+                    let _ = done.send(());
+                }
                 Order::Stop => return true,
             }
         }

@@ -68,11 +68,12 @@ pub fn host_port(plan: &LabPlan) -> Result<Port, LabError> {
     let name = host_device(plan.id);
     let device =
         device(&name).map_err(|source| LabError::io(format!("make the device {name}"), source))?;
-    let mut batch = String::new();
-    for client in &plan.clients {
-        batch += &format!("addr add {}/24 dev {name}\n", client.address);
-    }
-    batch += &format!("link set {name} up\n");
+    let clients = plan.clients.iter();
+    let mut batch: Vec<String> = clients
+        .map(|client| format!("addr add {}/24 dev {name}", client.address))
+        .collect();
+    batch.push(format!("link set {name} up\n"));
+    let batch = batch.join("\n");
     tool::run_with("ip", &["-batch", "-"], &batch)?;
     let first = plan.nodes.len();
     let ends = plan.clients.iter().enumerate();

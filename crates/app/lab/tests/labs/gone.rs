@@ -108,3 +108,16 @@ fn a_bound_lab_goes_when_its_owner_is_killed() {
     lab.down().expect("down");
     assert_eq!(traces(&plan, &directory), Vec::<String>::new());
 }
+
+#[test]
+fn a_lab_that_is_kept_stays_when_its_holder_is_dropped() {
+    let Some(mut lab) = lab(options()) else {
+        return;
+    };
+    lab.keep().expect("kept");
+    let (plan, directory) = parts(&lab);
+    drop(lab);
+    assert!(!traces(&plan, &directory).is_empty());
+    lab::take_down(plan.id).expect("taken away");
+    assert_eq!(traces(&plan, &directory), Vec::<String>::new());
+}

@@ -1,6 +1,6 @@
 //! Distances, cuts, rates, disks and limits as programs in a node meet them.
 
-use crate::support::{Server, curl, installed, lab, options, reaches, says, sh, until};
+use crate::support::{Server, curl, installed, lab, options, reaches, says, sh, skipped, until};
 use kernel::Bytes;
 use lab::Lab;
 use std::path::Path;
@@ -119,11 +119,11 @@ fn arrives(lab: &Lab, from: usize, to: usize) -> bool {
     let send = format!(
         "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('{address}', 9))"
     );
-    let sent = lab
+    let outcome = lab
         .command(lab.name(from), "python3")
         .args(["-c", &send])
         .status();
-    assert!(sent.expect("python3").success());
+    assert!(outcome.expect("python3").success());
     let came = lines.next().is_some();
     receiver.wait().expect("an end");
     came
@@ -196,7 +196,7 @@ fn a_disk_is_small_can_be_filled_and_is_emptied_again() {
 #[test]
 fn a_node_has_no_more_memory_than_it_was_given() {
     if !drivers::control_groups().limits("memory") {
-        eprintln!("SKIPPED: no control group limits memory here");
+        skipped("no control group limits memory here");
         return;
     }
     let mut options = options();
@@ -215,7 +215,7 @@ fn a_node_has_no_more_memory_than_it_was_given() {
 #[test]
 fn a_slow_processor_is_slow_until_it_is_undone() {
     if !drivers::control_groups().limits("cpu") {
-        eprintln!("SKIPPED: no control group limits cpu here");
+        skipped("no control group limits cpu here");
         return;
     }
     let Some(lab) = lab(options()) else { return };

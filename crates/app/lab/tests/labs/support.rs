@@ -2,6 +2,7 @@
 
 use kernel::Name;
 use lab::{Lab, Options};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -26,10 +27,15 @@ pub fn options() -> Options {
         .expect("options")
 }
 
+/// Why a test did not run.
+pub fn skipped(why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {why}");
+}
+
 /// None, with a line that says so, where namespaces cannot be made.
 pub fn lab(options: Options) -> Option<Lab> {
     if !lab::may_make_namespaces() {
-        eprintln!("SKIPPED: network namespaces cannot be made here; this test needs root");
+        skipped("network namespaces cannot be made here; this test needs root");
         return None;
     }
     let kind = Some(LabKind::Namespaces);
@@ -44,7 +50,7 @@ pub fn installed(program: &str) -> Option<()> {
         .stderr(Stdio::null())
         .status();
     if found.is_err() {
-        eprintln!("SKIPPED: {program} is not installed");
+        skipped(&format!("{program} is not installed"));
     }
     found.ok().map(drop)
 }

@@ -74,7 +74,11 @@ pub fn run(context: &Context, what: &LabCommand) -> Result<ExitCode, Failure> {
 
 /// `6`, or a file that says more.
 fn options(asked: &str) -> Result<Options, Failure> {
-    let options = Options::new(roles::program()?);
+    // Until all nodes are started, it goes with this command.
+    let options = Options {
+        bound: true,
+        ..Options::new(roles::program()?)
+    };
     if let Ok(nodes) = asked.parse() {
         return Ok(Options { nodes, ..options });
     }
@@ -91,7 +95,7 @@ fn options(asked: &str) -> Result<Options, Failure> {
 pub fn up(context: &Context, up: &Up, asked: &str) -> Result<ExitCode, Failure> {
     // A manifest that cannot be read starts nothing.
     up.manifest.as_deref().map(apply::read).transpose()?;
-    let lab = Lab::start(options(asked)?)?;
+    let mut lab = Lab::start(options(asked)?)?;
     let id = lab.id();
     say(&format!("lab {id}: {}", kind(&lab)));
     if let Err(failure) = start_nodes(&lab, up.manifest.as_deref()) {
@@ -99,6 +103,7 @@ pub fn up(context: &Context, up: &Up, asked: &str) -> Result<ExitCode, Failure> 
         lab.down()?;
         return Err(failure);
     }
+    lab.keep()?;
     let late = wait_serving(&lab);
     show(context, &[lab_view(&lab)])?;
     if !late.is_empty() {
@@ -125,12 +130,17 @@ pub fn up(context: &Context, up: &Up, asked: &str) -> Result<ExitCode, Failure> 
 
 fn kind(lab: &Lab) -> String {
     let (nodes, zones) = (lab.nodes().len(), lab.plan().zones.len());
+    let nodes = if nodes == 1 {
+        "1 node".to_owned()
+    } else {
+        format!("{nodes} nodes")
+    };
     match lab.plan().kind {
-        LabKind::Namespaces => format!(
-            "{nodes} nodes in {zones} zones, each with a network, a disk and limits of its own"
-        ),
+        LabKind::Namespaces => {
+            format!("{nodes} in {zones} zones, each with a network, a disk and limits of its own")
+        }
         LabKind::Loopback => format!(
-            "{nodes} nodes in {zones} zones, each with an address of its own (as root, also a network, a disk and limits)"
+            "{nodes} in {zones} zones, each with an address of its own (as root, also a network, a disk and limits)"
         ),
     }
 }
@@ -148,10 +158,10 @@ fn start_nodes(lab: &Lab, manifest: Option<&Path>) -> Result<(), Failure> {
             let mut token = lab.command(first, &program);
             let zone = node.zone.to_string();
             token.args(["token", "create", "--ttl", TOKEN_LIFE, "--zone", &zone]);
-            let token = finish(token, first.as_str())?;
+            let token = finish(token, first.as_str(), "token create")?;
             command.args(["--join", token.trim()]);
         }
-        finish(command, node.name.as_str())?;
+        finish(command, node.name.as_str(), "up")?;
         lab.restart_with(&node.name, &again)?;
         say(&format!("{} is up in {}", node.name, node.zone));
     }
@@ -167,7 +177,7 @@ fn start_command(lab: &Lab, node: &LabNode, program: &Path) -> Command {
 }
 
 /// What a node's command said; its failure in its own words.
-fn finish(mut command: Command, node: &str) -> Result<String, Failure> {
+fn finish(mut command: Command, node: &str, what: &str) -> Result<String, Failure> {
     // The person's rights are for nodes of the person's own.
     command.env_remove(super::TOKEN).stdin(Stdio::null());
     let output = command.output()?;
@@ -181,7 +191,7 @@ fn finish(mut command: Command, node: &str) -> Result<String, Failure> {
         .and_then(|code| u8::try_from(code).ok());
     Err(Failure {
         exit: code.unwrap_or(FAILED),
-        message: format!("{node} did not start"),
+        message: format!("`homeostat {what}` failed in {node}"),
         help: None,
         drawn: vec![said],
     })
@@ -279,7 +289,7 @@ fn lab_view(lab: &Lab) -> LabView {
         NodeView {
             name: node.name.to_string(),
             zone: node.zone.to_string(),
-            http: format!("http://{}", without_usual_port(node.http, 80)),
+            http: view_address(node.http),
             https: format!("https://{}", without_usual_port(node.https, 443)),
             data: node.data.clone(),
             state,
@@ -296,6 +306,10 @@ fn lab_view(lab: &Lab) -> LabView {
         packets: status.map(|status| status.packets),
         faults,
     }
+}
+
+fn view_address(http: SocketAddr) -> String {
+    format!("http://{}", without_usual_port(http, 80))
 }
 
 fn without_usual_port(address: SocketAddr, usual: u16) -> String {
