@@ -153,6 +153,10 @@ fn so_are_a_crash_and_what_is_told_of_it(node: &TestNode) {
 
 /// By their ids.
 fn what_a_new_agent_finds_is_whose_it_was(node: &TestNode) {
+    // One that still ends might be taken for the one that stays.
+    until("a replica each", || {
+        (names(node, "replicas").len() == 2).then_some(())
+    });
     let running = ["one", "two"].map(|name| api(node, name));
     let (_, agent, _) = node.pids();
     kill(agent);
