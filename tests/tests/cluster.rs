@@ -65,7 +65,10 @@ fn one_pasted_line_makes_a_second_machine_serve_what_the_first_does() {
             (states == [Some("alive".to_owned()), Some("alive".to_owned())]).then_some(())
         });
     }
-    let zones: Vec<Value> = nodes(&second).iter().map(|one| one["zone"].clone()).collect();
+    let zones: Vec<Value> = nodes(&second)
+        .iter()
+        .map(|one| one["zone"].clone())
+        .collect();
     assert_eq!(zones, ["/", "/eu/1"]);
     // A change reaches both.
     std::fs::write(directory.join("site/index.html"), "another").expect("a page");
@@ -86,7 +89,10 @@ fn replicas_are_dealt_out_and_a_named_node_gets_its_own() {
     let directory = project(&first, "page", 2, "");
     first.ok(&["apply", text(&directory)]);
     let replicas = first.ok(&["get", "replicas"]);
-    assert!(replicas.contains("on one") && replicas.contains("on two"), "{replicas}");
+    assert!(
+        replicas.contains("on one") && replicas.contains("on two"),
+        "{replicas}"
+    );
     // Each serves from its own, and from the other's when its own is gone.
     assert_eq!(good(&second, "/echo").status, 200);
 
@@ -113,7 +119,11 @@ fn a_token_is_good_once_and_damage_is_told_from_a_wrong_one() {
     let third = TestNode::new().named("three");
     let refused = third.run(&["up", "--join", &line]);
     assert_eq!(refused.status.code(), Some(4), "{}", says(&refused));
-    assert!(says(&refused).contains("token create"), "{}", says(&refused));
+    assert!(
+        says(&refused).contains("token create"),
+        "{}",
+        says(&refused)
+    );
     let mut slip = line.clone();
     slip.replace_range(20..21, if &line[20..21] == "A" { "B" } else { "A" });
     let refused = third.run(&["up", "--join", &slip]);
@@ -200,11 +210,18 @@ fn a_follower_goes_on_and_starts_again_without_the_holder() {
     until("it is alive", || {
         (state(&first, "two").as_deref() == Some("alive")).then_some(())
     });
-    let directory = project(&first, "page", 1, "node = \"two\"\nsecrets = { VERSION = \"v\" }");
+    let directory = project(
+        &first,
+        "page",
+        1,
+        "node = \"two\"\nsecrets = { VERSION = \"v\" }",
+    );
     let secret = directory.join("secret");
     std::fs::write(&secret, "kept").expect("a file");
     let mut set = first.command(&["secret", "set", "v", "--project", "test"]);
-    let set = set.stdin(std::fs::File::open(&secret).expect("opens")).output();
+    let set = set
+        .stdin(std::fs::File::open(&secret).expect("opens"))
+        .output();
     assert!(set.expect("runs").status.success());
     first.ok(&["apply", text(&directory)]);
     assert!(String::from_utf8_lossy(&good(&second, "/echo").body).contains("kept"));
@@ -217,7 +234,9 @@ fn a_follower_goes_on_and_starts_again_without_the_holder() {
     kill_replicas(&second);
     until("its replica is back", || {
         let answer = second.get("/echo").ok()?;
-        String::from_utf8_lossy(&answer.body).contains("kept").then_some(())
+        String::from_utf8_lossy(&answer.body)
+            .contains("kept")
+            .then_some(())
     });
     first.ok(&["up"]);
 }
@@ -226,7 +245,10 @@ fn a_follower_goes_on_and_starts_again_without_the_holder() {
 fn kill_replicas(node: &TestNode) {
     let found = black_box::processes::of(&node.layout.root);
     let is_service = |word: &String| word.ends_with("black-box-service");
-    for one in found.iter().filter(|one| one.command.first().is_some_and(is_service)) {
+    for one in found
+        .iter()
+        .filter(|one| one.command.first().is_some_and(is_service))
+    {
         kill(one.pid);
     }
 }

@@ -40,6 +40,7 @@ pub fn why(entries: &[JournalEntry], object: &ObjectRef) -> Vec<WhyStep> {
         .iter()
         .rev()
         .map(|id| WhyStep {
+            node: None,
             decision: (*decisions[id]).clone(),
             observation: observations.get(id).map(|seen| (*seen).clone()),
         })

@@ -172,7 +172,7 @@ pub async fn subject(
 }
 
 /// The service or site that a decision is about, of a replica its service.
-fn scope(subject: &ObjectRef) -> Option<ScopedName> {
+pub fn scope(subject: &ObjectRef) -> Option<ScopedName> {
     if subject.kind == "replica" {
         return Some(subject.name.parse::<ReplicaId>().ok()?.service);
     }

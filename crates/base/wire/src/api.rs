@@ -377,6 +377,9 @@ pub struct WhyReply {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WhyStep {
+    /// The node that decided it, where that is not the one asked.
+    #[serde(default)]
+    pub node: Option<String>,
     pub decision: crate::decision::Decision,
     pub observation: Option<crate::decision::Observation>,
 }

@@ -1,5 +1,6 @@
 //! What changes the node: certificates, plan, apply, rollback, restart, down.
 
+use super::elsewhere;
 use super::guard::Caller;
 use super::{Agent, Refused, name};
 use crate::apply::{self, api_error};
@@ -185,22 +186,30 @@ pub async fn restart(
         .await
         .map_err(Refused)?;
     let change = caller.change(&shared, format!("service/{service}")).await?;
-    let settlements = shared.settlements.subscribe();
-    let event = NodeEvent::RestartRequested {
-        service: service.clone(),
-    };
-    let _ = shared.messages.send(Message::Node(event)).await;
     Ok(change.progress(|report| {
-        tokio::spawn(wait_restarted(settlements, service, report));
+        tokio::spawn(restart_all(shared, service, report));
     }))
 }
 
-async fn wait_restarted(
-    mut settlements: tokio::sync::broadcast::Receiver<Settlement>,
-    wanted: ScopedName,
-    report: mpsc::Sender<Progress>,
-) {
+/// Here first, then on each other node that runs it.
+async fn restart_all(shared: Arc<Shared>, wanted: ScopedName, report: mpsc::Sender<Progress>) {
+    let elsewhere = elsewhere::with_service(&shared, &wanted);
+    let here = shared.status.borrow().services.contains_key(&wanted);
+    let mut settlements = shared.settlements.subscribe();
+    if here || elsewhere.is_empty() {
+        let service = wanted.clone();
+        let event = NodeEvent::RestartRequested { service };
+        let _ = shared.messages.send(Message::Node(event)).await;
+    }
     let wait = async {
+        for node in &elsewhere {
+            let called = shared.cluster.called(*node);
+            let asked = elsewhere::restart(&shared, *node, &wanted).await;
+            asked.map_err(|error| format!("on {called}: {}", error.message))?;
+        }
+        if !here && !elsewhere.is_empty() {
+            return Ok(());
+        }
         loop {
             match settlements.recv().await {
                 Ok(Settlement::Restarted { service, failed }) if service == wanted => {

@@ -1,5 +1,6 @@
 //! What is asked of the node: objects, why, logs.
 
+use super::elsewhere;
 use super::guard::Caller;
 use super::{Agent, Refused, json_lines};
 use crate::apply::api_error;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
-use wire::api::{ApiError, LogLine, WhyReply};
+use wire::api::{ApiError, LogLine, WhyReply, WhyStep};
 
 #[utoipa::path(get, path = "/v1/objects/{kind}", params(("kind" = String, Path)),
     responses((status = 200, body = Vec<NodeObject>), (status = 404, body = ApiError)))]
@@ -65,11 +66,36 @@ pub async fn why(
         .await
         .map_err(Refused)?;
     let mut chain = node::why(&entries, &subject);
+    let others = why_elsewhere(&shared, &subject).await;
+    if !others.is_empty() {
+        chain.extend(others);
+        chain.sort_by_key(|step| std::cmp::Reverse(step.decision.at_unix));
+    }
     chain.retain(|step| objects::is_of(&step.decision.subject, only));
     Ok(Json(WhyReply { chain }))
 }
 
-#[derive(Deserialize)]
+/// What other nodes decided about it.
+async fn why_elsewhere(shared: &Shared, subject: &ObjectRef) -> Vec<WhyStep> {
+    let Some(service) = objects::scope(subject) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for node in elsewhere::with_service(shared, &service) {
+        let name = subject.name.replace('/', "%2F");
+        let path = format!("/v1/why/{}/{name}", subject.kind);
+        match elsewhere::document::<WhyReply>(shared, node, &path).await {
+            Ok(reply) => all.extend(reply.chain.into_iter().map(|step| WhyStep {
+                node: Some(shared.cluster.called(node)),
+                ..step
+            })),
+            Err(error) => tracing::info!(%node, error = error.message, "it decided nothing known"),
+        }
+    }
+    all
+}
+
+#[derive(Clone, Copy, Deserialize)]
 pub struct LogsQuery {
     #[serde(default)]
     follow: bool,
@@ -96,6 +122,24 @@ pub async fn logs(
         .await
         .map_err(Refused)?;
     let (lines, receiver) = mpsc::channel(256);
+    for node in elsewhere::with_service(&shared, &service) {
+        let (shared, lines) = (Arc::clone(&shared), lines.clone());
+        let who = caller.who.clone();
+        let LogsQuery { follow, tail } = query;
+        let name = elsewhere::segment(&service);
+        let path = format!("/v1/logs/{name}?follow={follow}&tail={tail}");
+        tokio::spawn(async move {
+            let ended = tokens::ended(&shared, &who);
+            tokio::select! {
+                sent = elsewhere::lines(&shared, node, ("GET", &path), &lines) => {
+                    if let Err(error) = sent {
+                        tracing::warn!(%node, error = error.message, "its lines are left out");
+                    }
+                }
+                () = ended => {}
+            }
+        });
+    }
     tokio::spawn(async move {
         let ended = tokens::ended(&shared, &caller.who);
         tokio::select! {

@@ -6,6 +6,7 @@
 
 mod audited;
 mod changes;
+mod elsewhere;
 mod forward;
 mod guard;
 mod looking;

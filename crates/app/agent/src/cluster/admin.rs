@@ -57,9 +57,7 @@ pub async fn ask_node(
     };
     let stream = cluster.transport().open(node, open).await;
     let stream = stream.map_err(|error| {
-        let called = cluster.record(node);
-        let called = called.map_or_else(|| node.to_string(), |record| record.name.to_string());
-        let message = format!("node `{called}` is not reached: {error}");
+        let message = format!("node `{}` is not reached: {error}", cluster.called(node));
         api_error("unreachable", message, Some("homeostat node ls"))
     })?;
     ask(stream, request).await

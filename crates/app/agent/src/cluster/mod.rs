@@ -221,6 +221,12 @@ impl Cluster {
         record.map_or_else(|| self.own.name.clone(), |record| record.name.clone())
     }
 
+    /// A node's name, or its id where the table has none.
+    pub fn called(&self, node: NodeId) -> String {
+        let record = self.record(node);
+        record.map_or_else(|| node.to_string(), |record| record.name.to_string())
+    }
+
     fn record(&self, node: NodeId) -> Option<NodeRecord> {
         self.nodes.borrow().get(&node).cloned()
     }
