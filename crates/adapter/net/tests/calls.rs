@@ -189,6 +189,10 @@ async fn nobody_at_the_address_is_said_and_not_called_again_at_once() {
         a.transport.state(NodeId(2)),
         PeerState::BackOff { failures: 1, .. }
     ));
+    // A new address is tried at once.
+    let b = cluster.node(2);
+    a.knows(&b);
+    a.transport.connect(NodeId(2)).await.expect("connects");
 }
 
 #[tokio::test]

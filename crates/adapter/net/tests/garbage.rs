@@ -7,7 +7,7 @@ use common::hostile::{self, connect, endpoint, greet, say, say_once};
 use common::{Cluster, Node, SOON, echo, node, until};
 use kernel::NodeId;
 use net::join::{Applicant, Future, Refused as Refusal, Welcome};
-use net::transport::{PeerState, Refused};
+use net::transport::{Event, PeerState, Refused};
 use net::{Credentials, Doorkeeper, JoinToken, Kind, NodeKey, TokenId, TokenVerifier};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -316,6 +316,24 @@ async fn a_member_that_sends_garbage_is_counted_and_not_heard_for_a_while() {
     until("counted", || b.stats().refused(Refused::Penalty) == 1).await;
     assert!(b.incoming.calls.try_recv().is_err());
     still_serves(&cluster, &mut b).await;
+}
+
+#[tokio::test]
+async fn a_process_that_shows_our_own_certificate_is_named_a_clone() {
+    let cluster = Cluster::new();
+    let own = member(&cluster, 2);
+    let options = net::Options::new(common::any_port(), own.clone(), cluster.table.hook());
+    let mut b = node(options);
+    let endpoint = endpoint();
+    let link = connect(&endpoint, b.address(), Some(&own), "homeostat-main/2").await;
+    let link = link.expect("shaken");
+    greet(&link).await;
+    link.closed().await;
+    assert!(matches!(
+        b.incoming.events.recv().await,
+        Some(Event::Clones { node, .. }) if node == NodeId(2)
+    ));
+    assert!(b.transport.connected().is_empty());
 }
 
 /// Bytes of this process that are in memory.

@@ -25,6 +25,9 @@ pub(super) const CANCELLED: VarInt = VarInt::from_u32(10);
 /// Of a stream: nothing of that number is done here.
 pub(super) const UNKNOWN_METHOD: VarInt = VarInt::from_u32(11);
 
+/// The caller has the key of the node that it called.
+pub(super) const CLONE: VarInt = VarInt::from_u32(12);
+
 pub(super) fn name(code: VarInt) -> &'static str {
     match code.into_inner() {
         0 => "done",
@@ -39,6 +42,7 @@ pub(super) fn name(code: VarInt) -> &'static str {
         9 => "busy",
         10 => "cancelled",
         11 => "unknown method",
+        12 => "another process has this node's key",
         _ => "for a reason unknown here",
     }
 }

@@ -24,11 +24,17 @@ pub(super) async fn run(
     purpose: Purpose,
     addresses: Vec<Address>,
 ) {
+    let Some(first) = addresses.first().copied() else {
+        return;
+    };
     let failed = match first_of(&inner, node, purpose, addresses).await {
-        Ok(link) => match inner.adopt(link) {
-            Ok(_) => return,
-            Err(_) => Vec::new(),
-        },
+        Ok(link) => {
+            if inner.adopt(link).is_ok() {
+                return;
+            }
+            let unheard = Failure::Other("it is not heard for a while".to_owned());
+            vec![(first, unheard)]
+        }
         Err(attempts) => attempts,
     };
     let error = ReachError::Failed {

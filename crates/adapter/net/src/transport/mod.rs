@@ -72,7 +72,7 @@ pub enum Event {
         why: String,
     },
     /// Two living processes have this node's key: one that was replaced came
-    /// back, which a restarted one never does.
+    /// back, which a restarted one never does; or one calls that has our own.
     Clones {
         node: NodeId,
         address: Address,
@@ -210,7 +210,8 @@ impl Transport {
     /// to be said; living connections stay.
     pub fn set_peer(&self, node: NodeId, addresses: Vec<Address>) {
         let mut peers = self.inner.peers();
-        peers.peer(node, &self.inner.options.limits).addresses = addresses;
+        let peer = peers.peer(node, &self.inner.options.limits);
+        peer.set_addresses(addresses);
     }
 
     /// Forgets a peer's addresses and ends its connections.
@@ -495,6 +496,15 @@ impl Inner {
     fn adopt(self: &Arc<Self>, link: Link) -> Result<Arc<Link>, peers::Unwanted> {
         let link = Arc::new(link);
         let limits = &self.options.limits;
+        let node = link.identity.node;
+        if node == self.own.load().identity.node {
+            self.tell(Event::Clones {
+                node,
+                address: link.address,
+            });
+            link.close(code::CLONE);
+            return Err(peers::Unwanted::Clone);
+        }
         let registered = self.peers().register(&link, limits, Instant::now());
         let (events, waiting) = registered.inspect_err(|_| {
             self.counters.refuse(Refused::Penalty);

@@ -87,6 +87,17 @@ impl Peer {
         }
     }
 
+    /// What failed at the addresses before says nothing of new ones.
+    pub(super) fn set_addresses(&mut self, addresses: Vec<Address>) {
+        if self.addresses != addresses {
+            self.addresses = addresses;
+            for slot in [&mut self.main, &mut self.bulk] {
+                slot.retry_at = None;
+                slot.failures = 0;
+            }
+        }
+    }
+
     fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         self.main.links.iter().chain(&self.bulk.links)
     }
@@ -300,6 +311,7 @@ impl Peers {
 
 pub(super) enum Unwanted {
     Penalty,
+    Clone,
 }
 
 /// How a peer stands with us.
