@@ -6,6 +6,7 @@
 
 mod acts;
 mod crowd;
+mod neighbours;
 mod readers;
 mod stage;
 
@@ -75,6 +76,14 @@ fn tell(stage: &mut stage::Stage) -> Told {
         "they comment while agent, edge and worker are killed",
         || readers::comment(stage),
     )?;
+    let neighbours = neighbours::Neighbours::new();
+    act("two more machines join, each with one line", || {
+        neighbours.join(stage)
+    })?;
+    act("the power of one is cut while others read", || {
+        neighbours.power_cut(stage)
+    })?;
+    drop(neighbours);
     act("each decision replays to the same outcome", || {
         acts::replayed(stage)
     })?;

@@ -62,13 +62,13 @@ pub fn run(
 async fn notice(shared: &Shared, event: net::transport::Event) {
     match event {
         net::transport::Event::Connected { identity, address } => {
-            tracing::debug!(node = %identity.node, %address, "connected");
+            tracing::debug!(node = %identity.node, ?address, "connected");
         }
         net::transport::Event::Disconnected { node, why } => {
             shared.cluster.doubt(node, &why).await;
         }
         net::transport::Event::Clones { node, address } => {
-            tracing::error!(%node, %address, "two processes have the key of one node");
+            tracing::error!(%node, ?address, "two processes have the key of one node");
         }
         _ => {}
     }

@@ -175,7 +175,7 @@ fn authority(global: &Global) -> Result<Vec<u8>, Failure> {
 fn is_for_afar(command: &Command) -> Result<(), Failure> {
     let here = match command {
         Command::Up(_) => "up",
-        Command::Down => "down",
+        Command::Down(_) => "down",
         Command::Trust { .. } => "trust",
         Command::Store(StoreCommand::Restore { .. }) => "store restore",
         Command::Replay(replay) if replay.to.is_none() => "replay without --to",

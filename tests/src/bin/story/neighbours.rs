@@ -1,0 +1,90 @@
+//! More machines: they join with a line, serve what the first one does, and one
+//! of them loses its power while readers read.
+
+use crate::Told;
+use crate::stage::{Stage, expect};
+use black_box::{Load, TestNode, kill, until};
+use serde_json::Value;
+use std::time::Instant;
+
+pub struct Neighbours {
+    second: TestNode,
+    third: TestNode,
+}
+
+impl Neighbours {
+    pub fn new() -> Self {
+        Self {
+            second: TestNode::new().named("two"),
+            third: TestNode::new().named("three"),
+        }
+    }
+
+    /// Each pastes its line, and serves the site and what runs on the first.
+    pub fn join(&self, stage: &Stage) -> Told<String> {
+        let page = stage.get("/published.html")?;
+        let mut longest = 0.0_f64;
+        for (node, zone) in [(&self.second, "/eu/2"), (&self.third, "/us/1")] {
+            let line = stage.ok(&["token", "create", "--ttl", "5m", "--zone", zone])?;
+            let began = Instant::now();
+            let output = node.run(&["up", "--join", line.trim()]);
+            expect(output.status.success(), || black_box::says(&output))?;
+            let served = until("the page on the new node", || {
+                let answer = node.get("/published.html").ok()?;
+                (answer.status == 200).then_some(answer)
+            });
+            longest = longest.max(began.elapsed().as_secs_f64());
+            expect(served.body == page.body, || "another page".to_owned())?;
+            until("the search from the new node", || {
+                let answer = node.get("/search?q=market&format=json").ok()?;
+                (answer.status == 200).then_some(())
+            });
+        }
+        until("all alive to all", || {
+            let nodes = [&stage.node, &self.second, &self.third];
+            let seen = nodes.map(|node| states(node).filter(|state| state == "alive").count());
+            (seen == [3, 3, 3]).then_some(())
+        });
+        Ok(format!("member and serving {longest:.2} s after the line"))
+    }
+
+    /// Whoever reads at the other nodes does not notice.
+    pub fn power_cut(&self, stage: &Stage) -> Told<String> {
+        let three = stage.manifest.replace("replicas = 2", "replicas = 3");
+        stage.write_manifest(&three.replace("VERSION = \"1\"", "VERSION = \"2\""))?;
+        stage.ok(&["apply", stage.news()])?;
+        let replicas = stage.ok(&["get", "replicas"])?;
+        expect(replicas.contains("on two"), || format!("not dealt out: {replicas}"))?;
+        let readers = [stage.node.http, self.third.http].map(|address| {
+            [
+                Load::of(address, "/search?q=market"),
+                Load::of(address, "/published.html"),
+            ]
+        });
+        let (supervisor, agent, edge) = self.second.pids();
+        let cut = Instant::now();
+        for pid in [supervisor, agent, edge] {
+            kill(pid);
+        }
+        until("it is dead to both", || {
+            let nodes = [&stage.node, &self.third];
+            let dead = nodes.map(|node| states(node).any(|state| state == "dead"));
+            (dead == [true, true]).then_some(())
+        });
+        let took = cut.elapsed().as_secs_f64();
+        let mut good = 0;
+        for reader in readers.into_iter().flatten() {
+            let outcome = reader.stop();
+            expect(outcome.bad.is_empty(), || format!("readers saw {:?}", outcome.bad))?;
+            good += outcome.good;
+        }
+        Ok(format!("dead to the others after {took:.1} s; {good} of {good} requests answered"))
+    }
+}
+
+fn states(node: &TestNode) -> impl Iterator<Item = String> + use<> {
+    let output = node.run(&["node", "ls", "-o", "json"]);
+    let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let states = found.into_iter();
+    states.filter_map(|node| Some(node["state"].as_str()?.to_owned()))
+}
