@@ -28,7 +28,7 @@ fn changes_are_told_with_who_asked_and_how_they_ended() {
         .collect();
     let wanted = [
         "\"apply\" \"project/test\" \"done\"",
-        "\"restart\" \"service/echo\" \"done\"",
+        "\"restart\" \"service/test/echo\" \"done\"",
         "\"apply\" \"project/test\" \"failed\"",
     ];
     assert_eq!(told, wanted);

@@ -259,12 +259,12 @@ fn a_projects_token_sees_nothing_of_anothers_things_of_the_same_names() {
         &["restart", "theirs/api"],
     ] {
         let refused = with(&node, token, verb);
-        let none: Vec<String> = verb
+        let words: Vec<String> = verb
             .iter()
             .map(|word| word.replace("theirs", "nobody"))
             .collect();
-        let none: Vec<&str> = none.iter().map(String::as_str).collect();
-        let absent = with(&node, token, &none);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let absent = with(&node, token, &words);
         assert_eq!(refused.status.code(), Some(3), "{}", says(&refused));
         assert_eq!(says(&refused).replace("theirs", "nobody"), says(&absent));
     }

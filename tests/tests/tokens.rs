@@ -114,7 +114,8 @@ fn what_expired_or_was_revoked_is_no_good_and_no_token_is_kept() {
     assert_eq!(code(&node, "no\u{7f}token", &["get", "nodes"]), 4);
     assert_eq!(node.run(&["token", "revoke", id]).status.code(), Some(3));
 
-    let secret = good.rsplit_once('_').expect("parts").1.as_bytes();
+    // The secret itself may hold the letter that parts it from its id.
+    let secret = good.splitn(3, '_').nth(2).expect("parts").as_bytes();
     let mut open = vec![node.layout.root.clone()];
     while let Some(directory) = open.pop() {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
