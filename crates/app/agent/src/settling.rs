@@ -184,7 +184,7 @@ fn to_look_at(applied: &Applied, service: &ScopedName) -> String {
 }
 
 /// Until the edge has in force what was made from `revision`.
-async fn edge_has(shared: &Arc<Shared>, revision: Revision) {
+pub async fn edge_has(shared: &Arc<Shared>, revision: Revision) {
     let mut snapshots = shared.snapshot.subscribe();
     let Ok(version) = snapshots
         .wait_for(|snapshot| snapshot.revision >= revision)

@@ -236,6 +236,9 @@ pub struct Follows {
     pub connected: bool,
     /// It has been connected at some time before this start.
     pub before: bool,
+    /// What it said last is served here.
+    #[serde(default)]
+    pub current: bool,
 }
 
 /// Body of `POST /v1/nodes/tokens`.

@@ -68,6 +68,7 @@ pub struct JoinWords {
 pub struct WelcomeWords {
     pub name: String,
     pub holder: kernel::NodeId,
+    pub holder_name: String,
     pub holder_addresses: Vec<SocketAddr>,
     /// Of the new node's edge.
     pub edge: Vec<Vec<u8>>,

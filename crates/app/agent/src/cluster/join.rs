@@ -87,13 +87,22 @@ pub async fn join(
     };
     let joined = net::join(&joining).await?;
     let welcome: WelcomeWords = serde_json::from_slice(&joined.words).map_err(unreadable)?;
+    let name = |text: &str| {
+        Name::new(text).map_err(|error| JoinError::Welcome(error.to_string()))
+    };
+    if welcome.holder != joined.by.node {
+        let why = "who admitted it does not hold the store".to_owned();
+        return Err(JoinError::Welcome(why));
+    }
     let own = Own {
         id: joined.identity.node,
-        name: Name::new(welcome.name.clone())
-            .map_err(|error| JoinError::Welcome(error.to_string()))?,
+        name: name(&welcome.name)?,
         zone: joined.identity.zone.clone(),
         holder: Some(Holder {
             id: welcome.holder,
+            name: name(&welcome.holder_name)?,
+            zone: joined.by.zone.clone(),
+            key: joined.by.key,
             // Where it was reached comes first: that way there is one.
             addresses: std::iter::once(joined.at)
                 .chain(welcome.holder_addresses)
@@ -155,6 +164,7 @@ impl Keeper {
         let welcome = WelcomeWords {
             name: record.name.to_string(),
             holder: cluster.own.id,
+            holder_name: cluster.name().to_string(),
             holder_addresses: cluster.addresses(),
             edge: edge.chain,
         };

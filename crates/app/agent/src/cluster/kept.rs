@@ -71,6 +71,10 @@ pub struct Own {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     pub id: NodeId,
+    pub name: Name,
+    pub zone: ZonePath,
+    /// BLAKE3 of its agent's public key.
+    pub key: Hash,
     pub addresses: Vec<SocketAddr>,
 }
 

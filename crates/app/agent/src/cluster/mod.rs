@@ -94,6 +94,8 @@ pub struct Cluster {
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
     /// Whether the holder's keys come in.
     pub following: watch::Sender<bool>,
+    /// Whether what they said last is in force at the edge.
+    pub current: watch::Sender<bool>,
     /// Another process has this node's key.
     cloned: watch::Sender<bool>,
     transport: OnceLock<Transport>,
@@ -125,6 +127,9 @@ impl Cluster {
             let first = table::first(own.name.clone(), own.zone.clone(), key, now);
             table::begin(store, &first).await?;
         }
+        if let Some(holder) = &own.holder {
+            table::introduce(store, holder, now).await?;
+        }
         let nodes = table::nodes(store).await?;
         let (gossip, inbox) = mpsc::channel(GOSSIP_QUEUED_MAX);
         Ok(Self {
@@ -137,6 +142,7 @@ impl Cluster {
             own_report: watch::Sender::default(),
             reach: watch::Sender::default(),
             following: watch::Sender::new(false),
+            current: watch::Sender::new(false),
             cloned: watch::Sender::new(false),
             transport: OnceLock::new(),
             gossip,
@@ -209,7 +215,8 @@ impl Cluster {
                 .as_ref()
                 .map_or_else(|| holder.to_string(), |it| it.name.to_string()),
             connected: *self.following.borrow(),
-            before: record.is_some(),
+            before: self.record(self.own.id).is_some(),
+            current: *self.current.borrow(),
         })
     }
 

@@ -5,6 +5,7 @@
 //! table, so that its id and its key are known for ever.
 //! Never: removes a node because it is silent.
 
+use super::kept::Holder;
 use crate::apply::{api_error, storage};
 use kernel::{Hash, Name, NodeId, UnixMillis, ZonePath};
 use node::desired::FIRST_NODE;
@@ -75,6 +76,26 @@ pub async fn begin(store: &dyn Store, record: &NodeRecord) -> Result<(), StoreEr
             Operation::Put(key, write(record)?),
             Operation::Put(NEXT_NODE_KEY.to_owned(), write(&next)?),
         ],
+        otherwise: Vec::new(),
+    };
+    store.transact(transaction).await.map(drop)
+}
+
+/// What a follower knows of the holder before it has heard from it.
+pub async fn introduce(
+    store: &dyn Store,
+    holder: &Holder,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    let record = NodeRecord {
+        id: holder.id,
+        addresses: holder.addresses.clone(),
+        ..first(holder.name.clone(), holder.zone.clone(), holder.key, now)
+    };
+    let key = node_key(holder.id);
+    let transaction = Transaction {
+        compare: vec![Compare::Absent(key.clone())],
+        then: vec![Operation::Put(key, write(&record)?)],
         otherwise: Vec::new(),
     };
     store.transact(transaction).await.map(drop)

@@ -8,7 +8,13 @@ use crate::output::say;
 use agent::cluster::{self, JoinError, Kept, ListenError, Wanted};
 use kernel::{Name, ZonePath, error_chain};
 use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+use wire::api::Status;
 use wire::net::JoinToken;
+
+const LOOK: Duration = Duration::from_millis(10);
+const SAY_AFTER: Duration = Duration::from_secs(1);
+const SERVES_MAX: Duration = Duration::from_mins(10);
 
 fn parsed<T: std::str::FromStr>(text: &str, example: &str) -> Result<T, Failure>
 where
@@ -81,6 +87,28 @@ fn begin(
                 .map(drop)
                 .map_err(|error| failed(&error, error.hint()))
         }
+    }
+}
+
+/// Waits until a node that joined serves what the others do.
+pub async fn serves(context: &Context) -> Result<(), Failure> {
+    let said = Instant::now() + SAY_AFTER;
+    let deadline = Instant::now() + SERVES_MAX;
+    let mut silent = true;
+    loop {
+        let status: Status = context.client.get("/v1/status").await?;
+        if status.follows.is_none_or(|follows| follows.current) {
+            return Ok(());
+        }
+        if silent && Instant::now() >= said {
+            say("fetching content");
+            silent = false;
+        }
+        if Instant::now() >= deadline {
+            say("content is still being fetched; the node goes on with it");
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -115,6 +115,9 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
         listens_there(&status, &up.listen)?;
     }
     cluster::show_root_key(context)?;
+    if up.join.join.is_some() {
+        cluster::serves(context).await?;
+    }
     has_admin_port(&status, &up.listen, was_running)?;
     say(&format!(
         "node {} is {} (state in {})",
