@@ -104,17 +104,19 @@ fn a_lab_serves_is_harmed_heals_and_leaves_nothing() {
     assert_eq!(services.trim(), "service/echo");
 
     labs.ok(&["chaos", "kill", "n1", "agent"]);
-    labs.ok(&["chaos", "cut", "n1", "--for", "1s"]);
+    labs.ok(&["chaos", "cut", "n1", "--for", "10m"]);
     assert!(get(address).is_none());
-    until("the end of the cut", || serves(address));
+    labs.ok(&["chaos", "undo"]);
+    until("the node after the cut", || serves(address));
 
-    let begun = labs.json(&["chaos", "poweroff", "n1", "--for", "1s", "-o", "json"]);
+    let begun = labs.json(&["chaos", "poweroff", "n1", "--for", "10m", "-o", "json"]);
     assert!(begun["id"].is_u64(), "{begun}");
     assert!(get(address).is_none());
     assert_eq!(
         labs.json(&["lab", "ls", "-o", "json"])[0]["nodes"][0]["state"],
         "off"
     );
+    labs.ok(&["chaos", "undo", &begun["id"].to_string()]);
     until("the node after its power-off", || serves(address));
     assert_eq!(
         labs.json(&["chaos", "ls", "-o", "json"]),

@@ -359,6 +359,10 @@ pub struct Up {
 pub struct Down {
     /// End a lab and take it away, by its number or the only one
     #[arg(long, value_name = "NUMBER", num_args = 0..=1)]
+    #[expect(
+        clippy::option_option,
+        reason = "the parser's word for a flag that may go without its value"
+    )]
     pub lab: Option<Option<u8>>,
 }
 

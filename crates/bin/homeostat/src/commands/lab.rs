@@ -17,7 +17,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use wire::lab::{Fault, LabKind, LabNode};
 
-const SERVE_MAX: Duration = Duration::from_secs(120);
+const SERVE_MAX: Duration = Duration::from_mins(2);
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 const TOKEN_LIFE: &str = "15m";
