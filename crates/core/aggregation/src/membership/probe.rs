@@ -198,6 +198,9 @@ impl Membership {
 
     pub(super) fn probes_on_time(&mut self) {
         let now = self.now;
+        if self.probes.deadline().is_none_or(|at| at > now) {
+            return;
+        }
         let due = self.probes.pending.iter();
         let due = due
             .filter(|(_, one)| one.deadline <= now)
@@ -295,6 +298,9 @@ impl Membership {
 
     pub(super) fn suspects_on_time(&mut self) {
         let (now, own) = (self.now, self.own.node);
+        if self.agenda.suspects.is_empty() {
+            return;
+        }
         for node in self.agenda.suspects.clone() {
             let Some(member) = self.members.get(&node) else {
                 self.agenda.suspects.remove(&node);
