@@ -31,12 +31,8 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     }
     let took = began.elapsed().as_secs_f64();
     say(&format!(
-        "    {:.0} node-hours in {took:.0} s; hashes {}",
-        sum.node_hours,
-        all.iter()
-            .map(|one| format!("{:016x}", one.hash))
-            .collect::<Vec<_>>()
-            .join(" ")
+        "    {:.0} node-hours in {took:.0} s",
+        sum.node_hours
     ));
     conditions::tell(lines(&run, &sum))?;
     #[expect(clippy::cast_precision_loss, reason = "there are few, if any")]
@@ -55,7 +51,16 @@ fn side_by_side(run: &DeathRun, runs: u64) -> Vec<Deaths> {
             if seed >= runs {
                 return done;
             }
-            done.push((seed, run.run(seed + 1)));
+            let one = run.run(seed + 1);
+            say(&format!(
+                "    seed {}: {:.0} node-hours, {} false deaths, {} suspicions refuted, hash {:016x}",
+                seed + 1,
+                one.node_hours,
+                one.false_deaths,
+                one.refuted,
+                one.hash
+            ));
+            done.push((seed, one));
         }
     };
     let mut all: Vec<(u64, Deaths)> = std::thread::scope(|scope| {

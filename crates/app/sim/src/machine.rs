@@ -11,6 +11,8 @@ use std::time::Duration;
 /// 2026 in milliseconds: a start without memory takes its epoch from there.
 const WALL_START: u64 = 1_767_225_600_000;
 
+const MILLION: u128 = 1_000_000;
+
 /// What a power cut leaves.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
@@ -49,6 +51,8 @@ pub struct Machine {
     pub clock_off_s: i64,
     /// Its boot-time clock reads as much more than simulated time.
     pub boot_clock: u64,
+    /// It gains as many millionths; negative when it loses them.
+    pub drift_ppm: i32,
     pub up_since: Time,
     /// A clone of this node has prevailed, or it has left.
     pub silent: bool,
@@ -57,12 +61,18 @@ pub struct Machine {
 impl Machine {
     /// By its own boot-time clock.
     pub fn local(&self, now: Time) -> Time {
-        Time(now.0 + self.boot_clock)
+        let passed = u128::from(now.0) * self.rate() / MILLION;
+        Time(u64::try_from(passed).unwrap_or(u64::MAX) + self.boot_clock)
     }
 
-    /// Of its own time, in simulated time.
+    /// The first moment at which its own clock shows `local`.
     pub fn global(&self, local: Time) -> Time {
-        Time(local.0.saturating_sub(self.boot_clock))
+        let passed = u128::from(local.0.saturating_sub(self.boot_clock)) * MILLION;
+        Time(u64::try_from(passed.div_ceil(self.rate())).unwrap_or(u64::MAX))
+    }
+
+    fn rate(&self) -> u128 {
+        MILLION.saturating_add_signed(self.drift_ppm.into())
     }
 
     pub fn wall(&self, now: Time) -> UnixMillis {
@@ -73,5 +83,40 @@ impl Machine {
     /// Whether it has power and its node speaks.
     pub fn speaks(&self) -> bool {
         self.running.is_some() && !self.silent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Else a machine would be woken before its time for ever.
+        #[test]
+        fn whoever_is_woken_has_its_time_come(
+            local in 0..1_u64 << 60,
+            drift_ppm in -1_000..1_000_i32,
+            boot_clock in 0..1_u64 << 50,
+        ) {
+            let machine = Machine {
+                node: NodeId(1),
+                name: Name::new("n1").expect("a name"),
+                zone: ZonePath::root(),
+                zone_at: 0,
+                boot: 0,
+                running: None,
+                disk: Disk::default(),
+                slow: Duration::ZERO,
+                paused_until: Time(0),
+                clock_off_s: 0,
+                boot_clock,
+                drift_ppm,
+                up_since: Time(0),
+                silent: false,
+            };
+            let local = Time(local + boot_clock);
+            prop_assert!(machine.local(machine.global(local)) >= local);
+        }
     }
 }

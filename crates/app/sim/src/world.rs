@@ -81,6 +81,9 @@ pub struct World {
     parameters: Parameters,
 }
 
+/// Clocks gain or lose up to as many millionths: a bad crystal's 200.
+const DRIFT_PPM: u64 = 200;
+
 /// Where simulated time starts.
 pub const BEGAN: Time = Time(1_000_000_000);
 /// The machine that has the store.
@@ -109,6 +112,7 @@ impl World {
     pub fn add_machine(&mut self, name: kernel::Name, zone: &ZonePath) -> usize {
         let at = self.machines.len();
         let boot_clock = self.rng.below(1 << 50);
+        let drift = i32::try_from(self.rng.below(2 * DRIFT_PPM)).unwrap_or_default();
         self.machines.push(Machine {
             node: NodeId(at as u64 + 1),
             name,
@@ -121,6 +125,7 @@ impl World {
             paused_until: Time(0),
             clock_off_s: 0,
             boot_clock,
+            drift_ppm: drift - i32::try_from(DRIFT_PPM).unwrap_or_default(),
             up_since: Time(0),
             silent: false,
         });
@@ -143,6 +148,7 @@ impl World {
             paused_until: Time(0),
             clock_off_s: 0,
             boot_clock: one.boot_clock / 2,
+            drift_ppm: -one.drift_ppm,
             up_since: self.now,
             silent: false,
         };

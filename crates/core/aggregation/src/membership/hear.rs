@@ -86,13 +86,15 @@ impl Membership {
     /// Whether one more has found a suspect silent, of as many as are wanted.
     fn confirm(&mut self, saying: Saying) -> bool {
         let (min, max) = self.suspicion_bounds();
+        let is_own = saying.by == self.own.node;
         let Some(member) = self.members.get_mut(&saying.node) else {
             return false;
         };
         let Some(suspicion) = &mut member.suspicion else {
             return false;
         };
-        if suspicion.by.len() > suspicion.wanted || !suspicion.by.insert(saying.by) {
+        let enough = suspicion.by.len() > suspicion.wanted && !is_own;
+        if enough || !suspicion.by.insert(saying.by) {
             return false;
         }
         let confirmed = suspicion.by.len() - 1;

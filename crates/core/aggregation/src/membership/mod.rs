@@ -10,6 +10,12 @@
 //! node that a clone has outdone is silent for good.
 //! Never: reads a clock, does I/O, draws unseeded randomness, panics on input.
 //!
+//! How an agent drives it: `new`, then [`Event::Table`] as soon as the node
+//! table is known and whenever it changes; each datagram of a proven peer as
+//! [`Event::Received`]; [`Event::Tick`] when [`Membership::next_wake`] says so,
+//! asked again after each event. Effects in their order: `Remember` is written
+//! before what follows it is sent.
+//!
 //! Source: Das, Gupta, Motivala, "SWIM", DSN 2002; Dadgar, Phillips, Currey,
 //! "Lifeguard", DSN 2018.
 

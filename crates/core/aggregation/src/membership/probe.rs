@@ -28,6 +28,8 @@ pub struct Probes {
     far: Vec<NodeId>,
     turn: u32,
     pub health: u32,
+    /// Even: the second ping of a probe has the odd number after it, so that
+    /// each answer tells which round trip it measures.
     next: u32,
 }
 
@@ -43,6 +45,8 @@ struct Pending {
 enum Stage {
     Direct,
     Indirect {
+        /// When it was pinged again.
+        again: Time,
         /// Those of this zone who were asked and have not said that the target
         /// does not answer them.
         owing: BTreeSet<NodeId>,
@@ -87,8 +91,13 @@ impl Probes {
     }
 
     fn add(&mut self, pending: Pending) -> u32 {
-        self.next = self.next.wrapping_add(1);
-        self.pending.insert(self.next, pending);
+        let seq = self.number();
+        self.pending.insert(seq, pending);
+        seq
+    }
+
+    fn number(&mut self) -> u32 {
+        self.next = self.next.wrapping_add(2);
         self.next
     }
 }
@@ -174,8 +183,7 @@ impl Membership {
 
     /// A ping that nothing depends on: its answer is heard like all else.
     pub(super) fn knock(&mut self, target: NodeId) {
-        self.probes.next = self.probes.next.wrapping_add(1);
-        let seq = self.probes.next;
+        let seq = self.probes.number();
         self.send(target, &Body::Ping { seq });
     }
 
@@ -198,6 +206,9 @@ impl Membership {
 
     pub(super) fn probes_on_time(&mut self) {
         let now = self.now;
+        if self.probes.deadline().is_none_or(|at| at > now) {
+            return;
+        }
         let due = self.probes.pending.iter();
         let due = due
             .filter(|(_, one)| one.deadline <= now)
@@ -208,7 +219,9 @@ impl Membership {
             };
             match pending.stage {
                 Stage::Direct => self.ask_others(seq, pending.target, pending.sent),
-                Stage::Indirect { ref owing, alone } => {
+                Stage::Indirect {
+                    ref owing, alone, ..
+                } => {
                     let owing = u32::try_from(owing.len()).unwrap_or(u32::MAX);
                     let worse = if alone { 1 } else { owing };
                     self.probes.worsen(worse, &self.parameters);
@@ -241,13 +254,17 @@ impl Membership {
             seq,
             Pending {
                 deadline: self.now + wait,
-                stage: Stage::Indirect { owing, alone },
+                stage: Stage::Indirect {
+                    again: self.now,
+                    owing,
+                    alone,
+                },
                 target,
                 sent,
             },
         );
         // The first try may just have been lost.
-        self.send(target, &Body::Ping { seq });
+        self.send(target, &Body::Ping { seq: seq + 1 });
         for other in others {
             self.send(other, &Body::PingFor { seq, target });
         }
@@ -295,22 +312,47 @@ impl Membership {
 
     pub(super) fn suspects_on_time(&mut self) {
         let (now, own) = (self.now, self.own.node);
+        if self.agenda.suspects.is_empty() {
+            return;
+        }
         for node in self.agenda.suspects.clone() {
             let Some(member) = self.members.get(&node) else {
                 self.agenda.suspects.remove(&node);
                 continue;
             };
-            let due = member.suspicion.as_ref().map(|one| one.deadline);
-            if member.reach == Reach::Suspect && due.is_some_and(|due| due <= now) {
-                let saying = Saying {
-                    node,
-                    life: member.life,
-                    said: Said::Dead,
-                    by: own,
-                };
-                let _ = self.hear(saying, own);
+            let Some(suspicion) = member.suspicion.as_ref() else {
+                continue;
+            };
+            if suspicion.deadline > now {
+                continue;
             }
+            if !suspicion.by.contains(&own) {
+                self.see_for_itself(node);
+                continue;
+            }
+            let saying = Saying {
+                node,
+                life: member.life,
+                said: Said::Dead,
+                by: own,
+            };
+            let _ = self.hear(saying, own);
         }
+    }
+
+    /// Nobody is called dead by hearsay: a refutation may have been lost here.
+    /// Whoever is silent to this node too is called dead then.
+    fn see_for_itself(&mut self, node: NodeId) {
+        let wait = self.answer_wait(node) * 4;
+        let until = self.now + wait;
+        if let Some(suspicion) = self
+            .members
+            .get_mut(&node)
+            .and_then(|one| one.suspicion.as_mut())
+        {
+            suspicion.deadline = until;
+        }
+        self.probe(node);
     }
 
     pub(super) fn on_ping(&mut self, from: NodeId, seq: u32) {
@@ -318,22 +360,25 @@ impl Membership {
     }
 
     pub(super) fn on_ack(&mut self, from: NodeId, seq: u32) {
-        let Some(pending) = self.probes.pending.get(&seq) else {
+        let (first, is_second) = (seq & !1, seq & 1 == 1);
+        let Some(pending) = self.probes.pending.get(&first) else {
             return;
         };
         if pending.target != from {
             return;
         }
         let (sent, stage) = (pending.sent, pending.stage.clone());
-        self.probes.pending.remove(&seq);
+        // A late answer counts too: else only fast ones were ever measured.
+        let sent = match stage {
+            Stage::Indirect { again, .. } if is_second => again,
+            _ => sent,
+        };
+        self.probes.pending.remove(&first);
+        if let Some(member) = self.members.get_mut(&from) {
+            member.round_trip.sample(self.now.since(sent));
+        }
         match stage {
-            Stage::Direct => {
-                let found = self.now.since(sent);
-                if let Some(member) = self.members.get_mut(&from) {
-                    member.round_trip.sample(found);
-                }
-                self.probes.health = self.probes.health.saturating_sub(1);
-            }
+            Stage::Direct => self.probes.health = self.probes.health.saturating_sub(1),
             Stage::Indirect { .. } => {}
             Stage::For { asker, seq } => self.send(asker, &Body::AckFor { seq, target: from }),
         }

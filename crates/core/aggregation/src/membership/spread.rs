@@ -142,8 +142,13 @@ impl Membership {
         let to_near = self.rumours.eager(false);
         let to_far = self.rumours.eager(true);
         let chosen = draw(up.clone(), self.parameters.fanout, &mut self.rng);
+        // Most tellings are of old news, to few.
+        let quiet = to_far.is_empty();
         let mut told: BTreeSet<Key> = BTreeSet::new();
         for node in up {
+            if quiet && !chosen.contains(&node) {
+                continue;
+            }
             let eager = if far.contains(&node) {
                 &to_far
             } else {

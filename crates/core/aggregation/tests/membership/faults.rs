@@ -188,3 +188,15 @@ fn large_zones_are_a_partial_mesh_and_work_all_the_same() {
     world.until(SECOND * 8, |world| world.all_see(NodeId(1), Reach::Dead));
     assert!(world.deaths().iter().all(|(_, dead)| *dead == NodeId(1)));
 }
+
+#[test]
+fn long_round_trips_are_learned_and_raise_no_suspicion() {
+    let mut world = World::settled(1, &THREE[..1], 8);
+    world.delay = (ms(200), ms(220));
+    world.pass(SECOND * 30);
+    world.seen.clear();
+    world.pass(SECOND * 300);
+    for node in world.living() {
+        assert_eq!(world.turns(node), []);
+    }
+}

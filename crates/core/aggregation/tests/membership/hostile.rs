@@ -8,6 +8,7 @@ use aggregation::membership::{
 use kernel::{NodeId, Time, UnixMillis};
 use proptest::prelude::*;
 use std::sync::Arc;
+use std::time::Duration;
 use wire::gossip::{Body, Life, News, Said, Writer, encode_news};
 
 fn alone(node: u64, others: &[u64]) -> Membership {
@@ -95,6 +96,48 @@ fn the_revoked_is_forgotten_and_never_spoken_to() {
     world.pass(SECOND * 20);
     assert!(world.core(NodeId(1)).view(NodeId(3)).is_none());
     assert_eq!(world.reach(NodeId(1), NodeId(2)), Reach::Alive);
+}
+
+/// Node 2 answers each ping and never hears that it is suspected.
+#[test]
+fn nobody_is_called_dead_by_hearsay() {
+    let mut core = alone(1, &[2, 3]);
+    let mut now = Time(2);
+    let mut inbox = Vec::new();
+    for from in [2, 3].map(NodeId) {
+        inbox.push((from, packet(life(1), &Body::Gossip, &[])));
+    }
+    let suspect = News::Reach {
+        node: NodeId(2),
+        life: life(1),
+        said: Said::Suspect,
+        by: NodeId(3),
+    };
+    inbox.push((NodeId(3), packet(life(1), &Body::Gossip, &[suspect])));
+    let mut asked = 0;
+    while now < Time(0) + SECOND * 60 {
+        let mut effects = core.handle(Event::Tick, now);
+        for (from, payload) in std::mem::take(&mut inbox) {
+            effects.extend(core.handle(Event::Received { from, payload }, now));
+        }
+        for effect in effects {
+            match effect {
+                Effect::Send { to, payload } => {
+                    let sent = wire::gossip::decode(&payload).expect("a packet");
+                    if let Body::Ping { seq } = sent.body {
+                        asked += u32::from(to == NodeId(2));
+                        inbox.push((to, packet(life(1), &Body::Ack { seq }, &[])));
+                    }
+                }
+                Effect::Reach { is, .. } => assert_ne!(is, Reach::Dead),
+                _ => {}
+            }
+        }
+        now = now + Duration::from_millis(10);
+    }
+    let seen = core.view(NodeId(2)).expect("belongs").reach;
+    assert_eq!(seen, Reach::Suspect, "only node 2 can refute it");
+    assert!(asked > 10, "{asked}");
 }
 
 #[test]

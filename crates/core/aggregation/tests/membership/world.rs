@@ -229,6 +229,8 @@ impl World {
             self.carry_out(run, effect);
         }
         let wake = self.runs[run].core.next_wake();
+        let now = self.now;
+        assert!(wake.is_none_or(|wake| wake > now), "what is due is done");
         if self.runs[run].alive && wake != self.runs[run].wake {
             self.runs[run].wake = wake;
             if let Some(wake) = wake {
