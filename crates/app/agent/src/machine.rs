@@ -6,7 +6,7 @@
 use crate::buckets::ProjectLimits;
 use crate::cluster::give;
 use crate::shared::{Message, Settlement, Shared};
-use kernel::{ReplicaId, Revision, Time, UnixMillis};
+use kernel::{ReplicaId, Time, UnixMillis};
 use node::desired::Desired;
 use node::driver::{Driver, DriverError, DriverEvent, ProbeOutcome, ReplicaSpec, Work};
 use node::{Node, NodeEffect, NodeEvent};
@@ -287,14 +287,6 @@ fn define_buckets(shared: &Shared, desired: &Desired) {
     }
 }
 
-/// Once what the holder has said is in force at the edge.
-async fn become_current(shared: Arc<Shared>, revision: Revision) {
-    if *shared.cluster.following.borrow() {
-        crate::settling::edge_has(&shared, revision).await;
-        shared.cluster.current.send_replace(true);
-    }
-}
-
 /// Follows the store and hands each new desired state to the machine.
 pub async fn follow_store(shared: Arc<Shared>) {
     use node::store::Store;
@@ -314,7 +306,6 @@ pub async fn follow_store(shared: Arc<Shared>) {
         if shared.messages.send(event).await.is_err() {
             return;
         }
-        tokio::spawn(become_current(Arc::clone(&shared), revision));
         // One change or a resync: either way the heads are few and read anew.
         match shared.store.watch(node::desired::PREFIX, revision).await {
             Ok(mut watch) => {

@@ -190,6 +190,9 @@ impl Peers {
             back_off_max: BACK_OFF_MAX,
             ..options.limits
         };
+        if let Some(path) = std::env::var_os(wire::lab::IMPAIRMENTS) {
+            options.impairments = Some(net::impairments_from(path.into(), self.listen.ip()));
+        }
         options
     }
 

@@ -54,7 +54,9 @@ impl Neighbours {
         stage.write_manifest(&three.replace("VERSION = \"1\"", "VERSION = \"2\""))?;
         stage.ok(&["apply", stage.news()])?;
         let replicas = stage.ok(&["get", "replicas"])?;
-        expect(replicas.contains("on two"), || format!("not dealt out: {replicas}"))?;
+        expect(replicas.contains("on two"), || {
+            format!("not dealt out: {replicas}")
+        })?;
         let readers = [stage.node.http, self.third.http].map(|address| {
             [
                 Load::of(address, "/search?q=market"),
@@ -75,10 +77,14 @@ impl Neighbours {
         let mut good = 0;
         for reader in readers.into_iter().flatten() {
             let outcome = reader.stop();
-            expect(outcome.bad.is_empty(), || format!("readers saw {:?}", outcome.bad))?;
+            expect(outcome.bad.is_empty(), || {
+                format!("readers saw {:?}", outcome.bad)
+            })?;
             good += outcome.good;
         }
-        Ok(format!("dead to the others after {took:.1} s; {good} of {good} requests answered"))
+        Ok(format!(
+            "dead to the others after {took:.1} s; {good} of {good} requests answered"
+        ))
     }
 }
 

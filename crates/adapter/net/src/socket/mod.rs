@@ -4,9 +4,11 @@
 //! impairments where there are any; packets of tunnelled connections go to
 //! their relays and are counted there.
 
+mod from_file;
 mod impair;
 mod tunnel;
 
+pub use from_file::impairments_from;
 pub use impair::{Impairment, Impairments};
 pub(crate) use tunnel::{Outbound, Tunnels, is_tunnelled};
 

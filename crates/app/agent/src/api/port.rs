@@ -165,7 +165,10 @@ impl Shown {
         {
             return Ok(Arc::clone(config));
         }
-        let names = [shared.cluster.name().to_string(), here.to_canonical().to_string()];
+        let names = [
+            shared.cluster.name().to_string(),
+            here.to_canonical().to_string(),
+        ];
         let config = Arc::new(config(&shared.authority, names)?);
         if self.by_address.len() >= ADDRESSES_MAX {
             self.by_address.clear();

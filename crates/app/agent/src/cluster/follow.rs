@@ -9,9 +9,10 @@ use super::Cluster;
 use super::frames::{self, Frames};
 use super::mirror::{self, Mirrored, Source};
 use crate::shared::Shared;
-use kernel::NodeId;
+use kernel::{NodeId, Revision};
 use net::transport::{Open, Priority, RecvHalf, SendHalf, Stream};
 use node::nodes::NodeReport;
+use node::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -124,7 +125,7 @@ pub async fn follow(shared: Arc<Shared>, holder: NodeId) {
     }
 }
 
-async fn converse(shared: &Shared, stream: Stream) -> io::Result<()> {
+async fn converse(shared: &Arc<Shared>, stream: Stream) -> io::Result<()> {
     let cluster = &shared.cluster;
     let (mut sender, receiver) = stream.split();
     let mut frames = Frames::new(receiver);
@@ -142,10 +143,26 @@ async fn converse(shared: &Shared, stream: Stream) -> io::Result<()> {
                 Some(ToFollower::Mirror(mirrored)) => {
                     let kept = mirror::keep(&shared.store, mirrored).await;
                     kept.map_err(io::Error::other)?;
-                    cluster.following.send_replace(true);
+                    if !cluster.following.send_replace(true) {
+                        let newest = newest(&shared.store).await.map_err(io::Error::other)?;
+                        tokio::spawn(become_current(Arc::clone(shared), newest));
+                    }
                 }
                 Some(ToFollower::Report(node, report)) => cluster.reported(node, *report),
             }
         }
     }
+}
+
+/// The last change of desired state here.
+async fn newest(store: &dyn Store) -> Result<Revision, StoreError> {
+    let range = store.range(node::desired::PREFIX).await?;
+    let changes = range.entries.iter().map(|entry| entry.modified);
+    Ok(changes.max().unwrap_or_default())
+}
+
+/// Once what the holder had said is in force at the edge.
+async fn become_current(shared: Arc<Shared>, revision: Revision) {
+    crate::settling::edge_has(&shared, revision).await;
+    shared.cluster.current.send_replace(true);
 }

@@ -87,9 +87,7 @@ pub async fn join(
     };
     let joined = net::join(&joining).await?;
     let welcome: WelcomeWords = serde_json::from_slice(&joined.words).map_err(unreadable)?;
-    let name = |text: &str| {
-        Name::new(text).map_err(|error| JoinError::Welcome(error.to_string()))
-    };
+    let name = |text: &str| Name::new(text).map_err(|error| JoinError::Welcome(error.to_string()));
     if welcome.holder != joined.by.node {
         let why = "who admitted it does not hold the store".to_owned();
         return Err(JoinError::Welcome(why));

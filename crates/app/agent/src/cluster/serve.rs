@@ -23,6 +23,10 @@ pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
         None => Err(net::identity::Refusal::Unknown),
     };
     let mut options = Options::new(cluster.listen.agent, credentials, Arc::new(authorise));
+    if let Some(path) = std::env::var_os(wire::lab::IMPAIRMENTS) {
+        let own = cluster.listen.agent.ip();
+        options.impairments = Some(net::impairments_from(path.into(), own));
+    }
     if cluster.authority.is_some() {
         options.doorkeeper = Some(Arc::new(join::Keeper(Arc::downgrade(shared))));
     }

@@ -145,25 +145,32 @@ fn kind(lab: &Lab) -> String {
     }
 }
 
-/// The first with the manifest, the others with a token of the first.
+/// The first, the others with a token of it; the manifest once all are there, so
+/// that replicas are dealt out over them.
 fn start_nodes(lab: &Lab, manifest: Option<&Path>) -> Result<(), Failure> {
     let program = roles::program()?;
-    let again = [program.display().to_string(), "up".to_owned()];
+    let first = lab.name(0);
     for (number, node) in lab.nodes().iter().enumerate() {
+        let zone = node.zone.to_string();
         let mut command = start_command(lab, node, &program);
         if number == 0 {
-            command.args(manifest.map(std::path::absolute).transpose()?);
+            command.args(["--zone", &zone]);
         } else {
-            let first = lab.name(0);
             let mut token = lab.command(first, &program);
-            let zone = node.zone.to_string();
             token.args(["token", "create", "--ttl", TOKEN_LIFE, "--zone", &zone]);
             let token = finish(token, first.as_str(), "token create")?;
             command.args(["--join", token.trim()]);
         }
         finish(command, node.name.as_str(), "up")?;
+        let again = [program.display().to_string(), "up".to_owned()];
+        let again: Vec<String> = again.into_iter().chain(listen(node)).collect();
         lab.restart_with(&node.name, &again)?;
-        say(&format!("{} is up in {}", node.name, node.zone));
+        say(&format!("{} is up in {zone}", node.name));
+    }
+    if let Some(manifest) = manifest {
+        let mut apply = lab.command(first, &program);
+        apply.arg("apply").arg(std::path::absolute(manifest)?);
+        finish(apply, first.as_str(), "apply")?;
     }
     Ok(())
 }
@@ -174,6 +181,20 @@ fn start_command(lab: &Lab, node: &LabNode, program: &Path) -> Command {
     command.args(["--http", &node.http.to_string()]);
     command.args(["--https", &node.https.to_string()]);
     command
+        .args(["--name", node.name.as_str()])
+        .args(listen(node));
+    command
+}
+
+/// Where a node listens for others: on its own address, whatever the variables
+/// of the person say.
+fn listen(node: &LabNode) -> Vec<String> {
+    let at = |port| SocketAddr::new(node.http.ip(), port).to_string();
+    let flags = [("--agent-listen", at(7_600)), ("--edge-listen", at(7_601))];
+    let flags = flags.into_iter();
+    flags
+        .flat_map(|(flag, address)| [flag.to_owned(), address])
+        .collect()
 }
 
 /// What a node's command said; its failure in its own words.
