@@ -19,13 +19,9 @@ pub mod given;
 mod logs;
 mod machine;
 mod objects;
-mod placing;
 mod projects;
-mod seal;
 pub mod secrets;
-mod settling;
 mod shared;
-mod taking;
 mod tls;
 mod tokens;
 
@@ -148,10 +144,10 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         .await;
     tokio::spawn(machine::follow_store(Arc::clone(&shared)));
     tokio::spawn(edge_link::run(Arc::clone(&shared), messages));
-    tokio::spawn(seal::run(Arc::clone(&shared)));
+    tokio::spawn(care::seal::run(Arc::clone(&shared)));
     tokio::spawn(care::run(Arc::clone(&shared)));
     if shared.cluster.holder().is_none() {
-        tokio::spawn(settling::take_back_unattended(Arc::clone(&shared)));
+        tokio::spawn(apply::settling::take_back_unattended(Arc::clone(&shared)));
     }
     // Before the socket: whoever is answered there is told of the port too.
     if let Some(address) = options.admin_listen {

@@ -32,7 +32,14 @@ pub struct Global {
     pub token_file: Option<PathBuf>,
     /// Ask this node over its admin port, `https://HOST:PORT`, with a token,
     /// instead of this machine's
-    #[arg(long, global = true, value_name = "URL", env = "HOMEOSTAT_NODE")]
+    // Commands have arguments called `node`, which a global one must not shadow.
+    #[arg(
+        id = "asked-node",
+        long = "node",
+        global = true,
+        value_name = "URL",
+        env = "HOMEOSTAT_NODE"
+    )]
     pub node: Option<String>,
     /// The authority that `--node` must be certified by, as `trust --to FILE`
     /// writes it on the node

@@ -42,7 +42,7 @@ async fn resolve(shared: &Arc<Shared>, request: Request) -> Result<Request, ApiE
     let bytes = bytes.map_err(|error| unreadable(&error))?;
     let mut asked: ApplyRequest =
         serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
-    asked.resolved = Some(crate::taking::resolve(shared, &asked).await?);
+    asked.resolved = Some(crate::apply::taking::resolve(shared, &asked).await?);
     let bytes = serde_json::to_vec(&asked).map_err(|error| unreadable(&error))?;
     head.headers.remove(CONTENT_LENGTH);
     Ok(Request::from_parts(head, Body::from(bytes)))

@@ -163,6 +163,6 @@ async fn newest(store: &dyn Store) -> Result<Revision, StoreError> {
 
 /// Once what the holder had said is in force at the edge.
 async fn become_current(shared: Arc<Shared>, revision: Revision) {
-    crate::settling::edge_has(&shared, revision).await;
+    crate::apply::settling::edge_has(&shared, revision).await;
     shared.cluster.current.send_replace(true);
 }

@@ -110,12 +110,14 @@ pub async fn why(context: &Context, object: &str, limit: usize) -> Result<ExitCo
     }
     for step in &reply.chain {
         let decision = &step.decision;
+        let node = step.node.as_ref();
         data(&format!(
-            "{}  {} loop on {} ({})",
+            "{}  {} loop on {} ({}{})",
             clock(decision.at_unix.0),
             decision.control_loop,
             decision.subject,
-            decision.id
+            decision.id,
+            node.map_or_else(String::new, |node| format!(", node {node}"))
         ))?;
         data(&format!("  seen      {}", decision.seen))?;
         data(&format!("  decided   {}", decision.decided))?;

@@ -5,8 +5,11 @@
 //! that does not come up is taken back, and what ran before keeps running.
 
 use crate::machine::unix_now;
+mod placing;
+pub mod settling;
+pub mod taking;
+
 use crate::shared::Shared;
-use crate::{placing, settling, taking};
 use kernel::{Name, NodeId, Revision, ScopedName, error_chain};
 use manifest::{BindingTarget, Manifest};
 use node::desired::{Applied, Desired, head_key, history_key};

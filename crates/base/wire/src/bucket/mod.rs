@@ -439,5 +439,4 @@ impl Capability {
 }
 
 #[cfg(test)]
-#[path = "bucket_tests.rs"]
 mod tests;

@@ -4,6 +4,8 @@
 //!
 //! Never: touches what a head or a state kept for `rollback` names.
 
+pub mod seal;
+
 use crate::apply::{read_desired, read_history};
 use crate::shared::{Message, Shared};
 use kernel::Hash;
