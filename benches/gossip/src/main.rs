@@ -1,6 +1,6 @@
 //! Measures who is known to be reachable, how soon and how surely.
 //!
-//! In: `--quick`, and names of parts to measure alone. Out: conditions and
+//! In: `--quick` or `--long`, and names of parts to measure alone. Out: conditions and
 //! figures on standard output, single runs on standard error.
 //! Holds: a figure that is short is said and is no failure; an error ends all
 //! without its figures.
@@ -35,6 +35,12 @@ const QUICK: Lengths = Lengths {
     hours: 0.05,
 };
 
+/// For where the figures should end.
+const LONG: Lengths = Lengths {
+    runs: 500,
+    hours: 1.0,
+};
+
 pub struct Bench {
     pub lengths: Lengths,
 }
@@ -42,16 +48,22 @@ pub struct Bench {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let (flags, parts): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.starts_with('-'));
-    let known = flags.iter().all(|flag| *flag == "--quick")
-        && parts
+    let lengths = match flags.as_slice() {
+        [] => Some(FULL),
+        [flag] if *flag == "--quick" => Some(QUICK),
+        [flag] if *flag == "--long" => Some(LONG),
+        _ => None,
+    };
+    let known = lengths.filter(|_| {
+        parts
             .iter()
-            .all(|part| PARTS.iter().any(|(name, _)| name == part));
-    if !known {
+            .all(|part| PARTS.iter().any(|(name, _)| name == part))
+    });
+    let Some(lengths) = known else {
         let names = PARTS.map(|(name, _)| format!(" [{name}]")).concat();
-        say(&format!("usage: bench-gossip [--quick]{names}"));
+        say(&format!("usage: bench-gossip [--quick|--long]{names}"));
         return ExitCode::from(2);
-    }
-    let lengths = if flags.is_empty() { FULL } else { QUICK };
+    };
     match run(lengths, &parts) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
