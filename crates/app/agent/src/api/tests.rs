@@ -140,6 +140,8 @@ impl Bench {
             trees: BTreeMap::from([(name(&format!("{project}-site")), kernel::Hash([7; 32]))]),
             programs: BTreeMap::new(),
             generations: services.map(|name| (name.clone(), Revision(1))).collect(),
+            placements: BTreeMap::new(),
+            origin: node::desired::FIRST_NODE,
             manifest,
         };
         apply::write_head_with(&self.shared, &applied, None, None, Vec::new())

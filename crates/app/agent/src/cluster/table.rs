@@ -419,13 +419,14 @@ mod tests {
     #[tokio::test]
     async fn many_who_join_at_once_get_ids_of_their_own() {
         let (_folder, store) = cluster().await;
+        let store = std::sync::Arc::new(store);
         let mut joining = tokio::task::JoinSet::new();
         for number in 0..8_u8 {
-            token(&store, &number.to_string()).await;
-            let store = store.clone();
+            token(&*store, &number.to_string()).await;
+            let store = std::sync::Arc::clone(&store);
             joining.spawn(async move {
                 let applicant = applicant(&number.to_string(), 10 + number);
-                admit(&store, &applicant, UnixMillis(5)).await
+                admit(&*store, &applicant, UnixMillis(5)).await
             });
         }
         let mut ids = std::collections::BTreeSet::new();
