@@ -93,6 +93,7 @@ impl Tended {
         self.retire(settings, turn.now);
         let state = self.state();
         if state.current == Some(generation) && state.to.is_none() {
+            self.resize(generation, settings, rng, turn);
             let service = self.name.clone();
             turn.effects.push(NodeEffect::ServiceSettled {
                 service,
@@ -366,6 +367,23 @@ impl Tended {
                 one.leave(settings.drain, now);
             }
         }
+    }
+
+    /// As many as are wanted now, of what runs already. Those that came last
+    /// leave first.
+    fn resize(
+        &mut self,
+        generation: Revision,
+        settings: &Settings,
+        rng: &mut Rng,
+        turn: &mut Turn<'_>,
+    ) {
+        self.top_up(generation, settings, rng, turn);
+        let wanted = self.wanted.as_ref();
+        let wanted = wanted.map_or(0, |wanted| wanted.service.replicas as usize);
+        let live = |one: &&mut Replica| one.id().generation == generation && !one.is_leaving();
+        let surplus = self.replicas.values_mut().filter(live).skip(wanted);
+        surplus.for_each(|one| one.leave(settings.drain, turn.now));
     }
 
     fn top_up(

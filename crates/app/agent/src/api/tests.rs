@@ -202,6 +202,8 @@ impl Bench {
             "/v1/certificates" => json!({ "chain_pem": "", "key_pem": "" }),
             "/v1/tokens" => json!({ "role": "viewer", "project": project }),
             "/v1/projects/{project}" => json!({ "trusted": true }),
+            "/v1/nodes/tokens" => json!({ "zone": "/eu/1", "owner": "viewer" }),
+            "/v1/nodes/{node}/name" => json!({ "name": "another" }),
             _ => json!({ "value": "hidden-value" }),
         };
         let named = match path {
@@ -213,6 +215,7 @@ impl Bench {
             .replace("{service}", &format!("{project}-api"))
             .replace("{project}", project)
             .replace("{name}", &named)
+            .replace("{node}", "nowhere")
             .replace("{id}", &id);
         Asked {
             method,

@@ -121,25 +121,38 @@ pub async fn fetch(
 /// Has here what desired state names, or has tried for a while; sites that
 /// replicas here are bound to are laid out.
 pub async fn ready(shared: &Arc<Shared>, desired: &Desired) {
-    if shared.cluster.nodes.borrow().len() < 2 {
+    let alone = shared.cluster.nodes.borrow().len() < 2;
+    if alone && shared.cluster.holder().is_none() {
         return;
     }
     let limit = tokio::time::Instant::now() + READY_MAX;
     for applied in desired.projects.values() {
-        let having = async {
-            while let Err(error) = fetch(shared, applied, &mut |_| {}).await {
-                let project = &applied.manifest.project;
-                let why = error_chain(&error);
-                tracing::warn!(%project, why, "content is missing here; trying on");
-                tokio::time::sleep(RETRY).await;
-            }
-            if let Err(error) = crate::apply::lay_out_sites(shared, applied).await {
-                tracing::warn!(error = error.message, "a site is not laid out");
-            }
-        };
-        if tokio::time::timeout_at(limit, having).await.is_err() {
-            let project = &applied.manifest.project;
-            tracing::error!(%project, "going on without all of its content");
+        if tokio::time::timeout_at(limit, have(shared, applied))
+            .await
+            .is_ok()
+        {
+            continue;
         }
+        let project = &applied.manifest.project;
+        tracing::error!(%project, "going on without all of its content");
+        let (shared, applied) = (Arc::clone(shared), applied.clone());
+        tokio::spawn(async move {
+            have(&shared, &applied).await;
+            // The edge refused what was not here.
+            super::observe::publish(&shared).await;
+        });
+    }
+}
+
+/// Tries until all is here.
+async fn have(shared: &Arc<Shared>, applied: &Applied) {
+    while let Err(error) = fetch(shared, applied, &mut |_| {}).await {
+        let project = &applied.manifest.project;
+        let why = error_chain(&error);
+        tracing::warn!(%project, why, "content is missing here; trying on");
+        tokio::time::sleep(RETRY).await;
+    }
+    if let Err(error) = crate::apply::lay_out_sites(shared, applied).await {
+        tracing::warn!(error = error.message, "a site is not laid out");
     }
 }

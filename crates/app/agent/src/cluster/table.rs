@@ -68,6 +68,10 @@ pub async fn nodes(store: &dyn Store) -> Result<NodeTable, StoreError> {
 
 /// The node that the cluster begins with, once.
 pub async fn begin(store: &dyn Store, record: &NodeRecord) -> Result<(), StoreError> {
+    // Nothing is written where that was done: the disk may be full by now.
+    if nodes(store).await?.contains_key(&record.id) {
+        return Ok(());
+    }
     let key = node_key(record.id);
     let next = FIRST_NODE.0 + 1;
     let transaction = Transaction {
@@ -87,6 +91,9 @@ pub async fn introduce(
     holder: &Holder,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
+    if nodes(store).await?.contains_key(&holder.id) {
+        return Ok(());
+    }
     let record = NodeRecord {
         id: holder.id,
         addresses: holder.addresses.clone(),

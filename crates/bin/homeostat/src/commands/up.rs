@@ -107,7 +107,9 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     }
     if !was_running {
         make_private(context)?;
-        cluster::prepare(context, &up.join).await?;
+        let prepared = cluster::prepare(context, &up.join).await;
+        // Whichever write failed first, the disk is what to mend.
+        prepared.map_err(|failure| full_disk(context).unwrap_or(failure))?;
         start(context, &up.listen).await?;
     }
     let status = wait_ready(context, log_start).await?;
