@@ -41,7 +41,7 @@ pub fn deal(
     let mut load: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut dealt = Placements::new();
     for (name, service) in services {
-        let placed = match &service.node {
+        let shares = match &service.node {
             Some(node) => {
                 let found = places.iter().find(|(_, place)| place.name == *node);
                 let (id, _) = found.ok_or_else(|| DealError::NoNode {
@@ -52,10 +52,10 @@ pub fn deal(
             }
             None => in_turn(name, service.replicas, places, before.get(name), &load)?,
         };
-        for (id, count) in &placed {
+        for (id, count) in &shares {
             *load.entry(*id).or_default() += count;
         }
-        dealt.insert(name.clone(), placed);
+        dealt.insert(name.clone(), shares);
     }
     Ok(dealt)
 }
@@ -67,7 +67,7 @@ fn in_turn(
     before: Option<&BTreeMap<NodeId, u32>>,
     load: &BTreeMap<NodeId, u32>,
 ) -> Result<BTreeMap<NodeId, u32>, DealError> {
-    let mut placed: BTreeMap<NodeId, u32> = before
+    let mut shares: BTreeMap<NodeId, u32> = before
         .into_iter()
         .flatten()
         .filter(|(id, count)| places.contains_key(id) && **count > 0)
@@ -78,30 +78,30 @@ fn in_turn(
         .filter(|(_, place)| place.reachable)
         .map(|(id, _)| *id)
         .collect();
-    let mut total: u32 = placed.values().sum();
+    let mut total: u32 = shares.values().sum();
     while total < replicas {
-        let count = |id: &NodeId| placed.get(id).copied().unwrap_or(0);
+        let count = |id: &NodeId| shares.get(id).copied().unwrap_or(0);
         let burden = |id: &NodeId| load.get(id).copied().unwrap_or(0) + count(id);
         let next = open.iter().min_by_key(|id| (count(id), burden(id), **id));
         let next = *next.ok_or_else(|| DealError::Nobody {
             service: service.clone(),
         })?;
-        *placed.entry(next).or_default() += 1;
+        *shares.entry(next).or_default() += 1;
         total += 1;
     }
     while total > replicas {
         // Away from where most are, and of those from the newest node.
-        let most = placed.iter().max_by_key(|(id, count)| (**count, **id));
+        let most = shares.iter().max_by_key(|(id, count)| (**count, **id));
         let Some((id, _)) = most.map(|(id, count)| (*id, *count)) else {
             break;
         };
-        if let Some(count) = placed.get_mut(&id) {
+        if let Some(count) = shares.get_mut(&id) {
             *count -= 1;
         }
-        placed.retain(|_, count| *count > 0);
+        shares.retain(|_, count| *count > 0);
         total -= 1;
     }
-    Ok(placed)
+    Ok(shares)
 }
 
 #[cfg(test)]
@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn services(told: &[(&str, u32, Option<&str>)]) -> BTreeMap<Name, Service> {
-        let text: String = told
+        let texts = told
             .iter()
             .map(|(service, replicas, node)| {
                 let node = node.map_or_else(String::new, |node| format!("node = \"{node}\"\n"));
@@ -122,8 +122,8 @@ mod tests {
                     "[service.{service}]\nrun = {{ process = [\"true\"] }}\nreplicas = {replicas}\n{node}"
                 )
             })
-            .collect();
-        let manifest = manifest::parse(&text, &name("p")).expect("a manifest");
+            .collect::<Vec<_>>();
+        let manifest = manifest::parse(&texts.concat(), &name("p")).expect("a manifest");
         manifest.services
     }
 
@@ -152,7 +152,9 @@ mod tests {
         assert!(matches!(refused, Err(DealError::NoNode { .. })));
         let wanted = services(&[("a", 1, None)]);
         let mut cut = places(1);
-        cut.values_mut().for_each(|place| place.reachable = false);
+        for place in cut.values_mut() {
+            place.reachable = false;
+        }
         let refused = deal(&wanted, &cut, &Placements::new());
         assert!(matches!(refused, Err(DealError::Nobody { .. })));
     }

@@ -127,7 +127,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     match shared.cluster.holder() {
         None => buckets::spawn(&shared.buckets, &layout),
         Some(holder) => {
-            cluster::give::serve_buckets(&shared, holder).map_err(file(layout.buckets_socket()))?
+            cluster::give::serve_buckets(&shared, holder).map_err(file(layout.buckets_socket()))?;
         }
     }
     cluster::Cluster::start(&shared)

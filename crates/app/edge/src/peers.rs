@@ -213,7 +213,7 @@ impl PeerConnector for Peers {
             let transport = transport.ok_or(io::ErrorKind::NotConnected)?;
             let open = Open {
                 method: FORWARD,
-                head: Default::default(),
+                head: bytes::Bytes::new(),
                 priority: Priority::Normal,
                 within: deadline.saturating_duration_since(Instant::now()),
             };

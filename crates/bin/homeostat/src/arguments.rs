@@ -341,7 +341,7 @@ pub struct Up {
     #[command(flatten)]
     pub listen: Listen,
     #[command(flatten)]
-    pub join: cluster::Join,
+    pub join: cluster::Others,
     /// A certificate chain (PEM) to show for the hosts it names, kept by the
     /// node; give a renewed one the same way, without a restart
     #[arg(long, value_name = "CHAIN.pem", requires = "key")]
@@ -374,6 +374,7 @@ pub struct Down {
 }
 
 #[derive(Clone, Debug, Args)]
+#[expect(clippy::struct_field_names, reason = "as the flag is called")]
 pub struct Listen {
     /// Where clients are served in the clear [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", env = "HOMEOSTAT_HTTP")]

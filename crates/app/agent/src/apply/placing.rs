@@ -28,9 +28,9 @@ pub fn place(
     let before = old.map_or_else(Placements::new, |old| {
         let services = old.manifest.services.iter();
         let dealt = services.map(|(name, service)| {
-            let share = |id: &NodeId| (*id, old.share(name, service, *id));
-            let shares = nodes.keys().map(share).filter(|(_, count)| *count > 0);
-            (name.clone(), shares.collect())
+            let on = |id: &NodeId| (*id, old.share(name, service, *id));
+            let dealt = nodes.keys().map(on).filter(|(_, count)| *count > 0);
+            (name.clone(), dealt.collect())
         });
         dealt.collect()
     });

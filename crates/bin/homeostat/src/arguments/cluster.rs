@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use std::net::{IpAddr, SocketAddr};
 
 #[derive(Clone, Debug, Args)]
-pub struct Join {
+pub struct Others {
     /// Make this machine a node of the cluster whose `token create` printed this
     /// line; it is good once
     #[arg(

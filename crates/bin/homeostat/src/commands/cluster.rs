@@ -2,7 +2,7 @@
 //! the key of a new cluster's root.
 
 use super::Context;
-use crate::arguments::cluster::Join;
+use crate::arguments::cluster::Others;
 use crate::failure::{CONFLICT, DENIED, FAILED, Failure, USAGE};
 use crate::output::say;
 use agent::cluster::{self, JoinError, Kept, ListenError, Wanted};
@@ -25,7 +25,7 @@ where
 }
 
 /// Before the node starts: a fresh directory becomes a node of some cluster.
-pub async fn prepare(context: &Context, asked: &Join) -> Result<(), Failure> {
+pub async fn prepare(context: &Context, asked: &Others) -> Result<(), Failure> {
     let wanted = Wanted {
         agent: asked.agent_listen,
         edge: asked.edge_listen,
@@ -59,7 +59,7 @@ fn refused(error: &JoinError) -> Failure {
 
 fn begin(
     context: &Context,
-    asked: &Join,
+    asked: &Others,
     name: Option<Name>,
     wanted: &Wanted,
 ) -> Result<(), Failure> {
@@ -72,22 +72,19 @@ fn begin(
     let zone = zone.map(|zone| parsed::<ZonePath>(zone, "homeostat up --zone /eu/1"));
     let zone = zone.transpose()?;
     let kept = Kept::new(&context.layout);
-    match kept.own().map_err(|error| failed(&error, error.hint()))? {
-        Some(own) => {
-            if zone.is_some_and(|zone| zone != own.zone) {
-                let message = format!("this machine's node is in zone {} already", own.zone);
-                return Err(Failure::new(CONFLICT, message, None));
-            }
-            Ok(())
-        }
-        None => {
-            let name = name.unwrap_or_else(agent::node_name);
-            let begun = kept.begin(name, zone.unwrap_or_default(), agent::unix_now());
-            begun
-                .map(drop)
-                .map_err(|error| failed(&error, error.hint()))
-        }
+    let own = kept.own().map_err(|error| failed(&error, error.hint()))?;
+    let Some(own) = own else {
+        let name = name.unwrap_or_else(agent::node_name);
+        let begun = kept.begin(name, zone.unwrap_or_default(), agent::unix_now());
+        return begun
+            .map(drop)
+            .map_err(|error| failed(&error, error.hint()));
+    };
+    if zone.is_some_and(|zone| zone != own.zone) {
+        let message = format!("this machine's node is in zone {} already", own.zone);
+        return Err(Failure::new(CONFLICT, message, None));
     }
+    Ok(())
 }
 
 /// Waits until a node that joined serves what the others do.

@@ -173,7 +173,7 @@ async fn node(context: &Context) -> Vec<Finding> {
                 found: fault.found,
                 mend: fault.mend,
             }));
-            findings.extend(status.admin_port.map(admin_port));
+            findings.extend(status.admin_port.as_ref().map(admin_port));
             findings.extend(
                 status
                     .certificate_warnings
@@ -209,7 +209,7 @@ async fn node(context: &Context) -> Vec<Finding> {
     findings
 }
 
-fn admin_port(port: AdminPort) -> Finding {
+fn admin_port(port: &AdminPort) -> Finding {
     let found = match &port.fault {
         None => format!("https://{}", port.address),
         Some(fault) => format!("nothing listens on {}: {fault}", port.address),
