@@ -196,19 +196,21 @@ async fn dead_node_is_told_of_and_its_requests_go_to_another() {
     let replicas = [(2, replica("second")), (3, replica("third"))];
     let mut edges = cluster.edges(&replicas).await;
     let http = cluster.node(1).http;
-    until_async("both answer", || async {
-        get(http).await == Some("second".to_owned())
-    })
-    .await;
-    edges[1].0.kill();
+    // Whichever is asked: which one is nearer is not the test's to say.
+    let asked = get(http).await.expect("an answer");
+    let (at, other) = match asked.as_str() {
+        "second" => (1, "third"),
+        _ => (2, "second"),
+    };
+    edges[at].0.kill();
     for _ in 0..20 {
-        assert_eq!(get(http).await.as_deref(), Some("third"));
+        assert_eq!(get(http).await.as_deref(), Some(other));
     }
     let node = edges[0].1.said_when(|said| match said {
         FromEdge::PeerFailed { node, .. } => Some(node),
         _ => None,
     });
-    assert_eq!(node.await, NodeId(2));
+    assert_eq!(node.await, NodeId(at as u64 + 1));
 }
 
 #[tokio::test]
@@ -287,11 +289,4 @@ async fn next_edge_takes_over_the_port_and_no_request_is_lost() {
     edges[1].0.signal(Signal::TERM);
     asking.await.expect("all were answered");
     assert!(edges[1].0.ends().success());
-}
-
-async fn until_async<F: Future<Output = bool>>(what: &str, mut is: impl FnMut() -> F) {
-    let begun = Instant::now();
-    while !is().await {
-        assert!(begun.elapsed() < BOUND, "not in time: {what}");
-    }
 }
