@@ -36,6 +36,12 @@ fn state(node: &TestNode, name: &str) -> Option<String> {
     Some(found["state"].as_str()?.to_owned())
 }
 
+fn until_seen(by: &TestNode, name: &str, wanted: &str) {
+    until(&format!("{name} is {wanted}"), || {
+        (state(by, name).as_deref() == Some(wanted)).then_some(())
+    });
+}
+
 fn good(node: &TestNode, path: &str) -> Answer {
     until("a good answer", || {
         node.get(path).ok().filter(|answer| answer.status == 200)
@@ -83,9 +89,7 @@ fn replicas_are_dealt_out_and_a_named_node_gets_its_own() {
     let first = TestNode::new();
     first.ok(&["up"]);
     let second = join(&first, "two", &[]);
-    until("it is alive", || {
-        (state(&first, "two").as_deref() == Some("alive")).then_some(())
-    });
+    until_seen(&first, "two", "alive");
     let directory = project(&first, "page", 2, "");
     first.ok(&["apply", text(&directory)]);
     let replicas = first.ok(&["get", "replicas"]);
@@ -141,24 +145,18 @@ fn a_node_without_power_is_found_dead_and_its_replicas_left() {
     let first = TestNode::new();
     first.ok(&["up"]);
     let second = join(&first, "two", &[]);
-    until("it is alive", || {
-        (state(&first, "two").as_deref() == Some("alive")).then_some(())
-    });
+    until_seen(&first, "two", "alive");
     let directory = project(&first, "page", 2, "");
     first.ok(&["apply", text(&directory)]);
     good(&first, "/echo");
     let load = Load::of(first.http, "/echo");
     power_off(&second);
-    until("it is dead", || {
-        (state(&first, "two").as_deref() == Some("dead")).then_some(())
-    });
+    until_seen(&first, "two", "dead");
     let outcome = load.stop();
     assert!(outcome.bad.is_empty(), "{:?}", outcome.bad);
     assert_eq!(nodes(&first).len(), 2, "silence removes nobody");
     second.ok(&["up"]);
-    until("it is back", || {
-        (state(&first, "two").as_deref() == Some("alive")).then_some(())
-    });
+    until_seen(&first, "two", "alive");
 }
 
 #[test]
@@ -207,9 +205,7 @@ fn a_follower_goes_on_and_starts_again_without_the_holder() {
     let first = TestNode::new();
     first.ok(&["up"]);
     let second = join(&first, "two", &[]);
-    until("it is alive", || {
-        (state(&first, "two").as_deref() == Some("alive")).then_some(())
-    });
+    until_seen(&first, "two", "alive");
     let directory = project(
         &first,
         "page",

@@ -34,6 +34,20 @@ pub fn data(line: &str) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
+/// Measures, tells each figure as it comes, and then that all went well.
+pub fn report(
+    measure: impl FnOnce(&mut dyn FnMut(figure::Figure)) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut told = Ok(());
+    measure(&mut |figure| {
+        if told.is_ok() {
+            told = data(&figure.to_string());
+        }
+    })?;
+    told?;
+    conditions::tell_end()
+}
+
 /// A built program beside this one, where cargo puts them.
 pub fn beside(name: &str) -> Result<PathBuf, Failure> {
     let own = std::env::current_exe()?;

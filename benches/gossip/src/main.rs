@@ -9,7 +9,7 @@ mod deaths;
 mod goals;
 
 use bench_common::figure::Figure;
-use bench_common::{Failure, data, say};
+use bench_common::{Failure, say};
 use std::process::ExitCode;
 
 type Report<'a> = &'a mut dyn FnMut(Figure);
@@ -75,17 +75,12 @@ fn main() -> ExitCode {
 
 fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
     let bench = Bench { lengths };
-    let mut told = Ok(());
-    let mut report = |figure: Figure| {
-        if told.is_ok() {
-            told = data(&figure.to_string());
+    bench_common::report(|report| {
+        for (name, measure) in PARTS {
+            if parts.is_empty() || parts.iter().any(|word| *word == name) {
+                measure(&bench, report)?;
+            }
         }
-    };
-    for (name, measure) in PARTS {
-        if parts.is_empty() || parts.iter().any(|word| *word == name) {
-            measure(&bench, &mut report)?;
-        }
-    }
-    told?;
-    bench_common::conditions::tell_end()
+        Ok(())
+    })
 }

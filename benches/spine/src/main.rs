@@ -13,10 +13,9 @@ mod serving;
 mod site;
 mod writes;
 
-use bench_common::figure::Figure;
 use bench_common::machine::Cores;
 use bench_common::node::Node;
-use bench_common::{Failure, beside, data, say};
+use bench_common::{Failure, beside, say};
 use site::Site;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
@@ -165,23 +164,19 @@ fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
     refuse_memory(&spine.scratch)?;
     bench_common::conditions::tell(conditions::all(&spine)?)?;
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|word| *word == part);
-    let mut told = Ok(());
-    let mut report = |figure: Figure| {
-        if told.is_ok() {
-            told = data(&figure.to_string());
+    bench_common::report(|tell| {
+        let mut report = |figure| tell(figure);
+        if wanted("lives") {
+            lives::measure(&spine, &mut report)?;
         }
-    };
-    if wanted("lives") {
-        lives::measure(&spine, &mut report)?;
-    }
-    if wanted("serving") {
-        serving::measure(&spine, &mut report)?;
-    }
-    if wanted("writes") {
-        writes::measure(&spine, &mut report)?;
-    }
-    told?;
-    bench_common::conditions::tell_end()
+        if wanted("serving") {
+            serving::measure(&spine, &mut report)?;
+        }
+        if wanted("writes") {
+            writes::measure(&spine, &mut report)?;
+        }
+        Ok(())
+    })
 }
 
 /// Durable writes to memory would measure nothing.

@@ -17,7 +17,7 @@ mod serving;
 
 use bench_common::figure::Figure;
 use bench_common::machine::Cores;
-use bench_common::{Failure, beside, data, say};
+use bench_common::{Failure, beside, say};
 use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -115,17 +115,12 @@ fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
         component,
     };
     bench_common::conditions::tell(conditions::all(&bench)?)?;
-    let mut told = Ok(());
-    let mut report = |figure: Figure| {
-        if told.is_ok() {
-            told = data(&figure.to_string());
+    bench_common::report(|report| {
+        for (name, measure) in PARTS {
+            if parts.is_empty() || parts.iter().any(|word| *word == name) {
+                measure(&bench, report)?;
+            }
         }
-    };
-    for (name, measure) in PARTS {
-        if parts.is_empty() || parts.iter().any(|word| *word == name) {
-            measure(&bench, &mut report)?;
-        }
-    }
-    told?;
-    bench_common::conditions::tell_end()
+        Ok(())
+    })
 }

@@ -4,7 +4,7 @@
 //! long a node is silent.
 
 use crate::event::NodeStatus;
-use kernel::{Hash, Name, NodeId, ReplicaId, Revision, UnixMillis, ZonePath};
+use kernel::{Hash, Name, NodeId, ReplicaId, UnixMillis, ZonePath};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -81,11 +81,8 @@ pub struct Admission {
 /// What a node tells of itself, whole each time.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeReport {
-    /// Of the desired state that it acts on.
-    pub revision: Revision,
     pub status: NodeStatus,
     pub edge: Option<EdgeReport>,
-    pub addresses: Vec<SocketAddr>,
     pub program_version: String,
 }
 

@@ -153,7 +153,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     if let Some(address) = options.admin_listen {
         api::port::open(&shared, address).await;
     }
-    let listener = bind_admin(&layout.admin_socket()).map_err(file(layout.admin_socket()))?;
+    let listener = bind_private(&layout.admin_socket()).map_err(file(layout.admin_socket()))?;
     let router = api::router(Arc::clone(&shared), api::Door::Owner);
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
@@ -272,7 +272,7 @@ fn cgroup_name(root: &Path) -> String {
     format!("{:016x}", kernel::fnv1a(root.to_string_lossy().bytes()))
 }
 
-fn bind_admin(path: &Path) -> std::io::Result<UnixListener> {
+fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
     use std::os::unix::fs::PermissionsExt;
     // The agent's lock is held: a socket left here is nobody's.
     match std::fs::remove_file(path) {

@@ -223,7 +223,8 @@ async fn tell(shared: &Shared, event: DriverEvent) {
 /// lost: versions start at the wall clock's milliseconds.
 fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) -> u64 {
     snapshot.certificates = certificates(shared, &snapshot);
-    (snapshot.identity, snapshot.peers) = shared.cluster.for_edge();
+    snapshot.identity = shared.cluster.edge_identity();
+    snapshot.peers = shared.cluster.edge_peers();
     shared.components.complete(&mut snapshot);
     let last = shared.snapshot.borrow().version;
     snapshot.version = unix_now().0.max(last + 1);

@@ -2,8 +2,6 @@
 
 mod support;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use kernel::{NodeId, ReplicaId, Revision};
 use net::identity::wall_clock;
 use net::{Authority, Kind, NodeKey};
@@ -25,10 +23,7 @@ fn role() {
 }
 
 fn pem(label: &str, der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
-    let lines = lines.collect::<Vec<_>>().join("\n");
-    format!("-----BEGIN {label}-----\n{lines}\n-----END {label}-----\n")
+    pem::encode(&pem::Pem::new(label, der))
 }
 
 struct Cluster {

@@ -6,7 +6,7 @@
 //! Holds: the head that says in whose name somebody asks is set here and
 //! believed only from an agent of the cluster, within its owner's role.
 
-use super::Cluster;
+use super::{Cluster, stream};
 use crate::api::{self, Door};
 use crate::apply::api_error;
 use crate::shared::Shared;
@@ -17,14 +17,11 @@ use axum::http::{HeaderValue, Response};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use kernel::NodeId;
-use net::transport::{Open, Priority, Stream};
+use net::transport::{Priority, Stream};
 use node::nodes::NodeRecord;
 use std::sync::Arc;
-use std::time::Duration;
 use wire::api::ApiError;
 use wire::cluster::ADMIN;
-
-const OPEN_MAX: Duration = Duration::from_secs(5);
 
 fn lost(error: &dyn std::error::Error) -> ApiError {
     let message = format!("the other node broke off: {error}");
@@ -49,12 +46,7 @@ pub async fn ask_node(
     node: NodeId,
     request: Request,
 ) -> Result<Response<Body>, ApiError> {
-    let open = Open {
-        method: ADMIN,
-        head: bytes::Bytes::new(),
-        priority: Priority::Normal,
-        within: OPEN_MAX,
-    };
+    let open = stream(ADMIN, Priority::Normal);
     let stream = cluster.transport().open(node, open).await;
     let stream = stream.map_err(|error| {
         let message = format!("node `{}` is not reached: {error}", cluster.called(node));

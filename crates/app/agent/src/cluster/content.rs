@@ -4,20 +4,19 @@
 //! Holds: what comes is checked against its hash; the nearest who has it is
 //! asked first. Never: waits for content for ever: what ran before runs on.
 
-use super::Cluster;
+use super::{Cluster, stream};
 use crate::shared::Shared;
 use ::content::{FetchError, FetchProgress, Holder, HolderStream, Wanted};
 use aggregation::membership::Reach;
 use futures_util::future::BoxFuture;
 use kernel::{Hash, NodeId, error_chain};
-use net::transport::{Open, Priority, Stream, Transport};
+use net::transport::{Priority, Stream, Transport};
 use node::desired::{Applied, Desired};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::cluster::CONTENT;
 
-const OPEN_MAX: Duration = Duration::from_secs(5);
 const HOLDERS_MAX: usize = 8;
 /// To a node that nothing is known of.
 const FAR: Duration = Duration::from_millis(500);
@@ -44,12 +43,7 @@ impl Holder for Other {
 
     fn open(&self) -> BoxFuture<'_, io::Result<HolderStream>> {
         Box::pin(async move {
-            let open = Open {
-                method: CONTENT,
-                head: bytes::Bytes::new(),
-                priority: Priority::Bulk,
-                within: OPEN_MAX,
-            };
+            let open = stream(CONTENT, Priority::Bulk);
             let opened = self.transport.open(self.node, open).await;
             let (writer, reader) = opened.map_err(io::Error::other)?.split();
             Ok(HolderStream {
@@ -101,16 +95,13 @@ pub async fn fetch(
     applied: &Applied,
     progress: &mut (dyn FnMut(FetchProgress) + Send),
 ) -> Result<(), FetchError> {
-    let trees: Vec<Hash> = applied.trees.values().copied().collect();
-    let programs: Vec<Hash> = applied.programs.values().copied().collect();
     let missing = |hash: &Hash| !shared.content.path(*hash).exists();
-    let (mut trees, mut programs) = (trees.into_iter(), programs.into_iter());
     let others = || holders(&shared.cluster, applied.origin);
-    while let Some(tree) = trees.find(missing) {
+    for tree in applied.trees.values().copied().filter(missing) {
         let fetched = shared.fetcher.fetch_tree(tree, &others(), progress).await?;
         tracing::info!(%tree, ?fetched, "content fetched");
     }
-    while let Some(program) = programs.find(missing) {
+    for program in applied.programs.values().copied().filter(missing) {
         let wanted = Wanted::new(program).executable();
         let fetched = shared.fetcher.fetch(wanted, &others(), progress).await?;
         tracing::info!(%program, ?fetched, "content fetched");

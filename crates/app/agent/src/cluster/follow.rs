@@ -5,12 +5,12 @@
 //! back.
 //! Never: delays one follower for another.
 
-use super::Cluster;
 use super::frames::{self, Frames};
 use super::mirror::{self, Mirrored, Source};
+use super::{Cluster, stream};
 use crate::shared::Shared;
 use kernel::{NodeId, Revision};
-use net::transport::{Open, Priority, RecvHalf, SendHalf, Stream};
+use net::transport::{Priority, RecvHalf, SendHalf, Stream};
 use node::nodes::NodeReport;
 use node::store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,6 @@ use wire::cluster::FOLLOW;
 
 /// The other side takes nothing for so long: it is let go.
 const SEND_MAX: Duration = Duration::from_secs(10);
-const OPEN_MAX: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(3);
 
@@ -102,12 +101,7 @@ pub async fn follow(shared: Arc<Shared>, holder: NodeId) {
     let cluster = &shared.cluster;
     let mut wait = RETRY_MIN;
     loop {
-        let open = Open {
-            method: FOLLOW,
-            head: bytes::Bytes::new(),
-            priority: Priority::Normal,
-            within: OPEN_MAX,
-        };
+        let open = stream(FOLLOW, Priority::Normal);
         match cluster.transport().open(holder, open).await {
             Ok(stream) => {
                 let ended = converse(&shared, stream).await;

@@ -5,13 +5,11 @@
 //! copies are sealed with its own key.
 //! Never: gives a value to a node for asking.
 
-use super::Cluster;
+use super::{Cluster, stream};
 use crate::shared::Shared;
-use bytes::Bytes;
 use kernel::{NodeId, ReplicaId, error_chain};
-use net::transport::{CallError, Open, Priority, Stream};
+use net::transport::{CallError, Priority, Stream};
 use node::driver::ReplicaSpec;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +21,6 @@ use wire::layout::Layout;
 
 const CALL_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
-const OPEN_MAX: Duration = Duration::from_secs(5);
 
 /// The holder's side.
 pub async fn give(shared: &Shared, from: NodeId, replica: &ReplicaId) -> Result<Given, String> {
@@ -112,13 +109,7 @@ fn kept(layout: &Layout, replica: &ReplicaId) -> Result<Given, String> {
 
 /// A follower's socket for buckets: each connection goes to the holder.
 pub fn serve_buckets(shared: &Arc<Shared>, holder: NodeId) -> std::io::Result<()> {
-    let path = shared.layout.buckets_socket();
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = tokio::net::UnixListener::bind(&path)?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    let listener = crate::bind_private(&shared.layout.buckets_socket())?;
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
         loop {
@@ -139,12 +130,7 @@ pub fn serve_buckets(shared: &Arc<Shared>, holder: NodeId) -> std::io::Result<()
 
 /// Byte for byte.
 async fn to_buckets(cluster: &Cluster, holder: NodeId, mut client: UnixStream) {
-    let open = Open {
-        method: BUCKETS,
-        head: Bytes::new(),
-        priority: Priority::Normal,
-        within: OPEN_MAX,
-    };
+    let open = stream(BUCKETS, Priority::Normal);
     // Its client holds its calls and comes back when this connection ends.
     match cluster.transport().open(holder, open).await {
         Ok(mut stream) => drop(copy_bidirectional(&mut client, &mut stream).await),

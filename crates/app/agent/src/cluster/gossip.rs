@@ -81,13 +81,9 @@ fn carry_out(shared: &Arc<Shared>, effect: Effect) -> bool {
         }
         Effect::Cloned { node, nonces } => {
             tracing::error!(node = %node, ?nonces, "two processes have the key of one node");
-            if node == cluster.own.id {
-                cluster.cloned.send_replace(true);
-            }
         }
         Effect::Superseded { by } => {
             tracing::error!(by, "another process has this node's key, and prevails");
-            cluster.cloned.send_replace(true);
         }
         Effect::Left => {
             cluster.reach.send_modify(|reach| {

@@ -13,7 +13,7 @@ use node::desired::FIRST_NODE;
 use serde::{Deserialize, Serialize};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use vault::Vault;
 use wire::layout::Layout;
@@ -216,10 +216,6 @@ impl Kept {
     pub fn keep_note(&self, name: &str, bytes: &[u8]) -> Result<(), KeptError> {
         self.write(name, bytes)
     }
-
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
 }
 
 #[cfg(test)]
@@ -255,10 +251,10 @@ mod tests {
     fn private_files_are_their_owners_alone() {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().expect("a folder");
-        let kept = Kept::new(&Layout::new(folder.path()));
-        let begun = kept.begin(name(), ZonePath::root(), UnixMillis(1_000_000_000));
+        let layout = Layout::new(folder.path());
+        let begun = Kept::new(&layout).begin(name(), ZonePath::root(), UnixMillis(1_000_000_000));
         begun.expect("begins");
-        for entry in fs::read_dir(kept.directory()).expect("a folder") {
+        for entry in fs::read_dir(layout.cluster()).expect("a folder") {
             let entry = entry.expect("an entry");
             let mode = entry.metadata().expect("is there").permissions().mode();
             assert_eq!(mode & 0o077, 0, "{:?}", entry.path());

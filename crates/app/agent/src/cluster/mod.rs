@@ -32,12 +32,13 @@ use crate::shared::Shared;
 use aggregation::membership::Reach;
 use kernel::{Name, NodeId, ZonePath};
 use net::identity::Refusal;
-use net::transport::{BindError, PeerState};
+use net::transport::{BindError, Open, PeerState, Priority};
 use net::{Authority, Transport};
 use node::nodes::{NodeRecord, NodeReport, NodeTable};
 use node::store::StoreError;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 use store::EmbeddedStore;
 use tokio::sync::{mpsc, watch};
 use wire::api::{ApiError, Follows, NodeView};
@@ -91,19 +92,31 @@ pub struct Cluster {
     /// What nodes said of themselves last, this one too.
     pub reports: watch::Sender<BTreeMap<NodeId, NodeReport>>,
     own_report: watch::Sender<NodeReport>,
+    /// What the edge shows to others; none where that cannot be read.
+    edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
     /// Whether the holder's keys come in.
     pub following: watch::Sender<bool>,
     /// Whether what they said last is in force at the edge.
     pub current: watch::Sender<bool>,
-    /// Another process has this node's key.
-    cloned: watch::Sender<bool>,
     transport: OnceLock<Transport>,
     gossip: mpsc::Sender<aggregation::membership::Event>,
     gossip_inbox: std::sync::Mutex<Option<mpsc::Receiver<aggregation::membership::Event>>>,
 }
 
 const GOSSIP_QUEUED_MAX: usize = 1_024;
+/// Connection included.
+const OPEN_MAX: Duration = Duration::from_secs(5);
+
+/// A stream to another agent, which says by its method what it is for.
+fn stream(method: u16, priority: Priority) -> Open {
+    Open {
+        method,
+        head: bytes::Bytes::new(),
+        priority,
+        within: OPEN_MAX,
+    }
+}
 
 impl Cluster {
     /// Finds out who this node is, or makes a cluster of it alone.
@@ -130,10 +143,11 @@ impl Cluster {
         if let Some(holder) = &own.holder {
             table::introduce(store, holder, now).await?;
         }
-        let nodes = table::nodes(store).await?;
+        let (nodes, _) = table::read_all(store).await?;
         let (gossip, inbox) = mpsc::channel(GOSSIP_QUEUED_MAX);
         Ok(Self {
             listen: listen::read(layout)?,
+            edge_identity: watch::Sender::new(renew::edge_identity(&kept, own.id)),
             own,
             kept,
             authority,
@@ -143,7 +157,6 @@ impl Cluster {
             reach: watch::Sender::default(),
             following: watch::Sender::new(false),
             current: watch::Sender::new(false),
-            cloned: watch::Sender::new(false),
             transport: OnceLock::new(),
             gossip,
             gossip_inbox: std::sync::Mutex::new(Some(inbox)),
@@ -194,8 +207,7 @@ impl Cluster {
         let _ = self.gossip.send(leaving).await;
         if let Some(transport) = self.transport.get() {
             gossip::left(self).await;
-            let _ =
-                tokio::time::timeout(std::time::Duration::from_secs(1), transport.close()).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), transport.close()).await;
         }
     }
 
@@ -349,8 +361,12 @@ impl Cluster {
         listen::reachable(&self.listen, self.listen.agent)
     }
 
-    /// For the edge's snapshot: who it is, and who the others are.
-    pub fn for_edge(&self) -> (Option<PeerIdentity>, BTreeMap<NodeId, PeerView>) {
+    pub fn edge_identity(&self) -> Option<PeerIdentity> {
+        self.edge_identity.borrow().clone()
+    }
+
+    /// The edges of the other nodes that belong.
+    pub fn edge_peers(&self) -> BTreeMap<NodeId, PeerView> {
         let nodes = self.nodes.borrow().clone();
         let reports = self.reports.borrow();
         let mut peers = BTreeMap::new();
@@ -364,6 +380,6 @@ impl Cluster {
                 peers.insert(record.id, view);
             }
         }
-        (renew::edge_identity(self), peers)
+        peers
     }
 }

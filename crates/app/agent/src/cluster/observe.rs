@@ -20,18 +20,17 @@ const TELL_EVERY: Duration = Duration::from_millis(100);
 /// Follows the node table; runs for ever.
 pub async fn table(shared: Arc<Shared>) {
     loop {
-        let after = match shared.store.range(NODES_PREFIX).await {
-            Ok(range) => range.revision,
+        let after = match super::table::read_all(&shared.store).await {
+            Ok((nodes, revision)) => {
+                take(&shared, nodes).await;
+                revision
+            }
             Err(error) => {
                 tracing::error!(%error, "cannot read the node table");
                 tokio::time::sleep(RETRY).await;
                 continue;
             }
         };
-        match super::table::nodes(&shared.store).await {
-            Ok(nodes) => take(&shared, nodes).await,
-            Err(error) => tracing::error!(%error, "cannot read the node table"),
-        }
         match shared.store.watch(NODES_PREFIX, after).await {
             Ok(mut watch) => {
                 if let Err(error) = watch.next().await {
@@ -103,7 +102,6 @@ pub async fn own(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut status = shared.status.subscribe();
     let mut listeners = shared.listeners.subscribe();
-    let mut snapshot = shared.snapshot.subscribe();
     loop {
         let report = report(&shared);
         cluster.own_report.send_if_modified(|last| {
@@ -115,12 +113,10 @@ pub async fn own(shared: Arc<Shared>) {
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return },
             changed = listeners.changed() => if changed.is_err() { return },
-            changed = snapshot.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
         let _ = status.borrow_and_update();
         let _ = listeners.borrow_and_update();
-        let _ = snapshot.borrow_and_update();
     }
 }
 
@@ -134,14 +130,12 @@ fn report(shared: &Shared) -> NodeReport {
         replica.address = None;
     }
     NodeReport {
-        revision: shared.snapshot.borrow().revision,
         status,
         edge: Some(EdgeReport {
             http,
             https,
             peer: super::listen::reachable(&cluster.listen, cluster.listen.edge),
         }),
-        addresses: cluster.addresses(),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
     }
 }
@@ -163,7 +157,7 @@ pub async fn peers(shared: Arc<Shared>) {
                 return;
             }
         }
-        let (_, edges) = cluster.for_edge();
+        let edges = cluster.edge_peers();
         if edges != told_edges {
             told_edges = edges;
             publish(&shared).await;

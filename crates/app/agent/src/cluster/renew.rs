@@ -3,12 +3,11 @@
 //! Holds: a node whose holder is away keeps what it has, and tries on; a new
 //! certificate is on disk before it is shown.
 
-use super::{Cluster, join};
+use super::{Cluster, Kept, join};
 use crate::machine::unix_now;
 use crate::shared::Shared;
 use kernel::NodeId;
 use net::{Credentials, PublicKey};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::cluster::{CERTIFY, Certified, CertifyRequest};
@@ -73,6 +72,8 @@ async fn look(shared: &Shared) -> Result<(), String> {
     let renewed = cluster.kept.credentials(Kind::Agent).map_err(text)?;
     let shown = cluster.transport().set_credentials(&renewed);
     shown.map_err(|error| error.to_string())?;
+    let edge = edge_identity(&cluster.kept, cluster.own.id);
+    cluster.edge_identity.send_replace(edge);
     super::observe::publish(shared).await;
     tracing::info!("certificates renewed");
     Ok(())
@@ -96,31 +97,17 @@ pub fn certify(
 }
 
 /// What the edge shows to others; none where that cannot be read.
-pub fn edge_identity(cluster: &Cluster) -> Option<PeerIdentity> {
-    let credentials = cluster.kept.credentials(Kind::Edge);
+pub fn edge_identity(kept: &Kept, node: NodeId) -> Option<PeerIdentity> {
+    let credentials = kept.credentials(Kind::Edge);
     let credentials = credentials
         .inspect_err(|error| tracing::error!(%error, "the edge has no certificate for others"))
         .ok()?;
-    let chain: String = credentials
-        .chain
-        .iter()
-        .map(|der| pem("CERTIFICATE", der))
-        .collect();
+    let pem = |label, der: &[u8]| pem::encode(&pem::Pem::new(label, der));
+    let chain = credentials.chain.iter();
     Some(PeerIdentity {
-        node: cluster.own.id,
-        chain_pem: chain,
+        node,
+        chain_pem: chain.map(|der| pem("CERTIFICATE", der)).collect(),
         key_pem: pem("PRIVATE KEY", &credentials.key.to_pkcs8()),
         root_pem: pem("CERTIFICATE", &credentials.root),
     })
-}
-
-/// RFC 7468.
-fn pem(label: &str, der: &[u8]) -> String {
-    let text = data_encoding::BASE64.encode(der);
-    let mut pem = format!("-----BEGIN {label}-----\n");
-    for line in text.as_bytes().chunks(64) {
-        let _ = writeln!(pem, "{}", String::from_utf8_lossy(line));
-    }
-    let _ = writeln!(pem, "-----END {label}-----");
-    pem
 }

@@ -7,7 +7,7 @@
 
 use super::kept::Holder;
 use crate::apply::{api_error, storage};
-use kernel::{Hash, Name, NodeId, UnixMillis, ZonePath};
+use kernel::{Hash, Name, NodeId, Revision, UnixMillis, ZonePath};
 use node::desired::FIRST_NODE;
 use node::nodes::{
     ADMISSIONS_PREFIX, Admission, NEXT_NODE_KEY, NODES_PREFIX, NodeRecord, NodeTable,
@@ -57,13 +57,19 @@ fn write<T: serde::Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {
     serde_json::to_vec(value).map_err(|error| StoreError::Invalid(error.to_string()))
 }
 
-pub async fn nodes(store: &dyn Store) -> Result<NodeTable, StoreError> {
+/// The table, and the revision that it is of.
+pub async fn read_all(store: &dyn Store) -> Result<(NodeTable, Revision), StoreError> {
     let range = store.range(NODES_PREFIX).await?;
     let records = range.entries.iter().map(|entry| {
         let record: NodeRecord = read(&entry.key, &entry.value)?;
         Ok((record.id, record))
     });
-    records.collect()
+    let table: Result<NodeTable, StoreError> = records.collect();
+    Ok((table?, range.revision))
+}
+
+async fn nodes(store: &dyn Store) -> Result<NodeTable, StoreError> {
+    Ok(read_all(store).await?.0)
 }
 
 /// The node that the cluster begins with, once.
@@ -313,27 +319,6 @@ pub async fn rename(store: &dyn Store, called: &str, to: &Name) -> Result<NodeRe
         })
     })
     .await
-}
-
-/// Writes down where a node can be reached now, if that is news.
-pub async fn readdress(
-    store: &dyn Store,
-    id: NodeId,
-    addresses: &[SocketAddr],
-) -> Result<(), ApiError> {
-    let table = nodes(store).await.map_err(|error| storage(&error))?;
-    let known = table.get(&id);
-    if known.is_none_or(|record| record.addresses == addresses || addresses.is_empty()) {
-        return Ok(());
-    }
-    change(store, &id.to_string(), |_, record| {
-        Ok(NodeRecord {
-            addresses: addresses.to_vec(),
-            ..record.clone()
-        })
-    })
-    .await
-    .map(drop)
 }
 
 /// The first node's record.
