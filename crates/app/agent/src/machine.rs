@@ -79,6 +79,7 @@ async fn wake(at: Option<Time>) {
 }
 
 async fn remove(shared: Arc<Shared>, replica: ReplicaId) {
+    give::forget(&shared.layout, &replica);
     if shared.components.has(&replica) {
         shared.components.forget(&replica);
         return;
