@@ -7,6 +7,7 @@
 
 pub mod actor;
 pub mod api;
+pub mod attributes;
 pub mod bucket;
 pub mod checkpoint;
 pub mod cluster;
