@@ -62,6 +62,9 @@ pub struct Certified {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinWords {
     pub edge_key: [u8; 32],
+    /// Nobody can call the machine that joins.
+    #[serde(default)]
+    pub outbound_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,4 +87,7 @@ pub struct Listen {
     /// Where others reach this machine, when it is not where it listens.
     #[serde(default)]
     pub advertise: Vec<std::net::IpAddr>,
+    /// Nobody can call this machine: it is reached through relays.
+    #[serde(default)]
+    pub outbound_only: bool,
 }

@@ -8,7 +8,7 @@ use super::call::{self, IncomingCall};
 use super::link::{Fault, Link};
 use super::stats::Refused;
 use super::stream::{IncomingStream, Priority, Stream};
-use super::{Inner, Received, code, frames, relay};
+use super::{Inner, Received, code, frames, relay, reverse};
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
@@ -146,6 +146,10 @@ async fn answer(
     };
     let (_room, body) = read?;
     let _in_use = link.use_it();
+    if call.method == reverse::DIAL_ME {
+        let status = reverse::heard(inner, link, &body);
+        return call::reply(&mut send, link.version, status, &[]).await;
+    }
     let (incoming, answer) = IncomingCall::new(link.identity.clone(), &call, deadline, body);
     match inner.outlets.calls.try_send(incoming) {
         Ok(()) => {}

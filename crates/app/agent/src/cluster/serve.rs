@@ -27,6 +27,8 @@ pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
         let own = cluster.listen.agent.ip();
         options.impairments = Some(net::impairments_from(path.into(), own));
     }
+    // Whoever calls nobody in is of no use as a relay.
+    options.relays = !cluster.outbound_only();
     if cluster.authority.is_some() {
         options.doorkeeper = Some(Arc::new(join::Keeper(Arc::downgrade(shared))));
     }
