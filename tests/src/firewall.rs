@@ -73,7 +73,13 @@ impl Firewall {
         ])?;
         ip(&["addr", "add", &format!("{}/30", self.outside), "dev", &out])?;
         ip(&["link", "set", &out, "up"])?;
-        in_there(&["addr", "add", &format!("{}/30", self.inside), "dev", &within])?;
+        in_there(&[
+            "addr",
+            "add",
+            &format!("{}/30", self.inside),
+            "dev",
+            &within,
+        ])?;
         in_there(&["link", "set", &within, "up"])?;
         in_there(&["link", "set", "lo", "up"])?;
         self.rules(

@@ -215,8 +215,14 @@ pub fn says(output: &Output) -> String {
 }
 
 pub fn kill(pid: u32) {
+    signal(pid, "KILL");
+}
+
+/// # Panics
+/// When there is no such process.
+pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
-        .args(["-9", &pid.to_string()])
+        .args(["-s", name, &pid.to_string()])
         .status()
         .expect("kill runs");
     assert!(status.success(), "no process {pid}");

@@ -186,7 +186,10 @@ mod tests {
             deal(&wanted, &all, before).expect("deals")[&name("a")].clone()
         };
         let counts = |counts: &[(u64, u32)]| -> BTreeMap<NodeId, u32> {
-            counts.iter().map(|(id, count)| (NodeId(*id), *count)).collect()
+            counts
+                .iter()
+                .map(|(id, count)| (NodeId(*id), *count))
+                .collect()
         };
         let none = Placements::new();
         assert_eq!(on(1, &none), counts(&[(2, 1)]));

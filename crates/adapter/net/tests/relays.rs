@@ -165,7 +165,11 @@ async fn much_data_for_a_node_without_an_address_runs_on_a_connection_that_it_di
         priority: Priority::Bulk,
         within: SOON,
     };
-    let mut stream = relay.transport.open(NodeId(3), open()).await.expect("opens");
+    let mut stream = relay
+        .transport
+        .open(NodeId(3), open())
+        .await
+        .expect("opens");
     stream.write_all(b"bulk").await.expect("writes");
     stream.shutdown().await.expect("ends");
     let mut incoming = hidden.incoming.streams.recv().await.expect("a stream");

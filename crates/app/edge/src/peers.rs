@@ -93,6 +93,19 @@ impl Peers {
         }
     }
 
+    /// After `refused` took no force: those in force, but for whom it left out.
+    /// Who was revoked is not spoken to, whatever else cannot be served.
+    pub fn withdraw(&self, in_force: &EdgeSnapshot, refused: &EdgeSnapshot) {
+        let peers = in_force.peers.iter();
+        let peers = peers.filter(|(node, _)| refused.peers.contains_key(node));
+        self.follow(&EdgeSnapshot {
+            peers: peers.map(|(node, view)| (*node, view.clone())).collect(),
+            identity: in_force.identity.clone(),
+            relays: in_force.relays.clone(),
+            ..EdgeSnapshot::default()
+        });
+    }
+
     /// Keeps the port as the snapshots want it.
     pub async fn run(self: Arc<Self>, ingress: Arc<Ingress>) {
         let mut wanted = self.identity.subscribe();

@@ -60,9 +60,7 @@ pub(super) fn heard(inner: &Arc<Inner>, link: &Link, body: &[u8]) -> Status {
         None => return Status::Refused,
     };
     let node = link.identity.node;
-    let addresses = inner
-        .peers()
-        .redial_directly(node, purpose, Instant::now());
+    let addresses = inner.peers().redial_directly(node, purpose, Instant::now());
     match addresses {
         Some(addresses) => {
             inner.dial(node, purpose, addresses);

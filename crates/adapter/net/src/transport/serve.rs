@@ -14,7 +14,7 @@ use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
-use wire::net::frame::{Call, Content, Datagram, Head, Open, Status};
+use wire::net::frame::{Call, Content, DIAL_ME, Datagram, Head, Open, Status};
 
 pub(super) async fn run(inner: Arc<Inner>, link: Arc<Link>) {
     tokio::select! {
@@ -146,7 +146,7 @@ async fn answer(
     };
     let (_room, body) = read?;
     let _in_use = link.use_it();
-    if call.method == reverse::DIAL_ME {
+    if call.method == DIAL_ME {
         let status = reverse::heard(inner, link, &body);
         return call::reply(&mut send, link.version, status, &[]).await;
     }

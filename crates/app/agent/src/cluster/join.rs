@@ -112,8 +112,20 @@ pub async fn join(
                 .collect(),
         }),
     };
+    trust(layout, &welcome.authority_pem)?;
     keep(&kept, &joined.credentials, &welcome.edge, &own)?;
     Ok(own)
+}
+
+/// Clients of this node trust what those of the others do.
+fn trust(layout: &Layout, authority_pem: &str) -> Result<(), KeptError> {
+    if authority_pem.is_empty() {
+        return Ok(());
+    }
+    let path = layout.tls();
+    std::fs::create_dir_all(&path).map_err(|source| KeptError::File { path, source })?;
+    let written = crate::tls::write_private(&layout.authority(), authority_pem.as_bytes());
+    written.map_err(KeptError::Private)
 }
 
 fn keep(
@@ -170,6 +182,7 @@ impl Keeper {
             holder_name: cluster.name().to_string(),
             holder_addresses: cluster.addresses(),
             edge: edge.chain,
+            authority_pem: shared.certificates.authority_pem().unwrap_or_default(),
         };
         tracing::info!(node = %record.id, name = %record.name, zone = %record.zone, "joined");
         Ok(Welcome {

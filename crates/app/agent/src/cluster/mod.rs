@@ -22,11 +22,13 @@ mod observe;
 mod outbound;
 mod renew;
 mod serve;
+mod sites;
 pub mod table;
 
 pub use join::{JoinError, join};
 pub use kept::{Kept, KeptError, Own};
 pub use listen::{ListenError, Wanted, listen, read as read_listen};
+pub use sites::{Certificates, Use, own_names};
 
 use crate::apply::api_error;
 use crate::shared::Shared;
@@ -209,7 +211,10 @@ impl Cluster {
         }
         tokio::spawn(renew::run(Arc::clone(shared)));
         match &cluster.own.holder {
-            Some(holder) => drop(tokio::spawn(follow::follow(Arc::clone(shared), holder.id))),
+            Some(holder) => {
+                tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
+                tokio::spawn(sites::keep(Arc::clone(shared), holder.id));
+            }
             None => drop(tokio::spawn(observe::moves(Arc::clone(shared)))),
         }
         Ok(())
@@ -341,7 +346,12 @@ impl Cluster {
             holder: record.id == self.holder().unwrap_or(self.own.id),
             addresses: record.way.addresses.iter().map(text).collect(),
             outbound_only: record.way.outbound_only,
-            relays: record.way.relays.iter().map(|it| self.called(*it)).collect(),
+            relays: record
+                .way
+                .relays
+                .iter()
+                .map(|it| self.called(*it))
+                .collect(),
             http: edge.and_then(|edge| edge.http.as_ref().map(text)),
             https: edge.and_then(|edge| edge.https.as_ref().map(text)),
             joined_unix_ms: record.joined_at.0,
