@@ -2,11 +2,12 @@
 //! free ports; ended with the test.
 
 pub mod disk;
+pub mod firewall;
 pub mod processes;
 pub mod tls;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -45,6 +46,10 @@ pub struct TestNode {
     pub http: SocketAddr,
     pub https: SocketAddr,
     name: String,
+    /// Where it listens for other nodes.
+    address: IpAddr,
+    /// Of the network, where it is not this process's.
+    namespace: Option<String>,
     directory: tempfile::TempDir,
 }
 
@@ -68,6 +73,8 @@ impl TestNode {
             http: free_address(),
             https: free_address(),
             name: "one".to_owned(),
+            address: Ipv4Addr::LOCALHOST.into(),
+            namespace: None,
             directory,
         }
     }
@@ -84,15 +91,19 @@ impl TestNode {
 
     /// A command of the program, for this node.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(program("homeostat"));
+        let mut command = match &self.namespace {
+            None => Command::new(program("homeostat")),
+            Some(namespace) => firewall::inside(namespace, &program("homeostat")),
+        };
+        let listen = SocketAddr::new(self.address, 0).to_string();
         command
             .args(words)
             .env("HOMEOSTAT_DATA_DIR", &self.layout.root)
             .env("HOMEOSTAT_HTTP", self.http.to_string())
             .env("HOMEOSTAT_HTTPS", self.https.to_string())
             // Any free ports: other tests' nodes have theirs.
-            .env("HOMEOSTAT_AGENT_LISTEN", "127.0.0.1:0")
-            .env("HOMEOSTAT_EDGE_LISTEN", "127.0.0.1:0")
+            .env("HOMEOSTAT_AGENT_LISTEN", &listen)
+            .env("HOMEOSTAT_EDGE_LISTEN", &listen)
             .env("HOMEOSTAT_NAME", &self.name);
         command
     }
@@ -102,6 +113,24 @@ impl TestNode {
     pub fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
+    }
+
+    /// The same node, listening for others on this address of the machine.
+    #[must_use]
+    pub fn at(mut self, address: IpAddr) -> Self {
+        self.address = address;
+        self
+    }
+
+    /// The same node behind a firewall, all ports its own; before its start.
+    #[must_use]
+    pub fn behind(self, wall: &firewall::Firewall) -> Self {
+        Self {
+            namespace: Some(wall.namespace.clone()),
+            http: SocketAddr::new(wall.inside, 8_080),
+            https: SocketAddr::new(wall.inside, 8_443),
+            ..self.at(wall.inside)
+        }
     }
 
     /// Runs a command that must succeed; returns its standard output.
@@ -186,8 +215,14 @@ pub fn says(output: &Output) -> String {
 }
 
 pub fn kill(pid: u32) {
+    signal(pid, "KILL");
+}
+
+/// # Panics
+/// When there is no such process.
+pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
-        .args(["-9", &pid.to_string()])
+        .args(["-s", name, &pid.to_string()])
         .status()
         .expect("kill runs");
     assert!(status.success(), "no process {pid}");

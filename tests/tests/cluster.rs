@@ -1,8 +1,11 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
-use black_box::{Answer, Load, TestNode, kill, project, says, until};
+use black_box::{Answer, Load, TestNode, exchange, kill, project, says, signal, tls, until};
 use serde_json::Value;
+use std::io::Write;
+use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
@@ -34,6 +37,29 @@ fn state(node: &TestNode, name: &str) -> Option<String> {
     let mut all = all.iter();
     let found = all.find(|one| one["name"] == name)?;
     Some(found["state"].as_str()?.to_owned())
+}
+
+/// Where `node` finds the one called `name`.
+fn addresses(node: &TestNode, name: &str) -> Option<Value> {
+    let all = node.run(&["node", "ls", "-o", "json"]);
+    let all: Vec<Value> = serde_json::from_slice(&all.stdout).ok()?;
+    let found = all.into_iter().find(|one| one["name"] == name)?;
+    Some(found["addresses"].clone())
+}
+
+/// An address for datagrams that nobody has now.
+fn free_port() -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("its address").to_string()
+}
+
+/// Whether a request is answered well within a second: what is held is not.
+fn answers_at_once(node: &TestNode, path: &str) -> bool {
+    let asked = TcpStream::connect(node.http).and_then(|mut stream| {
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        exchange(&mut stream, "GET", "localhost", path, b"")
+    });
+    asked.is_ok_and(|answer| answer.status == 200)
 }
 
 fn until_seen(by: &TestNode, name: &str, wanted: &str) {
@@ -177,6 +203,154 @@ fn a_revoked_node_is_refused_and_cannot_come_back() {
     assert_eq!(state(&first, "two").as_deref(), Some("revoked"));
     let refused = first.run(&["node", "revoke", "one"]);
     assert_eq!(refused.status.code(), Some(5), "{}", says(&refused));
+}
+
+#[test]
+fn a_revocation_reaches_every_node_and_one_that_was_away_when_it_is_back() {
+    let first = TestNode::new();
+    let directory = project(&first, "page", 1, "");
+    first.ok(&["up", text(&directory)]);
+    let second = join(&first, "two", &[]);
+    let third = join(&first, "three", &[]);
+    for node in [&first, &second, &third] {
+        until_seen(node, "two", "alive");
+        until_seen(node, "three", "alive");
+    }
+    good(&second, "/echo");
+    // The third hears nothing for a while, and misses it.
+    let (_, agent, _) = third.pids();
+    signal(agent, "STOP");
+    until_seen(&first, "three", "dead");
+    let began = Instant::now();
+    first.ok(&["node", "revoke", "two"]);
+    until("its agent is refused", || {
+        let refused = second.run(&["get", "services"]);
+        (!refused.status.success()).then_some(())
+    });
+    let of_agent = began.elapsed();
+    let of_edge = until("its edge is refused", || {
+        let asked = Instant::now();
+        (!answers_at_once(&second, "/echo")).then(|| asked - began)
+    });
+    signal(agent, "CONT");
+    let back = Instant::now();
+    until_seen(&third, "two", "revoked");
+    let told = back.elapsed();
+    let _ = writeln!(
+        std::io::stderr(),
+        "measured: a revoked node's agent was refused {of_agent:.1?} after the command, its \
+         edge within {of_edge:.1?}; one that was away was told {told:.1?} after it was back"
+    );
+    good(&third, "/echo");
+}
+
+#[test]
+fn a_node_that_moves_is_found_where_it_went_also_by_those_who_start_anew() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = join(&first, "two", &[]);
+    let third = join(&first, "three", &[]);
+    let directory = project(&first, "page", 1, "node = \"two\"");
+    first.ok(&["apply", text(&directory)]);
+    good(&third, "/echo");
+    let before = addresses(&third, "two").expect("known");
+    second.ok(&["down"]);
+    let (agent, edge) = (free_port(), free_port());
+    second.ok(&["up", "--agent-listen", &agent, "--edge-listen", &edge]);
+    let after = Value::from(vec![agent.as_str()]);
+    assert_ne!(before, after);
+    let there = |node: &TestNode| {
+        until("its new address", || {
+            (addresses(node, "two")? == after).then_some(())
+        });
+        until_seen(node, "two", "alive");
+        good(node, "/echo");
+    };
+    for node in [&first, &third] {
+        there(node);
+    }
+    third.ok(&["down"]);
+    third.ok(&["up"]);
+    there(&third);
+    // The node that holds the store moves too: who follows finds it again.
+    first.ok(&["down"]);
+    let agent = free_port();
+    first.ok(&["up", "--agent-listen", &agent]);
+    let after = Value::from(vec![agent.as_str()]);
+    for node in [&second, &third] {
+        until("the holder's new address", || {
+            (addresses(node, "one")? == after).then_some(())
+        });
+    }
+    third.ok(&["down"]);
+    third.ok(&["up"]);
+    until("it follows", || {
+        third.run(&["get", "services"]).status.success().then_some(())
+    });
+}
+
+#[test]
+fn whoever_trusts_one_node_trusts_all_and_goes_on_without_the_first() {
+    let first = TestNode::new();
+    let directory = project(&first, "page", 1, "");
+    first.ok(&["up", text(&directory)]);
+    let second = join(&first, "two", &[]);
+    let trusting = tls::trusting_node(&first);
+    let served = |node: &TestNode| {
+        until("https by the one authority", || {
+            let (_, answer) = tls::get(node, &trusting, "localhost", "/").ok()?;
+            (answer.status == 200).then_some(())
+        });
+    };
+    served(&first);
+    served(&second);
+    let file = |node: &TestNode| {
+        let to = node.scratch().join("authority.pem");
+        node.ok(&["trust", "--to", text(&to)]);
+        std::fs::read(to).expect("written")
+    };
+    assert_eq!(file(&first), file(&second));
+    let keys = second.layout.tls().join("authority.key");
+    assert!(!keys.exists(), "a follower has an authority of its own");
+    // Without the first it shows what it has, also after a start of its own.
+    power_off(&first);
+    power_off(&second);
+    let _ = second.run(&["up"]);
+    served(&second);
+    assert_eq!(file(&second), std::fs::read(first.layout.authority()).expect("there"));
+    first.ok(&["up"]);
+    // A new host is certified too.
+    let manifest = std::fs::read_to_string(directory.join("homeostat.toml")).expect("reads");
+    let more = manifest.replace("hosts = [\"localhost\"]", "hosts = [\"localhost\", \"b.test\"]");
+    std::fs::write(directory.join("homeostat.toml"), more).expect("writes");
+    first.ok(&["apply", text(&directory)]);
+    for node in [&first, &second] {
+        until("the new host by the one authority", || {
+            let (_, answer) = tls::get(node, &trusting, "b.test", "/").ok()?;
+            (answer.status == 200).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_followers_admin_port_is_certified_by_the_one_authority() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let line = token(&first, &[]);
+    let second = TestNode::new().named("two");
+    second.ok(&["up", "--join", &line, "--admin-listen", "127.0.0.1:0"]);
+    let findings = second.run(&["doctor", "-o", "json"]).stdout;
+    let findings: Vec<Value> = serde_json::from_slice(&findings).expect("JSON");
+    let port = findings.iter().find(|one| one["check"] == "admin port");
+    let url = port.and_then(|port| port["found"].as_str()).expect("a port");
+    let secret = first.ok(&["token", "create", "--role", "viewer"]);
+    until("it answers by the first node's authority", || {
+        let authority = first.layout.authority();
+        let words = ["--node", url, "--authority", text(&authority), "get", "services"];
+        let mut command = first.command(&words);
+        let output = command.env("HOMEOSTAT_TOKEN", secret.trim()).output().ok()?;
+        output.status.success().then_some(())
+    });
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! In: a manifest's services, the nodes that take replicas, where they are
 //! now. Out: how many of each run where.
 //! Holds: what runs somewhere that still belongs stays there; a service's
-//! counts differ by one at most among the nodes that it is dealt to anew.
+//! counts differ by one at most among the nodes that it is dealt to anew. A node
+//! that can only call out has no service alone, unless a person named it.
 //! Never: looks at load or resources.
 
 use kernel::{Name, NodeId};
@@ -27,6 +28,7 @@ pub struct Place {
     pub name: Name,
     /// Whether it can take more: what is on one that cannot be reached stays.
     pub reachable: bool,
+    pub outbound_only: bool,
 }
 
 /// * `before`: where the same project's services are now.
@@ -82,7 +84,11 @@ fn in_turn(
     while total < replicas {
         let count = |id: &NodeId| shares.get(id).copied().unwrap_or(0);
         let burden = |id: &NodeId| load.get(id).copied().unwrap_or(0) + count(id);
-        let next = open.iter().min_by_key(|id| (count(id), burden(id), **id));
+        // Where nobody can call, the first copy comes after one everywhere else.
+        let late = |id: &NodeId| u32::from(places[id].outbound_only);
+        let next = open
+            .iter()
+            .min_by_key(|id| (count(id) + late(id), burden(id), **id));
         let next = *next.ok_or_else(|| DealError::Nobody {
             service: service.clone(),
         })?;
@@ -100,6 +106,17 @@ fn in_turn(
         }
         shares.retain(|_, count| *count > 0);
         total -= 1;
+    }
+    let dialable = |id: &NodeId| places.get(id).is_some_and(|place| !place.outbound_only);
+    let best = open.iter().filter(|id| dialable(id));
+    let best = best.min_by_key(|id| (load.get(id).copied().unwrap_or(0), **id));
+    if let Some(best) = best
+        && !shares.keys().any(dialable)
+        && let Some(most) = shares.values_mut().max()
+    {
+        *most -= 1;
+        shares.retain(|_, count| *count > 0);
+        shares.insert(*best, 1);
     }
     Ok(shares)
 }
@@ -131,6 +148,7 @@ mod tests {
         let place = |id| Place {
             name: name(&format!("n{id}")),
             reachable: true,
+            outbound_only: false,
         };
         (1..=count).map(|id| (NodeId(id), place(id))).collect()
     }
@@ -157,6 +175,29 @@ mod tests {
         }
         let refused = deal(&wanted, &cut, &Placements::new());
         assert!(matches!(refused, Err(DealError::Nobody { .. })));
+    }
+
+    #[test]
+    fn a_node_that_can_only_call_out_has_no_service_alone() {
+        let mut all = places(2);
+        all.get_mut(&NodeId(1)).expect("a place").outbound_only = true;
+        let on = |replicas, before: &Placements| {
+            let wanted = services(&[("a", replicas, None)]);
+            deal(&wanted, &all, before).expect("deals")[&name("a")].clone()
+        };
+        let counts = |counts: &[(u64, u32)]| -> BTreeMap<NodeId, u32> {
+            counts
+                .iter()
+                .map(|(id, count)| (NodeId(*id), *count))
+                .collect()
+        };
+        let none = Placements::new();
+        assert_eq!(on(1, &none), counts(&[(2, 1)]));
+        assert_eq!(on(2, &none), counts(&[(1, 1), (2, 1)]));
+        // It became one when all was there already.
+        let before = Placements::from([(name("a"), counts(&[(1, 2)]))]);
+        assert_eq!(on(2, &before), counts(&[(1, 1), (2, 1)]));
+        assert_eq!(on(0, &before), counts(&[]));
     }
 
     proptest! {

@@ -128,6 +128,13 @@ impl Desired {
         })
     }
 
+    /// The hosts of all routes, `*` and `*.name` as they are written.
+    pub fn hosts(&self) -> impl Iterator<Item = String> {
+        let sites = self.sites().flat_map(|(_, site, _)| &site.routes);
+        let services = self.services().flat_map(|(_, one, _)| &one.routes);
+        sites.chain(services).map(|route| route.host.0.clone())
+    }
+
     pub fn services(&self) -> impl Iterator<Item = (ScopedName, &Service, &Applied)> {
         self.projects.values().flat_map(|applied| {
             let services = applied.manifest.services.iter();

@@ -10,6 +10,7 @@ pub mod driver;
 mod event;
 mod machine;
 pub mod nodes;
+pub mod relays;
 mod replica;
 pub mod script;
 mod service;

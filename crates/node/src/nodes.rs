@@ -54,8 +54,8 @@ pub struct NodeRecord {
     pub joined_at: UnixMillis,
     /// What its machine's owner may do without a token, beyond the node itself.
     pub owner: Role,
-    /// Where its agent can be reached, the most likely first.
-    pub addresses: Vec<SocketAddr>,
+    #[serde(flatten)]
+    pub way: Way,
     pub revoked_at: Option<UnixMillis>,
 }
 
@@ -63,6 +63,21 @@ impl NodeRecord {
     pub fn belongs(&self) -> bool {
         self.revoked_at.is_none()
     }
+}
+
+/// How other agents reach a node's, as it says itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    /// The most likely first; none of a node that can only call out.
+    pub addresses: Vec<SocketAddr>,
+    /// It calls others and nobody can call it: it is nobody's only holder of
+    /// anything, and speaks for nobody else.
+    #[serde(default)]
+    pub outbound_only: bool,
+    /// Nodes that an outbound-only one keeps connections to, and through which
+    /// it is reached.
+    #[serde(default)]
+    pub relays: Vec<NodeId>,
 }
 
 /// A join token as the store keeps it until its time is over.
@@ -84,6 +99,9 @@ pub struct NodeReport {
     pub status: NodeStatus,
     pub edge: Option<EdgeReport>,
     pub program_version: String,
+    /// Written into the node table by the holder of the store.
+    #[serde(default)]
+    pub way: Option<Way>,
 }
 
 /// Where clients and other edges reach a node's edge.
@@ -91,6 +109,6 @@ pub struct NodeReport {
 pub struct EdgeReport {
     pub http: Option<SocketAddr>,
     pub https: Option<SocketAddr>,
-    /// The port between edges.
+    /// The port between edges; none where nobody can call it.
     pub peer: Vec<SocketAddr>,
 }

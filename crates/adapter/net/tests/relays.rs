@@ -126,6 +126,81 @@ async fn a_relay_that_does_not_reach_the_node_or_does_not_relay_is_passed_over()
 }
 
 #[tokio::test]
+async fn who_was_reached_through_a_relay_dials_back_and_the_direct_way_is_taken() {
+    let cluster = Cluster::new();
+    let (a, relay) = (cluster.node(1), cluster.node(2));
+    let mut hidden = behind(&cluster, &relay, 3).await;
+    a.knows(&relay);
+    hidden.knows(&a);
+    a.transport
+        .set_peer(NodeId(3), vec![Address::Via(NodeId(2))]);
+    echo(&mut hidden.incoming.calls);
+    let answer = a.transport.call(NodeId(3), 1, "x", SOON).await;
+    assert_eq!(&answer.expect("an answer")[..], b"x");
+    until("direct", || {
+        matches!(
+            a.transport.state(NodeId(3)),
+            PeerState::Connected {
+                address: Address::Direct(_),
+                ..
+            }
+        )
+    })
+    .await;
+    // The one through the relay is ended by whoever dialled it.
+    until("one is left", || a.transport.connections(NodeId(3)) == 1).await;
+    let answer = a.transport.call(NodeId(3), 1, "y", SOON).await;
+    assert_eq!(&answer.expect("an answer")[..], b"y");
+}
+
+#[tokio::test]
+async fn much_data_for_a_node_without_an_address_runs_on_a_connection_that_it_dials() {
+    let cluster = Cluster::new();
+    let relay = cluster.node(2);
+    let mut hidden = behind(&cluster, &relay, 3).await;
+    // The relay knows no way to it but what it dialled.
+    let open = || Open {
+        method: 1,
+        head: Bytes::new(),
+        priority: Priority::Bulk,
+        within: SOON,
+    };
+    let mut stream = relay
+        .transport
+        .open(NodeId(3), open())
+        .await
+        .expect("opens");
+    stream.write_all(b"bulk").await.expect("writes");
+    stream.shutdown().await.expect("ends");
+    let mut incoming = hidden.incoming.streams.recv().await.expect("a stream");
+    let mut read = Vec::new();
+    incoming.stream.read_to_end(&mut read).await.expect("reads");
+    assert_eq!(read, b"bulk");
+    assert_eq!(relay.transport.connections(NodeId(3)), 2);
+    // One that nobody dials is not waited for: an error names it.
+    let failed = relay.transport.open(NodeId(9), open()).await;
+    assert!(failed.is_err());
+}
+
+#[tokio::test]
+async fn who_asks_to_be_dialled_is_dialled_where_the_table_has_it_or_not_at_all() {
+    use wire::net::frame::DIAL_ME;
+    let cluster = Cluster::new();
+    let (a, b) = (cluster.node(1), cluster.node(2));
+    a.knows(&b);
+    // It has a direct connection, b has no address of it, or it asks for what
+    // there is not: nothing is dialled, and the connection lives on.
+    for body in [&b"\0"[..], b"\x01", b"\x07", b"", b"192.0.2.1:1"] {
+        let refused = a.transport.call(NodeId(2), DIAL_ME, body, SOON).await;
+        assert!(matches!(
+            refused,
+            Err(net::transport::CallError::Refused { .. })
+        ));
+    }
+    assert_eq!(b.transport.connections(NodeId(1)), 1);
+}
+
+#[tokio::test]
 async fn a_relay_that_was_not_chosen_brings_nothing_in() {
     let cluster = Cluster::new();
     let mut options = cluster.options(1);

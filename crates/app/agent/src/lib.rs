@@ -190,7 +190,8 @@ async fn open(
     let cluster = cluster::Cluster::open(layout, &store, &node_name()).await;
     let cluster = cluster.map_err(AgentError::Cluster)?;
     let content = content::Content::open(layout.content()).map_err(AgentError::Content)?;
-    let authority = tls::Authority::open(&layout.tls()).map_err(AgentError::Tls)?;
+    let certificates = cluster::Certificates::open(&layout.tls(), cluster.holder().is_none());
+    let certificates = certificates.map_err(AgentError::Tls)?;
     let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
     let journal = telemetry::Journal::open(&layout.journal(), telemetry::JournalOptions::default())
         .map_err(AgentError::Journal)?;
@@ -221,7 +222,7 @@ async fn open(
         cluster,
         driver,
         components: components::Components::new(program),
-        authority,
+        certificates,
         given,
         journal,
         audit,

@@ -4,7 +4,7 @@
 //! time (starting, stopping, probing) runs beside it and comes back as events.
 
 use crate::buckets::ProjectLimits;
-use crate::cluster::give;
+use crate::cluster::{Use, give};
 use crate::shared::{Message, Settlement, Shared};
 use kernel::{ReplicaId, Time, UnixMillis};
 use node::desired::Desired;
@@ -226,6 +226,7 @@ fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) -> u64 {
     snapshot.certificates = certificates(shared, &snapshot);
     snapshot.identity = shared.cluster.edge_identity();
     snapshot.peers = shared.cluster.edge_peers();
+    snapshot.relays = shared.cluster.relays();
     shared.components.complete(&mut snapshot);
     let last = shared.snapshot.borrow().version;
     snapshot.version = unix_now().0.max(last + 1);
@@ -246,11 +247,11 @@ fn certificates(shared: &Shared, snapshot: &EdgeSnapshot) -> Vec<CertificateView
     let hosts = snapshot.routes.iter().map(|route| route.host.clone());
     let hosts: BTreeSet<String> = hosts.filter(|host| !shared.given.covers(host)).collect();
     let mut all = Vec::new();
-    match shared.authority.leaf(&hosts) {
-        Ok(mut own) => {
+    match shared.certificates.show(Use::Sites, &hosts) {
+        Ok(own) => all.extend(own.map(|mut own| {
             own.hosts.retain(|host| !shared.given.covers(host));
-            all.push(own);
-        }
+            own
+        })),
         Err(error) => tracing::error!(%error, "no certificate of our own for the edge"),
     }
     all.extend(shared.given.views());

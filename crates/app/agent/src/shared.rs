@@ -2,10 +2,9 @@
 
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
-use crate::cluster::Cluster;
+use crate::cluster::{Certificates, Cluster};
 use crate::components::Components;
 use crate::given::Given;
-use crate::tls::Authority;
 use content::Content;
 use drivers::ProcessDriver;
 use kernel::{Revision, ScopedName};
@@ -62,7 +61,7 @@ pub struct Shared {
     pub cluster: Cluster,
     pub driver: ProcessDriver,
     pub components: Components,
-    pub authority: Authority,
+    pub certificates: Certificates,
     pub given: Given,
     pub journal: Journal,
     pub audit: Audit,

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use jiff::tz::Offset;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
+    Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SignatureAlgorithm,
+    date_time_ymd,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -15,10 +16,16 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use wire::edge::CertificateView;
 
 /// Days a leaf lives; browsers refuse more than 398.
 const LEAF_DAYS: i64 = 90;
+pub const AUTHORITY: &str = "authority.pem";
+pub const AUTHORITY_KEY: &str = "authority.key";
+/// A point of P-256, uncompressed.
+const POINT_BYTES: usize = 65;
+const UNCOMPRESSED: u8 = 4;
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,14 +39,65 @@ pub enum TlsError {
     Certificate(#[source] rcgen::Error),
     #[error("{path} is damaged; move the directory away to make a new authority")]
     Damaged { path: PathBuf },
+    #[error("a key of {bytes} bytes is none that can be certified")]
+    PublicKey { bytes: usize },
 }
 
-#[derive(Serialize, Deserialize)]
-struct Leaf {
-    hosts: Vec<String>,
-    not_after_unix: i64,
-    chain_pem: String,
-    key_pem: String,
+/// A certificate and its key, as they lie on the disk.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Leaf {
+    pub hosts: Vec<String>,
+    pub not_after_unix: i64,
+    pub chain_pem: String,
+    pub key_pem: String,
+    /// By another node's authority.
+    #[serde(default)]
+    pub issued: bool,
+}
+
+impl Leaf {
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    pub fn left(&self) -> Duration {
+        let left = self.not_after_unix - Timestamp::now().as_second();
+        Duration::from_secs(u64::try_from(left).unwrap_or(0))
+    }
+
+    pub fn view(&self) -> CertificateView {
+        CertificateView {
+            hosts: self.hosts.clone(),
+            chain_pem: self.chain_pem.clone(),
+            key_pem: self.key_pem.clone(),
+        }
+    }
+}
+
+pub fn leaf_life() -> Duration {
+    Duration::from_hours(24 * LEAF_DAYS.unsigned_abs())
+}
+
+/// A key for a certificate that another node's authority issues.
+pub fn site_key() -> Result<KeyPair, TlsError> {
+    KeyPair::generate().map_err(TlsError::Certificate)
+}
+
+/// Its public half, as [`Authority::certify`] takes it.
+pub fn public_point(key: &KeyPair) -> Vec<u8> {
+    PublicKeyData::der_bytes(key).to_vec()
+}
+
+struct PublicPoint<'a>(&'a [u8]);
+
+impl PublicKeyData for PublicPoint<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
 }
 
 #[derive(Debug)]
@@ -56,8 +114,8 @@ impl Authority {
             source,
         };
         fs::create_dir_all(directory).map_err(file)?;
-        let certificate = directory.join("authority.pem");
-        let key = directory.join("authority.key");
+        let certificate = directory.join(AUTHORITY);
+        let key = directory.join(AUTHORITY_KEY);
         if !certificate.exists() || !key.exists() {
             make_authority(&certificate, &key)?;
         }
@@ -78,18 +136,17 @@ impl Authority {
     pub fn leaf(&self, hosts: &BTreeSet<String>) -> Result<CertificateView, TlsError> {
         let names = names_with_own(hosts.iter().filter(|host| *host != "*").cloned());
         let path = self.directory.join("leaf.json");
-        if let Some(leaf) = fs::read(&path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice::<Leaf>(&bytes).ok())
+        if let Some(leaf) = Leaf::read(&path)
             && leaf.hosts == names
-            && leaf.not_after_unix - Timestamp::now().as_second() > LEAF_DAYS * 86_400 / 3
+            && !leaf.issued
+            && leaf.left() > leaf_life() / 3
         {
-            return Ok(view(leaf));
+            return Ok(leaf.view());
         }
         let leaf = self.make_leaf(names)?;
         let bytes = serde_json::to_vec(&leaf).unwrap_or_default();
         write_private(&path, &bytes)?;
-        Ok(view(leaf))
+        Ok(leaf.view())
     }
 
     /// A certificate like [`Authority::leaf`]'s that is kept nowhere.
@@ -98,11 +155,45 @@ impl Authority {
         hosts: impl IntoIterator<Item = String>,
     ) -> Result<CertificateView, TlsError> {
         let names = names_with_own(hosts);
-        self.make_leaf(names).map(view)
+        self.make_leaf(names).map(|leaf| leaf.view())
+    }
+
+    /// For a key whose private half is elsewhere. Who calls has checked the
+    /// names.
+    ///
+    /// * `public_key`: a point of P-256, uncompressed.
+    ///
+    /// Returns the chain, PEM, and its end in seconds.
+    pub fn certify(
+        &self,
+        names: Vec<String>,
+        public_key: &[u8],
+    ) -> Result<(String, i64), TlsError> {
+        let bytes = public_key.len();
+        if bytes != POINT_BYTES || public_key.first() != Some(&UNCOMPRESSED) {
+            return Err(TlsError::PublicKey { bytes });
+        }
+        self.sign(names, &PublicPoint(public_key))
     }
 
     fn make_leaf(&self, names: Vec<String>) -> Result<Leaf, TlsError> {
-        let mut params = CertificateParams::new(names.clone()).map_err(TlsError::Certificate)?;
+        let key = site_key()?;
+        let (chain_pem, not_after_unix) = self.sign(names.clone(), &key)?;
+        Ok(Leaf {
+            hosts: names,
+            not_after_unix,
+            chain_pem,
+            key_pem: key.serialize_pem(),
+            issued: false,
+        })
+    }
+
+    fn sign(
+        &self,
+        names: Vec<String>,
+        key: &impl PublicKeyData,
+    ) -> Result<(String, i64), TlsError> {
+        let mut params = CertificateParams::new(names).map_err(TlsError::Certificate)?;
         let not_after_unix = Timestamp::now().as_second() + LEAF_DAYS * 86_400;
         // Backdated, so that a client whose clock is behind accepts it.
         set_validity(
@@ -112,32 +203,18 @@ impl Authority {
         );
         params.distinguished_name = named("Homeostat edge");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate().map_err(TlsError::Certificate)?;
         let certificate = params
-            .signed_by(&key, &self.issuer)
+            .signed_by(key, &self.issuer)
             .map_err(TlsError::Certificate)?;
-        Ok(Leaf {
-            hosts: names,
-            not_after_unix,
-            chain_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        })
+        Ok((certificate.pem(), not_after_unix))
     }
 }
 
 /// With those that mean this machine.
-fn names_with_own(hosts: impl IntoIterator<Item = String>) -> Vec<String> {
+pub fn names_with_own(hosts: impl IntoIterator<Item = String>) -> Vec<String> {
     let own = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let names: BTreeSet<String> = own.into_iter().chain(hosts).collect();
     names.into_iter().collect()
-}
-
-fn view(leaf: Leaf) -> CertificateView {
-    CertificateView {
-        hosts: leaf.hosts,
-        chain_pem: leaf.chain_pem,
-        key_pem: leaf.key_pem,
-    }
 }
 
 fn named(common: &str) -> DistinguishedName {

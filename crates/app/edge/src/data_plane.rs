@@ -145,7 +145,7 @@ impl DataPlane {
         self.peers.add(&snapshot);
         if let Err(why) = self.build(&snapshot).await {
             if let Some(in_force) = &force.snapshot {
-                self.peers.follow(in_force);
+                self.peers.withdraw(in_force, &snapshot);
             }
             return refused(why);
         }

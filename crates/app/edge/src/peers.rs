@@ -5,6 +5,8 @@
 //! Holds: nobody but the edge of a node in the snapshot is spoken to or heard;
 //! one that left it has its connections ended; without an identity there is no
 //! port. One edge at a time has it: a new one waits until the old has let go.
+//! An edge that nobody can call keeps connections to its relays, through which
+//! the others reach it first and ask it for a direct connection.
 //! Never: holds back a snapshot.
 
 use arc_swap::ArcSwap;
@@ -12,7 +14,7 @@ use ingress::{Connecting, Ingress, PeerConnector, PeerStream};
 use kernel::NodeId;
 use net::identity::Refusal;
 use net::transport::{IncomingStream, Open, OpenError, PeerState, Priority};
-use net::{Credentials, Identity, Limits, NodeKey, Options, Transport};
+use net::{Address, Credentials, Identity, Limits, NodeKey, Options, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use std::collections::BTreeMap;
@@ -44,6 +46,7 @@ type Known = BTreeMap<NodeId, PeerView>;
 pub struct Peers {
     listen: SocketAddr,
     known: Arc<ArcSwap<Known>>,
+    relays: ArcSwap<Vec<NodeId>>,
     identity: watch::Sender<Option<PeerIdentity>>,
     transport: watch::Sender<Option<Transport>>,
 }
@@ -53,6 +56,7 @@ impl Peers {
         Self {
             listen,
             known: Arc::default(),
+            relays: ArcSwap::default(),
             identity: watch::Sender::new(None),
             transport: watch::Sender::new(None),
         }
@@ -71,6 +75,7 @@ impl Peers {
     /// After it took force: only those in it.
     pub fn follow(&self, snapshot: &EdgeSnapshot) {
         let before = self.known.swap(Arc::new(snapshot.peers.clone()));
+        self.relays.store(Arc::new(snapshot.relays.clone()));
         self.identity.send_if_modified(|identity| {
             let changed = *identity != snapshot.identity;
             identity.clone_from(&snapshot.identity);
@@ -78,6 +83,7 @@ impl Peers {
         });
         if let Some(transport) = &*self.transport.borrow() {
             introduce(transport, &snapshot.peers);
+            transport.set_relays(snapshot.relays.clone());
             for node in before.keys() {
                 if !snapshot.peers.contains_key(node) {
                     transport.forget_peer(*node);
@@ -85,6 +91,19 @@ impl Peers {
             }
             transport.reauthorise();
         }
+    }
+
+    /// After `refused` took no force: those in force, but for whom it left out.
+    /// Who was revoked is not spoken to, whatever else cannot be served.
+    pub fn withdraw(&self, in_force: &EdgeSnapshot, refused: &EdgeSnapshot) {
+        let peers = in_force.peers.iter();
+        let peers = peers.filter(|(node, _)| refused.peers.contains_key(node));
+        self.follow(&EdgeSnapshot {
+            peers: peers.map(|(node, view)| (*node, view.clone())).collect(),
+            identity: in_force.identity.clone(),
+            relays: in_force.relays.clone(),
+            ..EdgeSnapshot::default()
+        });
     }
 
     /// Keeps the port as the snapshots want it.
@@ -161,6 +180,7 @@ impl Peers {
                     // It may have changed while nobody was there to be told.
                     if let Some(transport) = &*self.transport.borrow() {
                         introduce(transport, &self.known.load());
+                        transport.set_relays(self.relays.load().to_vec());
                         transport.reauthorise();
                     }
                     return;
@@ -243,9 +263,12 @@ fn unreachable_node(error: &OpenError) -> io::Error {
 }
 
 fn introduce(transport: &Transport, peers: &Known) {
+    let own = transport.identity().node;
     for (node, view) in peers {
-        let addresses = view.addresses.iter().copied().map(Into::into);
-        transport.set_peer(*node, addresses.collect());
+        let addresses = view.addresses.iter().copied().map(Address::from);
+        let relays = view.relays.iter().copied().filter(|relay| *relay != own);
+        let ways = addresses.chain(relays.map(Address::Via));
+        transport.set_peer(*node, ways.collect());
     }
 }
 

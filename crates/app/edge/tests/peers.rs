@@ -80,6 +80,7 @@ impl Cluster {
         for peer in peers {
             let view = PeerView {
                 addresses: vec![self.node(*peer).peer],
+                relays: Vec::new(),
                 zone: "/eu/1".parse().expect("a zone"),
             };
             snapshot.peers.insert(NodeId(*peer), view);
@@ -183,6 +184,42 @@ async fn request_goes_to_the_node_that_has_the_replica() {
     });
     assert_eq!(rows[0].forwarded_by, Some(NodeId(1)));
     assert_eq!(rows[0].node, None);
+}
+
+#[tokio::test]
+async fn edges_that_nobody_can_call_reach_each_other_through_a_relay() {
+    let cluster = Cluster::new(3).await;
+    let replicas = [(3, replica("large"))];
+    let mut edges = Vec::new();
+    for id in 1..=3 {
+        let others: Vec<u64> = (1..=3).filter(|other| *other != id).collect();
+        let mut snapshot = cluster.snapshot(id, 1, &others, &replicas);
+        for (other, view) in &mut snapshot.peers {
+            if *other != NodeId(1) {
+                view.addresses.clear();
+                view.relays = vec![NodeId(1)];
+            }
+        }
+        if id != 1 {
+            snapshot.relays = vec![NodeId(1)];
+        }
+        let edge = cluster.node(id).ready_edge().await;
+        let mut link = cluster.node(id).link_to(&edge).await;
+        assert_eq!(link.push(&snapshot).await, Ok(1));
+        edges.push((edge, link));
+    }
+    // The relay itself, on the connection that it was dialled with; and the
+    // other one, through it.
+    for asked in [1, 2] {
+        let answer = get(cluster.node(asked).http).await.expect("answers");
+        assert_eq!(answer.len(), LARGE_BYTES, "{asked}");
+    }
+    let rows = until("a row", || {
+        let rows = support::rows(cluster.node(3));
+        (rows.len() == 2).then_some(rows)
+    });
+    let from: Vec<Option<NodeId>> = rows.iter().map(|row| row.forwarded_by).collect();
+    assert_eq!(from, [Some(NodeId(1)), Some(NodeId(2))]);
 }
 
 #[tokio::test]

@@ -117,7 +117,14 @@ impl DeathRun {
                 world.add_machine(name, &zone);
             }
             let revoked = false;
-            table.insert(NodeId(at as u64 + 1), Belongs { zone, revoked });
+            table.insert(
+                NodeId(at as u64 + 1),
+                Belongs {
+                    zone,
+                    revoked,
+                    outbound_only: false,
+                },
+            );
         }
         let table = Arc::new(table);
         for at in 0..world.nodes {

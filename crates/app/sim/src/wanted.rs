@@ -30,7 +30,14 @@ pub fn node_key(node: NodeId) -> String {
 pub fn read_row(key: &str, value: &[u8]) -> Option<(NodeId, Belongs)> {
     let node = u64::from_str_radix(key.strip_prefix(NODES)?, 16).ok()?;
     let Row { zone, revoked } = serde_json::from_slice(value).ok()?;
-    Some((NodeId(node), Belongs { zone, revoked }))
+    Some((
+        NodeId(node),
+        Belongs {
+            zone,
+            revoked,
+            outbound_only: false,
+        },
+    ))
 }
 
 pub fn project() -> Name {

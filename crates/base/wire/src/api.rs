@@ -282,8 +282,14 @@ pub struct NodeView {
     pub this: bool,
     /// It holds the store.
     pub holder: bool,
-    /// Of its agent.
+    /// Of its agent; none of a node that can only call out.
     pub addresses: Vec<String>,
+    /// Nobody can call it: the others reach it through `relays`.
+    #[serde(default)]
+    pub outbound_only: bool,
+    /// Names of nodes.
+    #[serde(default)]
+    pub relays: Vec<String>,
     pub http: Option<String>,
     pub https: Option<String>,
     pub joined_unix_ms: u64,

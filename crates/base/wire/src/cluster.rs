@@ -21,6 +21,8 @@ pub const CONTENT: u16 = 4;
 pub const GIVE: u16 = 5;
 /// A call: [`CertifyRequest`], answered by [`Certified`].
 pub const CERTIFY: u16 = 6;
+/// A call: [`IssueRequest`], answered by [`IssuedChain`].
+pub const ISSUE: u16 = 7;
 
 /// What a replica that starts may know; it must be placed on who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,10 +60,34 @@ pub struct Certified {
     pub edge: Vec<Vec<u8>>,
 }
 
+/// A certificate for clients, by the cluster's one authority, for a key that
+/// the node that asks has made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssueRequest {
+    /// Hosts of the cluster's sites and services; names and addresses of the
+    /// node that asks.
+    pub names: Vec<String>,
+    /// A point of P-256, uncompressed: 65 bytes.
+    pub public_key: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IssuedChain {
+    /// Up to below the authority.
+    pub chain_pem: String,
+    /// Seconds.
+    pub not_after_unix: i64,
+    /// What clients are to trust.
+    pub authority_pem: String,
+}
+
 /// What who joins says beside its wish, and is told beside its certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JoinWords {
     pub edge_key: [u8; 32],
+    /// Nobody can call the machine that joins.
+    #[serde(default)]
+    pub outbound_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +98,9 @@ pub struct WelcomeWords {
     pub holder_addresses: Vec<SocketAddr>,
     /// Of the new node's edge.
     pub edge: Vec<Vec<u8>>,
+    /// What clients are to trust.
+    #[serde(default)]
+    pub authority_pem: String,
 }
 
 /// Where a node's agent and edge listen for other nodes: a file on its disk.
@@ -84,4 +113,7 @@ pub struct Listen {
     /// Where others reach this machine, when it is not where it listens.
     #[serde(default)]
     pub advertise: Vec<std::net::IpAddr>,
+    /// Nobody can call this machine: it is reached through relays.
+    #[serde(default)]
+    pub outbound_only: bool,
 }

@@ -32,6 +32,9 @@ pub struct EdgeSnapshot {
     /// The edges of other nodes that belong: no other one is spoken to.
     #[serde(default)]
     pub peers: BTreeMap<NodeId, PeerView>,
+    /// Whose edges this one keeps connections to, since nobody can call it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<NodeId>,
 }
 
 /// What this edge proves itself with to other edges: short-lived, and good for
@@ -55,8 +58,11 @@ impl std::fmt::Debug for PeerIdentity {
 /// The edge of another node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerView {
-    /// Of its peer port, the best first.
+    /// Of its peer port, the best first; none where nobody can call it.
     pub addresses: Vec<SocketAddr>,
+    /// Nodes whose edges it keeps connections to, where nobody can call it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<NodeId>,
     pub zone: ZonePath,
 }
 
@@ -256,6 +262,7 @@ mod tests {
         };
         let peer = PeerView {
             addresses: vec![SocketAddr::from(([192, 0, 2, 7], 7072))],
+            relays: Vec::new(),
             zone: "/eu/1".parse().expect("a zone"),
         };
         let mut snapshot = EdgeSnapshot {

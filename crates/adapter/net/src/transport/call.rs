@@ -177,7 +177,6 @@ impl Transport {
 impl Inner {
     async fn call(self: &Arc<Self>, node: NodeId, call: &Call) -> Result<Bytes, CallError> {
         let limits = &self.options.limits;
-        let began = Instant::now();
         let (bytes, limit) = (call.body.len(), limits.call_bytes_max);
         if bytes > limit {
             return Err(CallError::TooLong { bytes, limit });
@@ -187,15 +186,14 @@ impl Inner {
             let limit = limits.calls_out_max;
             return Err(CallError::Busy { node, limit });
         };
-        let mut again = true;
+        let (mut again, began) = (true, Instant::now());
         loop {
             let link = self.link(node, Purpose::Main).await?;
-            let mut under_way = UnderWay::open(&link, node).await?;
-            let left = call.deadline.saturating_sub(began.elapsed());
-            let answer = under_way
-                .exchange(call, left, self.generation(), limit)
-                .await;
-            match answer {
+            let call = Call {
+                deadline: call.deadline.saturating_sub(began.elapsed()),
+                ..call.clone()
+            };
+            match self.call_on(&link, node, &call).await {
                 // Ended while nothing ran on it: nothing was heard of this call.
                 Err(CallError::Lost { .. }) if again && superseded(&link) => again = false,
                 Err(CallError::Protocol { node, what }) => {
@@ -205,6 +203,17 @@ impl Inner {
                 other => return other,
             }
         }
+    }
+
+    pub(super) async fn call_on(
+        &self,
+        link: &Arc<Link>,
+        node: NodeId,
+        call: &Call,
+    ) -> Result<Bytes, CallError> {
+        let mut under_way = UnderWay::open(link, node).await?;
+        let limit = self.options.limits.call_bytes_max;
+        under_way.exchange(call, self.generation(), limit).await
     }
 }
 
@@ -247,12 +256,11 @@ impl UnderWay {
     async fn exchange(
         &mut self,
         call: &Call,
-        left: Duration,
         generation: u16,
         limit: usize,
     ) -> Result<Bytes, CallError> {
         let node = self.node;
-        self.ask(call, left, generation).await?;
+        self.ask(call, generation).await?;
         // An answer begins when its maker is done: the caller's deadline bounds it.
         let head = frames::read_head(&mut self.recv, self.version, Duration::from_hours(24)).await;
         let reply = match head {
@@ -283,10 +291,10 @@ impl UnderWay {
         }
     }
 
-    async fn ask(&mut self, call: &Call, left: Duration, generation: u16) -> Result<(), CallError> {
+    async fn ask(&mut self, call: &Call, generation: u16) -> Result<(), CallError> {
         let head = Head::Call(frame::Call {
             method: call.method,
-            deadline_ms: u32::try_from(left.as_millis()).unwrap_or(u32::MAX),
+            deadline_ms: u32::try_from(call.deadline.as_millis()).unwrap_or(u32::MAX),
             body_bytes: u32::try_from(call.body.len()).unwrap_or(u32::MAX),
             generation,
         });

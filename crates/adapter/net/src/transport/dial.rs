@@ -6,7 +6,7 @@
 use super::error::{Failure, ReachError};
 use super::link::{Fault, Link};
 use super::options::Address;
-use super::{Inner, code, frames, transport_config};
+use super::{Inner, code, frames, reverse, transport_config};
 use crate::identity::{CertificateView, PeerVerifier};
 use crate::tls::{self, Purpose, SERVER_NAME};
 use kernel::NodeId;
@@ -24,22 +24,33 @@ pub(super) async fn run(
     purpose: Purpose,
     addresses: Vec<Address>,
 ) {
-    let Some(first) = addresses.first().copied() else {
+    // Much data through a relay would stand in the way of what it is for: who
+    // cannot be dialled is asked to dial, over the connection that there is.
+    let behind = !addresses.iter().any(Address::is_direct);
+    if behind && purpose == Purpose::Bulk && reverse::ask_and_wait(&inner, node, purpose).await {
         return;
-    };
+    }
     let failed = match first_of(&inner, node, purpose, addresses).await {
         Ok(link) => {
+            let address = link.address;
             if inner.adopt(link).is_ok() {
+                if !address.is_direct() {
+                    reverse::ask(inner, node, purpose).await;
+                }
                 return;
             }
             let unheard = Failure::Other("it is not heard for a while".to_owned());
-            vec![(first, unheard)]
+            vec![(address, unheard)]
         }
         Err(attempts) => attempts,
     };
-    let error = ReachError::Failed {
-        node,
-        attempts: failed,
+    let error = if failed.is_empty() {
+        ReachError::NoAddress { node }
+    } else {
+        ReachError::Failed {
+            node,
+            attempts: failed,
+        }
     };
     tracing::debug!(%node, %error, "not reached");
     let limits = &inner.options.limits;

@@ -1,8 +1,8 @@
 //! One live connection to a peer, authenticated and greeted.
 //!
-//! Holds: both sides rank the connections between them alike: the later the
-//! sooner-ending certificate ends the better, then the one that the smaller
-//! node dialled, then the newer.
+//! Holds: both sides rank the connections between them alike: a direct one goes
+//! before one through a relay; then the later the sooner-ending certificate ends
+//! the better, then the one that the smaller node dialled, then the newer.
 
 use super::code;
 use super::options::Address;
@@ -19,7 +19,15 @@ use std::time::Duration;
 use wire::net::Identity;
 use wire::net::frame::Hello;
 
-pub(crate) type Rank = (UnixMillis, Reverse<NodeId>, u64, u64);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    direct: bool,
+    /// Of the two certificates.
+    pub(super) first_end: UnixMillis,
+    caller: Reverse<NodeId>,
+    sequence: u64,
+    instance: u64,
+}
 
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -65,8 +73,13 @@ impl Link {
             view.identity.node
         };
         let by = if dialled { &own.hello } else { &hello };
-        let first_end = own.not_after.min(view.not_after);
-        let rank = (first_end, Reverse(caller), by.sequence, by.instance);
+        let rank = Rank {
+            direct: address.is_direct(),
+            first_end: own.not_after.min(view.not_after),
+            caller: Reverse(caller),
+            sequence: by.sequence,
+            instance: by.instance,
+        };
         Self {
             connection,
             identity: Arc::new(view.identity),
@@ -85,6 +98,10 @@ impl Link {
 
     pub(super) fn rank(&self) -> Rank {
         self.rank
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.rank.direct
     }
 
     pub(super) fn is_open(&self) -> bool {

@@ -3,7 +3,7 @@
 //! Holds: only who dialled a superfluous connection ends it, and only when
 //! nothing has run on it for two looks.
 
-use super::{Inner, code, relay};
+use super::{Inner, code, relay, reverse};
 use crate::tls::Purpose;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
@@ -53,16 +53,16 @@ pub(super) fn refresh(inner: &Arc<Inner>) {
     let mut peers = inner.peers();
     let mut wanted = BTreeSet::new();
     for link in peers.all_links() {
-        let (first_end, ..) = link.rank();
-        if own.min(link.not_after) > first_end {
+        if own.min(link.not_after) > link.rank().first_end {
             wanted.insert((link.identity.node, link.purpose));
         }
     }
+    wanted.retain(|(_, purpose)| *purpose != Purpose::Join);
     for (node, purpose) in wanted {
-        if purpose != Purpose::Join
-            && let Some(addresses) = peers.redial(node, purpose)
-        {
-            inner.dial(node, purpose, addresses);
+        match peers.redial(node, purpose) {
+            Some(addresses) => inner.dial(node, purpose, addresses),
+            // One that we cannot dial dials us.
+            None => drop(tokio::spawn(reverse::ask(inner.clone(), node, purpose))),
         }
     }
 }

@@ -16,6 +16,7 @@ mod maintain;
 mod options;
 mod peers;
 mod relay;
+mod reverse;
 mod serve;
 pub(crate) mod stats;
 mod stream;

@@ -152,7 +152,6 @@ impl Options {
         Self {
             peers: Kind::Edge,
             limits: Limits::edge(),
-            relays: false,
             ..Self::new(bind, credentials, authorise)
         }
     }
@@ -166,6 +165,12 @@ pub enum Address {
     Direct(SocketAddr),
     /// Through a node that it keeps a connection to.
     Via(kernel::NodeId),
+}
+
+impl Address {
+    pub(crate) fn is_direct(&self) -> bool {
+        matches!(self, Self::Direct(_))
+    }
 }
 
 impl From<SocketAddr> for Address {

@@ -133,6 +133,7 @@ impl Peers {
             return Err(unknown);
         };
         let addresses = peer.addresses.clone();
+        let called = peer.main.best().is_some();
         let slot = peer.slot(purpose);
         if let Some(link) = slot.best() {
             return Ok(Reach::Ready(link.clone()));
@@ -140,7 +141,9 @@ impl Peers {
         if let Some(dial) = &slot.dial {
             return Ok(Reach::Wait(dial.subscribe()));
         }
-        if addresses.is_empty() {
+        // One without an address that called us is asked to call for this too.
+        let asked = purpose == Purpose::Bulk && called;
+        if addresses.is_empty() && !asked {
             return Err(unknown);
         }
         if let Some(retry_at) = slot.retry_at
@@ -167,6 +170,37 @@ impl Peers {
         }
         slot.dial = Some(watch::channel(None).0);
         Some(addresses)
+    }
+
+    /// Addresses to dial without a relay, unless there is such a connection, or
+    /// one is being made, or was in vain just now.
+    pub(super) fn redial_directly(
+        &mut self,
+        node: NodeId,
+        purpose: Purpose,
+        now: Instant,
+    ) -> Option<Vec<Address>> {
+        let peer = self.known.get_mut(&node)?;
+        let direct = peer.addresses.iter().filter(|address| address.is_direct());
+        let direct: Vec<Address> = direct.copied().collect();
+        let slot = peer.slot(purpose);
+        let waits = slot.retry_at.is_some_and(|at| at > now);
+        let has_one = slot.best().is_some_and(|link| link.is_direct());
+        if direct.is_empty() || slot.dial.is_some() || waits || has_one {
+            return None;
+        }
+        slot.dial = Some(watch::channel(None).0);
+        Some(direct)
+    }
+
+    /// How the dial that is under way ends.
+    pub(super) fn dialled(
+        &mut self,
+        node: NodeId,
+        purpose: Purpose,
+    ) -> Option<watch::Receiver<Dialled>> {
+        let slot = self.known.get_mut(&node)?.slot(purpose);
+        slot.dial.as_ref().map(watch::Sender::subscribe)
     }
 
     pub(super) fn dial_failed(

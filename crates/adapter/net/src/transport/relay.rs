@@ -196,15 +196,15 @@ fn forward(inner: &Inner, target: &Link, from: NodeId, piece: &RelayPiece<'_>) {
     }
 }
 
-/// Calls the chosen relays that are not connected.
+/// Calls the chosen relays that are not connected: one that is reached through
+/// another relay would pass nothing on once that one is gone.
 pub(super) fn keep(inner: &Arc<Inner>) {
     for relay in inner.relays() {
-        if inner.living(relay).is_none() {
-            let inner = inner.clone();
-            tokio::spawn(async move {
-                // Back-off and its end are the peer's state.
-                let _ = inner.link(relay, Purpose::Main).await;
-            });
+        let addresses = inner
+            .peers()
+            .redial_directly(relay, Purpose::Main, Instant::now());
+        if let Some(addresses) = addresses {
+            inner.dial(relay, Purpose::Main, addresses);
         }
     }
 }

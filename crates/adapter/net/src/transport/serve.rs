@@ -8,13 +8,13 @@ use super::call::{self, IncomingCall};
 use super::link::{Fault, Link};
 use super::stats::Refused;
 use super::stream::{IncomingStream, Priority, Stream};
-use super::{Inner, Received, code, frames, relay};
+use super::{Inner, Received, code, frames, relay, reverse};
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::TrySendError;
-use wire::net::frame::{Call, Content, Datagram, Head, Open, Status};
+use wire::net::frame::{Call, Content, DIAL_ME, Datagram, Head, Open, Status};
 
 pub(super) async fn run(inner: Arc<Inner>, link: Arc<Link>) {
     tokio::select! {
@@ -146,6 +146,10 @@ async fn answer(
     };
     let (_room, body) = read?;
     let _in_use = link.use_it();
+    if call.method == DIAL_ME {
+        let status = reverse::heard(inner, link, &body);
+        return call::reply(&mut send, link.version, status, &[]).await;
+    }
     let (incoming, answer) = IncomingCall::new(link.identity.clone(), &call, deadline, body);
     match inner.outlets.calls.try_send(incoming) {
         Ok(()) => {}

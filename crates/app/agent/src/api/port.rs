@@ -4,11 +4,13 @@
 //! its token; `/health` tells anybody that the agent answers, and nothing else.
 //! Holds: connections are bounded, handshakes and heads in time; an address that
 //! cannot be had is said and tried again, and keeps the agent from nothing.
-//! Never: writes a key to disk; it is made anew with each agent.
+//! Never: writes a key to disk on the node that holds the authority, where it is
+//! made anew with each agent.
 
 use super::{Door, router};
+use crate::cluster::{Use, own_names};
 use crate::shared::Shared;
-use crate::tls::{Authority, TlsError};
+use crate::tls::TlsError;
 use axum::Router;
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -18,7 +20,7 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -101,6 +103,10 @@ async fn serve(shared: Arc<Shared>, listener: TcpListener) {
     let health = get(|| async { "well\n" });
     let router = router(Arc::clone(&shared), Door::Port).route(HEALTH, health);
     let mut shown = Shown::default();
+    // On a node that follows, this asks for a certificate before anybody comes.
+    if let Ok(here) = listener.local_addr() {
+        let _ = shown.at(&shared, here.ip());
+    }
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -165,11 +171,7 @@ impl Shown {
         {
             return Ok(Arc::clone(config));
         }
-        let names = [
-            shared.cluster.name().to_string(),
-            here.to_canonical().to_string(),
-        ];
-        let config = Arc::new(config(&shared.authority, names)?);
+        let config = Arc::new(config(shared, &names(shared, here))?);
         if self.by_address.len() >= ADDRESSES_MAX {
             self.by_address.clear();
         }
@@ -179,20 +181,33 @@ impl Shown {
     }
 }
 
+/// A node that follows asks for one certificate, for all addresses that the
+/// others know of it.
+fn names(shared: &Shared, here: IpAddr) -> BTreeSet<String> {
+    let cluster = &shared.cluster;
+    if cluster.holder().is_some() {
+        return own_names(shared, cluster.own.id);
+    }
+    let here = here.to_canonical().to_string();
+    [cluster.name().to_string(), here].into()
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
-    #[error("the node's authority does not certify it")]
+    #[error("the authority does not certify it")]
     Authority(#[source] TlsError),
+    #[error("the node that holds the store has not certified it yet")]
+    NotYet,
     #[error("the certificate made for it cannot be read")]
     Pem(#[source] rustls::pki_types::pem::Error),
     #[error("the certificate made for it cannot be used")]
     Use(#[source] rustls::Error),
 }
 
-fn config(authority: &Authority, names: [String; 2]) -> Result<ServerConfig, PortError> {
-    let leaf = authority
-        .passing_leaf(names)
-        .map_err(PortError::Authority)?;
+fn config(shared: &Shared, names: &BTreeSet<String>) -> Result<ServerConfig, PortError> {
+    let leaf = shared.certificates.show(Use::Admin, names);
+    let leaf = leaf.map_err(PortError::Authority)?;
+    let leaf = leaf.ok_or(PortError::NotYet)?;
     let chain = CertificateDer::pem_slice_iter(leaf.chain_pem.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(PortError::Pem)?;

@@ -22,6 +22,7 @@ pub fn place(
         let place = Place {
             name: record.name.clone(),
             reachable: cluster.reach(record.id).is_up(),
+            outbound_only: record.way.outbound_only,
         };
         (record.id, place)
     });

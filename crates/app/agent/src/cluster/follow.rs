@@ -24,7 +24,7 @@ use wire::cluster::FOLLOW;
 /// The other side takes nothing for so long: it is let go.
 const SEND_MAX: Duration = Duration::from_secs(10);
 const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(3);
+pub const RETRY_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -11,7 +11,7 @@ use kernel::Name;
 use net::identity::IssuedCertificate;
 use net::join::{Applicant, Doorkeeper, Future, Refused, Welcome};
 use net::{Credentials, Joining, PublicKey, TokenVerifier};
-use node::nodes::NodeRecord;
+use node::nodes::{NodeRecord, Way};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use wire::cluster::{JoinWords, WelcomeWords};
@@ -75,13 +75,18 @@ pub async fn join(
     let edge_key = kept.make_key(Kind::Edge)?;
     let words = serde_json::to_vec(&JoinWords {
         edge_key: edge_key.0,
+        outbound_only: listen.outbound_only,
     });
     let unreadable = |error: serde_json::Error| JoinError::Welcome(error.to_string());
     let joining = Joining {
         token,
         key: Arc::new(key),
         name,
-        addresses: listen::reachable(&listen, listen.agent),
+        addresses: if listen.outbound_only {
+            Vec::new()
+        } else {
+            listen::reachable(&listen, listen.agent, &listen::addresses())
+        },
         words: words.map_err(unreadable)?,
         within: WITHIN,
     };
@@ -107,8 +112,20 @@ pub async fn join(
                 .collect(),
         }),
     };
+    trust(layout, &welcome.authority_pem)?;
     keep(&kept, &joined.credentials, &welcome.edge, &own)?;
     Ok(own)
+}
+
+/// Clients of this node trust what those of the others do.
+fn trust(layout: &Layout, authority_pem: &str) -> Result<(), KeptError> {
+    if authority_pem.is_empty() {
+        return Ok(());
+    }
+    let path = layout.tls();
+    std::fs::create_dir_all(&path).map_err(|source| KeptError::File { path, source })?;
+    let written = crate::tls::write_private(&layout.authority(), authority_pem.as_bytes());
+    written.map_err(KeptError::Private)
 }
 
 fn keep(
@@ -139,7 +156,7 @@ impl Keeper {
             token: applicant.token.to_string(),
             name: name.ok_or_else(|| unable("it has no name"))?,
             key: applicant.key.fingerprint(),
-            addresses: applicant.addresses.clone(),
+            way: way_of(&shared.cluster, &applicant, &words),
         };
         let admitted = table::admit(&shared.store, &asked, unix_now()).await;
         let record = admitted.map_err(|error| {
@@ -165,6 +182,7 @@ impl Keeper {
             holder_name: cluster.name().to_string(),
             holder_addresses: cluster.addresses(),
             edge: edge.chain,
+            authority_pem: shared.certificates.authority_pem().unwrap_or_default(),
         };
         tracing::info!(node = %record.id, name = %record.name, zone = %record.zone, "joined");
         Ok(Welcome {
@@ -175,6 +193,21 @@ impl Keeper {
                 .map_or_else(Vec::new, |it| it.root().to_vec()),
             words: serde_json::to_vec(&welcome).unwrap_or_default(),
         })
+    }
+}
+
+/// One that can only call out is reached through this node at first.
+fn way_of(cluster: &Cluster, applicant: &Applicant, words: &JoinWords) -> Way {
+    if words.outbound_only {
+        return Way {
+            addresses: Vec::new(),
+            outbound_only: true,
+            relays: vec![cluster.own.id],
+        };
+    }
+    Way {
+        addresses: applicant.addresses.clone(),
+        ..Way::default()
     }
 }
 

@@ -37,6 +37,7 @@ pub struct Wanted {
     pub agent: Option<SocketAddr>,
     pub edge: Option<SocketAddr>,
     pub advertise: Vec<IpAddr>,
+    pub outbound_only: Option<bool>,
 }
 
 fn path(layout: &Layout) -> PathBuf {
@@ -86,6 +87,9 @@ pub fn listen(layout: &Layout, wanted: &Wanted) -> Result<Listen, ListenError> {
         } else {
             wanted.advertise.clone()
         },
+        outbound_only: wanted
+            .outbound_only
+            .unwrap_or_else(|| kept.is_some_and(|it| it.outbound_only)),
     };
     if before.as_ref() != Some(&chosen) {
         let path = path(layout);
@@ -109,7 +113,9 @@ fn free(address: IpAddr, port: u16) -> Result<SocketAddr, ListenError> {
 
 /// Addresses under which a socket of this machine can be reached, the most
 /// likely first.
-pub fn reachable(listen: &Listen, socket: SocketAddr) -> Vec<SocketAddr> {
+///
+/// * `machine`: this machine's own, as [`addresses`] has them.
+pub fn reachable(listen: &Listen, socket: SocketAddr, machine: &[IpAddr]) -> Vec<SocketAddr> {
     let at = |ip: IpAddr| SocketAddr::new(ip, socket.port());
     if !listen.advertise.is_empty() {
         return listen.advertise.iter().copied().map(at).collect();
@@ -117,17 +123,23 @@ pub fn reachable(listen: &Listen, socket: SocketAddr) -> Vec<SocketAddr> {
     if !socket.ip().is_unspecified() {
         return vec![socket];
     }
+    let heard = |ip: &&IpAddr| socket.is_ipv6() || ip.is_ipv4();
+    let all = machine.iter().filter(heard).copied().map(at);
+    all.take(wire::net::token::ADDRESSES_MAX).collect()
+}
+
+/// This machine's own addresses, the most likely to be reached from elsewhere
+/// first. Asks the system.
+pub fn addresses() -> Vec<IpAddr> {
     let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
     let mut all: Vec<IpAddr> = interfaces
         .iter()
-        .filter(|one| socket.is_ipv6() || one.ip().is_ipv4())
         .filter(|one| !one.is_link_local())
         .map(if_addrs::Interface::ip)
         .collect();
     all.sort_by_key(|ip| (ip.is_loopback(), ip.is_ipv6(), *ip));
     all.dedup();
-    let all = all.into_iter().map(at);
-    all.take(wire::net::token::ADDRESSES_MAX).collect()
+    all
 }
 
 #[cfg(test)]
@@ -142,7 +154,8 @@ mod tests {
         let wanted = Wanted {
             agent: local(0),
             edge: local(0),
-            advertise: Vec::new(),
+            outbound_only: Some(true),
+            ..Wanted::default()
         };
         let first = listen(&layout, &wanted).expect("chooses");
         assert_ne!(first.agent.port(), 0);
@@ -154,7 +167,8 @@ mod tests {
         };
         let changed = listen(&layout, &other).expect("changes");
         assert_eq!((changed.agent.port(), changed.edge), (1, first.edge));
-        assert_eq!(reachable(&changed, changed.agent), [changed.agent]);
+        assert_eq!(reachable(&changed, changed.agent, &[]), [changed.agent]);
+        assert!(changed.outbound_only);
     }
 
     #[test]

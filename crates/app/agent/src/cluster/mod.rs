@@ -19,13 +19,16 @@ mod kept;
 mod listen;
 mod mirror;
 mod observe;
+mod outbound;
 mod renew;
 mod serve;
+mod sites;
 pub mod table;
 
 pub use join::{JoinError, join};
 pub use kept::{Kept, KeptError, Own};
 pub use listen::{ListenError, Wanted, listen, read as read_listen};
+pub use sites::{Certificates, Use, own_names};
 
 use crate::apply::api_error;
 use crate::shared::Shared;
@@ -34,9 +37,10 @@ use kernel::{Name, NodeId, ZonePath};
 use net::identity::Refusal;
 use net::transport::{BindError, Open, PeerState, Priority};
 use net::{Authority, Transport};
-use node::nodes::{NodeRecord, NodeReport, NodeTable};
+use node::nodes::{NodeRecord, NodeReport, NodeTable, Way};
 use node::store::StoreError;
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::EmbeddedStore;
@@ -88,6 +92,10 @@ pub struct Cluster {
     /// On the first node.
     authority: Option<Authority>,
     listen: Listen,
+    /// Of this machine, as they were last looked at.
+    machine: watch::Sender<Vec<IpAddr>>,
+    /// Of this node, where it can only call out.
+    relays: watch::Sender<Vec<NodeId>>,
     pub nodes: watch::Sender<Arc<NodeTable>>,
     /// What nodes said of themselves last, this one too.
     pub reports: watch::Sender<BTreeMap<NodeId, NodeReport>>,
@@ -145,8 +153,11 @@ impl Cluster {
         }
         let (nodes, _) = table::read_all(store).await?;
         let (gossip, inbox) = mpsc::channel(GOSSIP_QUEUED_MAX);
+        let relays = nodes.get(&own.id).map(|record| record.way.relays.clone());
         Ok(Self {
             listen: listen::read(layout)?,
+            machine: watch::Sender::new(listen::addresses()),
+            relays: watch::Sender::new(relays.unwrap_or_default()),
             edge_identity: watch::Sender::new(renew::edge_identity(&kept, own.id)),
             own,
             kept,
@@ -194,9 +205,17 @@ impl Cluster {
         tokio::spawn(observe::table(Arc::clone(shared)));
         tokio::spawn(observe::own(Arc::clone(shared)));
         tokio::spawn(observe::peers(Arc::clone(shared)));
+        tokio::spawn(observe::machine(Arc::clone(shared)));
+        if cluster.outbound_only() {
+            tokio::spawn(outbound::keep(Arc::clone(shared)));
+        }
         tokio::spawn(renew::run(Arc::clone(shared)));
-        if let Some(holder) = &cluster.own.holder {
-            tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
+        match &cluster.own.holder {
+            Some(holder) => {
+                tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
+                tokio::spawn(sites::keep(Arc::clone(shared), holder.id));
+            }
+            None => drop(tokio::spawn(observe::moves(Arc::clone(shared)))),
         }
         Ok(())
     }
@@ -317,7 +336,7 @@ impl Cluster {
         let services = report
             .into_iter()
             .flat_map(|report| report.status.services.values());
-        let text = |address: &std::net::SocketAddr| address.to_string();
+        let text = |address: &SocketAddr| address.to_string();
         NodeView {
             id: record.id.to_string(),
             name: record.name.to_string(),
@@ -325,7 +344,14 @@ impl Cluster {
             state: state.to_owned(),
             this,
             holder: record.id == self.holder().unwrap_or(self.own.id),
-            addresses: record.addresses.iter().map(text).collect(),
+            addresses: record.way.addresses.iter().map(text).collect(),
+            outbound_only: record.way.outbound_only,
+            relays: record
+                .way
+                .relays
+                .iter()
+                .map(|it| self.called(*it))
+                .collect(),
             http: edge.and_then(|edge| edge.http.as_ref().map(text)),
             https: edge.and_then(|edge| edge.https.as_ref().map(text)),
             joined_unix_ms: record.joined_at.0,
@@ -357,8 +383,40 @@ impl Cluster {
     }
 
     /// Where other agents reach this one.
-    pub fn addresses(&self) -> Vec<std::net::SocketAddr> {
-        listen::reachable(&self.listen, self.listen.agent)
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.reachable(self.listen.agent)
+    }
+
+    /// Where others reach a socket of this node; nowhere, if it can only call
+    /// out.
+    fn reachable(&self, socket: SocketAddr) -> Vec<SocketAddr> {
+        if self.outbound_only() {
+            return Vec::new();
+        }
+        listen::reachable(&self.listen, socket, &self.machine.borrow())
+    }
+
+    /// Whether nobody can call this node. The one that holds the store must be
+    /// called.
+    pub fn outbound_only(&self) -> bool {
+        self.listen.outbound_only && self.own.holder.is_some()
+    }
+
+    /// What the others are to know.
+    fn way(&self) -> Way {
+        Way {
+            addresses: self.addresses(),
+            outbound_only: self.outbound_only(),
+            relays: self.relays(),
+        }
+    }
+
+    pub fn relays(&self) -> Vec<NodeId> {
+        if self.outbound_only() {
+            self.relays.borrow().clone()
+        } else {
+            Vec::new()
+        }
     }
 
     pub fn edge_identity(&self) -> Option<PeerIdentity> {
@@ -375,6 +433,7 @@ impl Cluster {
             if let (Some(edge), true) = (edge, record.id != self.own.id) {
                 let view = PeerView {
                     addresses: edge.peer.clone(),
+                    relays: record.way.relays.clone(),
                     zone: record.zone.clone(),
                 };
                 peers.insert(record.id, view);

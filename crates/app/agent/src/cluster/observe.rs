@@ -5,7 +5,7 @@ use crate::shared::{Message, Shared};
 use aggregation::membership::{Belongs, Event, Table};
 use kernel::NodeId;
 use net::Address;
-use node::nodes::{EdgeReport, NODES_PREFIX, NodeRecord, NodeReport, NodeTable};
+use node::nodes::{EdgeReport, NODES_PREFIX, NodeRecord, NodeReport, NodeTable, Way};
 use node::store::Store;
 use node::{NodeEvent, Peer};
 use std::collections::BTreeMap;
@@ -16,6 +16,10 @@ use tokio::sync::oneshot;
 const RETRY: Duration = Duration::from_secs(1);
 /// What changes more often is told this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
+/// The machine's addresses are looked at so often.
+const LOOK: Duration = Duration::from_secs(5);
+/// Nodes' moves are written down at most so often, all of them together.
+const MOVES_EVERY: Duration = Duration::from_secs(1);
 
 /// Follows the node table; runs for ever.
 pub async fn table(shared: Arc<Shared>) {
@@ -63,6 +67,7 @@ async fn take(shared: &Arc<Shared>, nodes: NodeTable) {
     let belongs = |record: &NodeRecord| Belongs {
         zone: record.zone.clone(),
         revoked: !record.belongs(),
+        outbound_only: record.way.outbound_only,
     };
     let table: Table = nodes
         .iter()
@@ -74,12 +79,14 @@ async fn take(shared: &Arc<Shared>, nodes: NodeTable) {
 
 /// The holder's are known from the join, before it has written its own down.
 fn addresses(shared: &Shared, record: &NodeRecord) -> Vec<Address> {
-    let mut all: Vec<Address> = record
-        .addresses
-        .iter()
-        .copied()
-        .map(Address::from)
-        .collect();
+    let way = &record.way;
+    let mut all: Vec<Address> = way.addresses.iter().copied().map(Address::from).collect();
+    let relays = way.relays.iter().copied();
+    all.extend(
+        relays
+            .filter(|relay| *relay != shared.cluster.own.id)
+            .map(Address::Via),
+    );
     let holder = shared.cluster.own.holder.as_ref();
     if let Some(holder) = holder.filter(|holder| holder.id == record.id) {
         for address in holder.addresses.iter().copied().map(Address::from) {
@@ -102,6 +109,8 @@ pub async fn own(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut status = shared.status.subscribe();
     let mut listeners = shared.listeners.subscribe();
+    let mut machine = cluster.machine.subscribe();
+    let mut relays = cluster.relays.subscribe();
     loop {
         let report = report(&shared);
         cluster.own_report.send_if_modified(|last| {
@@ -113,10 +122,58 @@ pub async fn own(shared: Arc<Shared>) {
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return },
             changed = listeners.changed() => if changed.is_err() { return },
+            changed = machine.changed() => if changed.is_err() { return },
+            changed = relays.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
         let _ = status.borrow_and_update();
         let _ = listeners.borrow_and_update();
+        let _ = machine.borrow_and_update();
+        let _ = relays.borrow_and_update();
+    }
+}
+
+/// Notices that this machine's addresses have changed; runs for ever.
+pub async fn machine(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let Ok(now) = tokio::task::spawn_blocking(super::listen::addresses).await else {
+            return;
+        };
+        shared.cluster.machine.send_if_modified(|known| {
+            let news = *known != now;
+            if news {
+                tracing::info!(addresses = ?now, "this machine's addresses have changed");
+                *known = now;
+            }
+            news
+        });
+    }
+}
+
+/// On the node that holds the store: writes down how nodes say that they are
+/// reached; runs for ever. A report is of the node whose certificate its stream
+/// was opened with.
+pub async fn moves(shared: Arc<Shared>) {
+    let mut reports = shared.cluster.reports.subscribe();
+    loop {
+        let said: Vec<(NodeId, Way)> = {
+            let reports = reports.borrow_and_update();
+            let said = reports.iter();
+            said.filter_map(|(node, report)| Some((*node, report.way.clone()?)))
+                .collect()
+        };
+        for (node, way) in said {
+            match super::table::moved(&shared.store, node, &way).await {
+                Ok(true) => tracing::info!(%node, ?way, "moved"),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%node, error = error.message, "not written down"),
+            }
+        }
+        tokio::time::sleep(MOVES_EVERY).await;
+        if reports.changed().await.is_err() {
+            return;
+        }
     }
 }
 
@@ -134,9 +191,10 @@ fn report(shared: &Shared) -> NodeReport {
         edge: Some(EdgeReport {
             http,
             https,
-            peer: super::listen::reachable(&cluster.listen, cluster.listen.edge),
+            peer: cluster.reachable(cluster.listen.edge),
         }),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        way: Some(cluster.way()),
     }
 }
 

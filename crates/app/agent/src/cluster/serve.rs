@@ -3,16 +3,27 @@
 //! Holds: only the holder of the store answers what concerns it; a peer's
 //! streams and calls are bounded by the transport.
 
-use super::{ClusterError, admin, content, follow, give, join, renew};
+use super::{ClusterError, admin, content, follow, give, join, renew, sites};
 use crate::shared::Shared;
 use net::transport::{IncomingCall, IncomingStream, Received};
-use net::{Identity, Incoming, Options};
+use net::{Identity, Incoming, Limits, Options};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
-use wire::cluster::{ADMIN, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest};
+use wire::cluster::{
+    ADMIN, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest, ISSUE,
+    IssueRequest,
+};
 use wire::net::Kind;
+
+/// A connection without a word for so long is lost; together with back-off and
+/// [`follow::RETRY_MAX`] it bounds how long a node that can be reached again
+/// goes by an old node table, a revoked node in it.
+const IDLE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
+const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
     let cluster = &shared.cluster;
@@ -27,6 +38,14 @@ pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
         let own = cluster.listen.agent.ip();
         options.impairments = Some(net::impairments_from(path.into(), own));
     }
+    options.limits = Limits {
+        keep_alive: KEEP_ALIVE,
+        idle: IDLE,
+        back_off_max: BACK_OFF_MAX,
+        ..options.limits
+    };
+    // Whoever calls nobody in is of no use as a relay.
+    options.relays = !cluster.outbound_only();
     if cluster.authority.is_some() {
         options.doorkeeper = Some(Arc::new(join::Keeper(Arc::downgrade(shared))));
     }
@@ -110,6 +129,13 @@ async fn answer(shared: Arc<Shared>, call: IncomingCall) {
             let certified = read::<CertifyRequest>(&call)
                 .and_then(|request| renew::certify(&shared.cluster, from, &request));
             reply(call, certified);
+        }
+        ISSUE if holds => {
+            let issued = match read::<IssueRequest>(&call) {
+                Ok(request) => sites::issue(&shared, from, &request).await,
+                Err(why) => Err(why),
+            };
+            reply(call, issued);
         }
         _ => call.unknown_method(),
     }

@@ -10,12 +10,14 @@ use crate::apply::{api_error, storage};
 use kernel::{Hash, Name, NodeId, Revision, UnixMillis, ZonePath};
 use node::desired::FIRST_NODE;
 use node::nodes::{
-    ADMISSIONS_PREFIX, Admission, NEXT_NODE_KEY, NODES_PREFIX, NodeRecord, NodeTable,
+    ADMISSIONS_PREFIX, Admission, NEXT_NODE_KEY, NODES_PREFIX, NodeRecord, NodeTable, Way,
     admission_key, node_key,
 };
+use node::relays::RELAYS_MAX;
 use node::store::{Compare, Entry, Operation, Store, StoreError, Transaction};
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
 use wire::api::{ApiError, Role};
+use wire::net::join::ADDRESSES_MAX;
 
 /// Another writer was faster so often: somebody else's trouble.
 const TRIES_MAX: usize = 16;
@@ -28,7 +30,7 @@ pub struct Applicant {
     pub token: String,
     pub name: Name,
     pub key: Hash,
-    pub addresses: Vec<SocketAddr>,
+    pub way: Way,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,7 +104,10 @@ pub async fn introduce(
     }
     let record = NodeRecord {
         id: holder.id,
-        addresses: holder.addresses.clone(),
+        way: Way {
+            addresses: holder.addresses.clone(),
+            ..Way::default()
+        },
         ..first(holder.name.clone(), holder.zone.clone(), holder.key, now)
     };
     let key = node_key(holder.id);
@@ -197,7 +202,7 @@ pub async fn admit(
             key: applicant.key,
             joined_at: now,
             owner: admission.owner,
-            addresses: applicant.addresses.clone(),
+            way: applicant.way.clone(),
             revoked_at: None,
         };
         let used = Admission {
@@ -304,6 +309,51 @@ pub async fn revoke(
     .await
 }
 
+/// Writes down how `node` says that it is reached.
+///
+/// Returns whether that was news.
+pub async fn moved(store: &dyn Store, node: NodeId, way: &Way) -> Result<bool, ApiError> {
+    let (table, _) = read_all(store).await.map_err(|error| storage(&error))?;
+    let wanted = as_it_can_be(&table, node, way);
+    let record = table.get(&node).filter(|record| record.belongs());
+    if record.is_none_or(|record| record.way == wanted) {
+        return Ok(false);
+    }
+    change(store, &node.to_string(), |table, _| {
+        // Another one may be called like its id.
+        let record = table.get(&node);
+        let record = record.ok_or_else(|| none_called(&node.to_string()))?;
+        Ok(NodeRecord {
+            way: as_it_can_be(table, node, way),
+            ..record.clone()
+        })
+    })
+    .await?;
+    Ok(true)
+}
+
+/// What a node says of itself, within bounds: the node that holds the store can
+/// be called, and relays are others that can.
+fn as_it_can_be(table: &NodeTable, node: NodeId, way: &Way) -> Way {
+    let mut way = way.clone();
+    way.addresses.truncate(ADDRESSES_MAX);
+    way.outbound_only &= node != FIRST_NODE;
+    let mut seen = BTreeSet::new();
+    way.relays.retain(|relay| {
+        let record = table.get(relay).filter(|record| record.belongs());
+        record.is_some_and(|record| !record.way.outbound_only)
+            && *relay != node
+            && seen.insert(*relay)
+    });
+    way.relays.truncate(RELAYS_MAX);
+    if way.outbound_only {
+        way.addresses.clear();
+    } else {
+        way.relays.clear();
+    }
+    way
+}
+
 pub async fn rename(store: &dyn Store, called: &str, to: &Name) -> Result<NodeRecord, ApiError> {
     change(store, called, |table, record| {
         let mut others = table
@@ -330,7 +380,7 @@ pub fn first(name: Name, zone: ZonePath, key: Hash, now: UnixMillis) -> NodeReco
         key,
         joined_at: now,
         owner: Role::Admin,
-        addresses: Vec::new(),
+        way: Way::default(),
         revoked_at: None,
     }
 }
@@ -374,7 +424,7 @@ mod tests {
             token: token.to_owned(),
             name: name("one"),
             key: Hash([key; 32]),
-            addresses: Vec::new(),
+            way: Way::default(),
         }
     }
 
@@ -442,6 +492,41 @@ mod tests {
         let next = admit(&store, &applicant("b", 3), UnixMillis(8)).await;
         assert_eq!(next.expect("admits").name, admitted.name);
         assert!(revoke(&store, "one", UnixMillis(9)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn what_a_node_says_of_its_way_is_kept_within_bounds() {
+        let (_folder, store) = cluster().await;
+        for (id, key) in [("a", 2), ("b", 3)] {
+            token(&store, id).await;
+            let admitted = admit(&store, &applicant(id, key), UnixMillis(5)).await;
+            admitted.expect("admits");
+        }
+        let hidden = Way {
+            addresses: vec![([192, 0, 2, 1], 1).into(); 100],
+            outbound_only: true,
+            relays: vec![NodeId(1), NodeId(2), NodeId(1), NodeId(9)],
+        };
+        assert_eq!(moved(&store, NodeId(2), &hidden).await, Ok(true));
+        assert_eq!(moved(&store, NodeId(2), &hidden).await, Ok(false));
+        let kept = async |id: u64| nodes(&store).await.expect("reads")[&NodeId(id)].way.clone();
+        let expected = Way {
+            addresses: Vec::new(),
+            outbound_only: true,
+            relays: vec![NodeId(1)],
+        };
+        assert_eq!(kept(2).await, expected);
+        // Who cannot be called passes nothing on, and holds no store.
+        let through = Way {
+            relays: vec![NodeId(2)],
+            ..hidden.clone()
+        };
+        assert_eq!(moved(&store, NodeId(3), &through).await, Ok(true));
+        assert_eq!(kept(3).await.relays, []);
+        assert_eq!(moved(&store, NodeId(1), &hidden).await, Ok(true));
+        let first = kept(1).await;
+        assert!(!first.outbound_only && first.addresses.len() <= ADDRESSES_MAX);
+        assert_eq!(moved(&store, NodeId(9), &hidden).await, Ok(false));
     }
 
     #[tokio::test]

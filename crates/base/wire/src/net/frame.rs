@@ -124,6 +124,33 @@ struct OpenV1 {
     head: Vec<u8>,
 }
 
+/// The method of a call that the transport itself answers: the caller cannot
+/// dial, and asks to be dialled. Its body is a [`DialFor`]; `Done` says that a
+/// dial has begun.
+pub const DIAL_ME: u16 = u16::MAX;
+
+/// What a connection that is asked for is to carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum DialFor {
+    Main = 0,
+    Bulk = 1,
+}
+
+impl DialFor {
+    pub fn encode(self) -> [u8; 1] {
+        [self as u8]
+    }
+
+    pub fn decode(body: &[u8]) -> Option<Self> {
+        match body {
+            [0] => Some(Self::Main),
+            [1] => Some(Self::Bulk),
+            _ => None,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     Done,

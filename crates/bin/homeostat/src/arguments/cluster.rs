@@ -42,6 +42,17 @@ pub struct Others {
         value_delimiter = ','
     )]
     pub advertise: Vec<IpAddr>,
+    /// This machine can call others, and nobody can call it (NAT, a firewall):
+    /// it is reached through other nodes; kept, until `--outbound-only=false`
+    #[arg(
+        long,
+        env = "HOMEOSTAT_OUTBOUND_ONLY",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub outbound_only: Option<bool>,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -30,6 +30,7 @@ pub async fn prepare(context: &Context, asked: &Others) -> Result<(), Failure> {
         agent: asked.agent_listen,
         edge: asked.edge_listen,
         advertise: asked.advertise.clone(),
+        outbound_only: asked.outbound_only,
     };
     let name = asked.name.as_deref();
     let name = name.map(|name| parsed::<Name>(name, "homeostat up --name vienna-1"));
@@ -67,12 +68,18 @@ fn begin(
         Failure::new(FAILED, error_chain(error), help)
     };
     let listen = |error: ListenError| failed(&error, Some("homeostat up --agent-listen ADDR"));
-    cluster::listen(&context.layout, wanted).map_err(listen)?;
     let zone = asked.zone.as_deref();
     let zone = zone.map(|zone| parsed::<ZonePath>(zone, "homeostat up --zone /eu/1"));
     let zone = zone.transpose()?;
     let kept = Kept::new(&context.layout);
     let own = kept.own().map_err(|error| failed(&error, error.hint()))?;
+    let holds = own.as_ref().is_none_or(|own| own.holder.is_none());
+    if holds && wanted.outbound_only == Some(true) {
+        let message = "the node that holds the store must be one that others can call";
+        let help = "leave out --outbound-only; or join another node's cluster with --join";
+        return Err(Failure::new(CONFLICT, message, Some(help)));
+    }
+    cluster::listen(&context.layout, wanted).map_err(listen)?;
     let Some(own) = own else {
         let name = name.unwrap_or_else(agent::node_name);
         let begun = kept.begin(name, zone.unwrap_or_default(), agent::unix_now());
@@ -83,6 +90,34 @@ fn begin(
     if zone.is_some_and(|zone| zone != own.zone) {
         let message = format!("this machine's node is in zone {} already", own.zone);
         return Err(Failure::new(CONFLICT, message, None));
+    }
+    Ok(())
+}
+
+/// A node that runs already is reached by others as it was started.
+pub fn reached_as_asked(context: &Context, asked: &Others) -> Result<(), Failure> {
+    let Ok(kept) = cluster::read_listen(&context.layout) else {
+        return Ok(());
+    };
+    let again = |words: String| {
+        let message = "the node is running already, and others reach it otherwise";
+        let help = format!("homeostat down && homeostat up {words}");
+        Err(Failure::new(CONFLICT, message, Some(&help)))
+    };
+    for (flag, asked, has) in [
+        ("agent", asked.agent_listen, kept.agent),
+        ("edge", asked.edge_listen, kept.edge),
+    ] {
+        if let Some(asked) = asked.filter(|it| it.port() != 0 && *it != has) {
+            return again(format!("--{flag}-listen {asked}"));
+        }
+    }
+    if let Some(asked) = asked.outbound_only.filter(|it| *it != kept.outbound_only) {
+        return again(format!("--outbound-only={asked}"));
+    }
+    if !asked.advertise.is_empty() && asked.advertise != kept.advertise {
+        let all: Vec<String> = asked.advertise.iter().map(ToString::to_string).collect();
+        return again(format!("--advertise {}", all.join(",")));
     }
     Ok(())
 }

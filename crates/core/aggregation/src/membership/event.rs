@@ -12,6 +12,9 @@ pub struct Belongs {
     pub zone: ZonePath,
     /// It is never spoken to, and not listened to.
     pub revoked: bool,
+    /// Nobody can call it: it does not keep its zone together with others as
+    /// long as another one can.
+    pub outbound_only: bool,
 }
 
 pub type Table = BTreeMap<NodeId, Belongs>;

@@ -7,7 +7,8 @@
 //! common who can ask for one another. Zones form the same ring, and two that
 //! touch are kept together by three nodes of each; where those fall silent,
 //! twice as many of the next step in, so that a dead zone is known in a few
-//! steps.
+//! steps. Nodes that can only call out are none of these, unless their zone has
+//! no others.
 
 use super::event::{Reach, Table};
 use super::parameters::Parameters;
@@ -64,6 +65,15 @@ impl Mesh {
         for (node, one) in table.iter().filter(|(_, one)| !one.revoked) {
             zones.entry(&one.zone).or_default().push(*node);
         }
+        let linking = |zone: &ZonePath| -> Vec<NodeId> {
+            let called = |node: &&NodeId| !table[*node].outbound_only;
+            let able: Vec<NodeId> = zones[zone].iter().filter(called).copied().collect();
+            if able.is_empty() {
+                zones[zone].clone()
+            } else {
+                able
+            }
+        };
         let names: Vec<&ZonePath> = zones.keys().copied().collect();
         let mut mesh = Self::default();
         if let Some(zone) = zones.get(&here.zone) {
@@ -74,7 +84,7 @@ impl Mesh {
         let at = names.iter().position(|name| **name == here.zone);
         for other in chords(names.len(), at.unwrap_or_default()) {
             let far = names[other];
-            let (ours, theirs) = (&zones[&here.zone], &zones[far]);
+            let (ours, theirs) = (&linking(&here.zone), &linking(far));
             let at_best = |_: NodeId| Standing::Up;
             let best_ours = linkers(ours, far, &at_best, parameters.links);
             let best_theirs = linkers(theirs, &here.zone, &at_best, parameters.links);
@@ -204,10 +214,13 @@ mod tests {
         let mut table = Table::new();
         for (at, size) in sizes.iter().enumerate() {
             for index in 0..*size {
-                let zone: ZonePath = format!("/z/{at}").parse().expect("a zone");
-                let revoked = false;
                 let node = NodeId((at * 1_000 + index + 1) as u64);
-                table.insert(node, Belongs { zone, revoked });
+                let one = Belongs {
+                    zone: format!("/z/{at}").parse().expect("a zone"),
+                    revoked: false,
+                    outbound_only: false,
+                };
+                table.insert(node, one);
             }
         }
         table
@@ -278,6 +291,24 @@ mod tests {
                 prop_assert!(!whole || reached(&meshes) == meshes.len());
             }
         }
+    }
+
+    #[test]
+    fn who_can_only_call_out_does_not_keep_zones_together() {
+        let mut table = table(&[8, 8]);
+        let hidden: BTreeSet<NodeId> = (1..=7).map(NodeId).collect();
+        for node in &hidden {
+            table.get_mut(node).expect("there").outbound_only = true;
+        }
+        let up = |_: NodeId| Standing::Up;
+        let far = |node| Mesh::new(NodeId(node), &table, up, &Parameters::default()).far;
+        assert!((1..=7).all(|node| far(node).is_empty()));
+        assert!(!far(8).is_empty());
+        assert!((1_001..=1_008).all(|node| far(node).iter().all(|one| *one == NodeId(8))));
+        // Of a zone that has no others, they do.
+        table.get_mut(&NodeId(8)).expect("there").outbound_only = true;
+        let far = |node| Mesh::new(NodeId(node), &table, up, &Parameters::default()).far;
+        assert!((1..=8).any(|node| !far(node).is_empty()));
     }
 
     #[test]

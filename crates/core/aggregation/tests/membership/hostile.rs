@@ -23,7 +23,14 @@ fn alone(node: u64, others: &[u64]) -> Membership {
     let belongs = |node: &u64| {
         let zone = zone("/eu");
         let revoked = false;
-        (NodeId(*node), Belongs { zone, revoked })
+        (
+            NodeId(*node),
+            Belongs {
+                zone,
+                revoked,
+                outbound_only: false,
+            },
+        )
     };
     let table: Table = others.iter().chain([&node]).map(belongs).collect();
     let _ = core.handle(Event::Table(Arc::new(table)), Time(1));

@@ -109,7 +109,14 @@ impl World {
     pub fn belongs(&mut self, node: NodeId, zone_name: &str) {
         let revoked = false;
         let zone = zone(zone_name);
-        self.table.insert(node, Belongs { zone, revoked });
+        self.table.insert(
+            node,
+            Belongs {
+                zone,
+                revoked,
+                outbound_only: false,
+            },
+        );
         self.tell_table();
     }
 

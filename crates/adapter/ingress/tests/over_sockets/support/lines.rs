@@ -178,6 +178,7 @@ pub async fn nodes<const N: usize>(limits: Limits) -> [World; N] {
             world.lines.add(other, *address);
             let view = PeerView {
                 addresses: vec![*address],
+                relays: Vec::new(),
                 zone: "/".parse().expect("a zone"),
             };
             world.snapshot.peers.insert(NodeId(other), view);
