@@ -45,6 +45,8 @@ pub struct TestNode {
     pub http: SocketAddr,
     pub https: SocketAddr,
     name: String,
+    /// More of its environment.
+    settings: Vec<(&'static str, &'static str)>,
     directory: tempfile::TempDir,
 }
 
@@ -68,6 +70,7 @@ impl TestNode {
             http: free_address(),
             https: free_address(),
             name: "one".to_owned(),
+            settings: Vec::new(),
             directory,
         }
     }
@@ -93,8 +96,16 @@ impl TestNode {
             // Any free ports: other tests' nodes have theirs.
             .env("HOMEOSTAT_AGENT_LISTEN", "127.0.0.1:0")
             .env("HOMEOSTAT_EDGE_LISTEN", "127.0.0.1:0")
-            .env("HOMEOSTAT_NAME", &self.name);
+            .env("HOMEOSTAT_NAME", &self.name)
+            .envs(self.settings.iter().copied());
         command
+    }
+
+    /// With a variable in its environment; before its first start.
+    #[must_use]
+    pub fn set(mut self, variable: &'static str, value: &'static str) -> Self {
+        self.settings.push((variable, value));
+        self
     }
 
     /// The same node under another name; before its first start.

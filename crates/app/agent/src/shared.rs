@@ -3,6 +3,7 @@
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
 use crate::cluster::Cluster;
+use crate::cluster::content::Holdings;
 use crate::components::Components;
 use crate::given::Given;
 use crate::tls::Authority;
@@ -59,6 +60,7 @@ pub struct Shared {
     pub content: Content,
     pub content_server: content::Server,
     pub fetcher: content::Fetcher,
+    pub holdings: Arc<Holdings>,
     pub cluster: Cluster,
     pub driver: ProcessDriver,
     pub components: Components,

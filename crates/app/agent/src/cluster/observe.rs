@@ -102,6 +102,7 @@ pub async fn own(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut status = shared.status.subscribe();
     let mut listeners = shared.listeners.subscribe();
+    let mut content = shared.holdings.report.subscribe();
     loop {
         let report = report(&shared);
         cluster.own_report.send_if_modified(|last| {
@@ -113,10 +114,12 @@ pub async fn own(shared: Arc<Shared>) {
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return },
             changed = listeners.changed() => if changed.is_err() { return },
+            changed = content.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
         let _ = status.borrow_and_update();
         let _ = listeners.borrow_and_update();
+        let _ = content.borrow_and_update();
     }
 }
 
@@ -137,6 +140,7 @@ fn report(shared: &Shared) -> NodeReport {
             peer: super::listen::reachable(&cluster.listen, cluster.listen.edge),
         }),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        content: shared.holdings.report.borrow().clone(),
     }
 }
 
