@@ -50,6 +50,8 @@ pub struct TestNode {
     address: IpAddr,
     /// Of the network, where it is not this process's.
     namespace: Option<String>,
+    /// More of its environment.
+    settings: Vec<(&'static str, &'static str)>,
     directory: tempfile::TempDir,
 }
 
@@ -75,6 +77,7 @@ impl TestNode {
             name: "one".to_owned(),
             address: Ipv4Addr::LOCALHOST.into(),
             namespace: None,
+            settings: Vec::new(),
             directory,
         }
     }
@@ -104,8 +107,16 @@ impl TestNode {
             // Any free ports: other tests' nodes have theirs.
             .env("HOMEOSTAT_AGENT_LISTEN", &listen)
             .env("HOMEOSTAT_EDGE_LISTEN", &listen)
-            .env("HOMEOSTAT_NAME", &self.name);
+            .env("HOMEOSTAT_NAME", &self.name)
+            .envs(self.settings.iter().copied());
         command
+    }
+
+    /// With a variable in its environment; before its first start.
+    #[must_use]
+    pub fn set(mut self, variable: &'static str, value: &'static str) -> Self {
+        self.settings.push((variable, value));
+        self
     }
 
     /// The same node under another name; before its first start.

@@ -18,7 +18,13 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 4] = [
+    Bench {
+        name: "content",
+        package: "bench-content",
+        packages: &["homeostat"],
+        examples: &[],
+    },
     Bench {
         name: "gossip",
         package: "bench-gossip",

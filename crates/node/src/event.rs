@@ -2,7 +2,8 @@
 
 use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
-use kernel::{DecisionId, NodeId, ReplicaId, Revision, ScopedName, Time};
+use control::holding;
+use kernel::{DecisionId, Hash, NodeId, ObjectRef, ReplicaId, Revision, ScopedName, Time};
 use manifest::{Check, ProbeKind};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ pub struct Settings {
     pub drain: Duration,
     pub rollout: control::rollout::Parameters,
     pub restart: control::restart::Parameters,
+    pub holding: holding::Parameters,
+    /// What people call this node.
+    pub called: String,
     /// One above the last decision in the journal.
     pub first_decision: DecisionId,
 }
@@ -40,6 +44,8 @@ impl Default for Settings {
             drain: Duration::from_secs(2),
             rollout: control::rollout::Parameters::default(),
             restart: control::restart::Parameters::default(),
+            holding: holding::Parameters::default(),
+            called: "node".to_owned(),
             first_decision: DecisionId(1),
         }
     }
@@ -66,6 +72,21 @@ pub enum NodeEvent {
     },
     /// What the other nodes said last, and which of them can be reached: hints.
     Peers(BTreeMap<NodeId, Peer>),
+    /// What content is needed, what is here, and who else has it; and the
+    /// objects that each belongs to.
+    ContentSeen {
+        seen: Box<holding::Seen>,
+        objects: BTreeMap<Hash, Vec<ObjectRef>>,
+    },
+    ContentFetched {
+        hash: Hash,
+        /// What came from where.
+        what: String,
+    },
+    ContentFetchFailed {
+        hash: Hash,
+        why: String,
+    },
     /// Stop all replicas; nothing is started any more.
     Shutdown,
     Tick,
@@ -93,6 +114,22 @@ pub enum NodeEffect {
     },
     Publish(EdgeSnapshot),
     Record(JournalEntry),
+    /// Have it here, from other nodes; answered by its event.
+    FetchContent {
+        hash: Hash,
+    },
+    /// The same of what is or was here: only what is wrong of it is fetched.
+    MendContent {
+        hash: Hash,
+    },
+    DropContent {
+        hashes: Vec<Hash>,
+    },
+    /// It cannot be had now.
+    ContentHeldBack {
+        hash: Hash,
+        why: String,
+    },
     ServiceSettled {
         service: ScopedName,
         generation: Revision,

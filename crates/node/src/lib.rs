@@ -8,6 +8,7 @@ pub mod deal;
 pub mod desired;
 pub mod driver;
 mod event;
+mod holding;
 mod machine;
 pub mod nodes;
 pub mod relays;
@@ -21,6 +22,7 @@ mod why;
 
 pub use control::{ReplayMismatch, replay};
 pub use event::{NodeEffect, NodeEvent, NodeStatus, Peer, ReplicaStatus, ServiceStatus, Settings};
+pub use holding::{Copies, copies};
 pub use machine::Node;
 pub use spec::replica_spec;
 pub use why::why;

@@ -8,6 +8,7 @@
 use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, Found};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
+use crate::holding::Care;
 use crate::nodes::first_index;
 use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
@@ -30,6 +31,7 @@ pub struct Node {
     desired: Option<Desired>,
     services: BTreeMap<ScopedName, Tended>,
     peers: BTreeMap<NodeId, Peer>,
+    care: Care,
     published: Option<EdgeSnapshot>,
     version: u64,
     going_down: bool,
@@ -40,6 +42,7 @@ impl Node {
     pub fn new(seed: u64, settings: Settings) -> Self {
         Self {
             ids: DecisionIds::starting_at(settings.first_decision),
+            care: Care::new(&settings),
             settings,
             rng: Rng::seeded(seed),
             found: None,
@@ -110,6 +113,13 @@ impl Node {
                     service.restart(&mut turn);
                 }
             }
+            NodeEvent::ContentSeen { seen, objects } => {
+                self.care.seen(*seen, objects, &mut turn);
+            }
+            NodeEvent::ContentFetched { hash, what } => self.care.fetched(hash, what, &mut turn),
+            NodeEvent::ContentFetchFailed { hash, why } => {
+                self.care.failed(hash, why, &mut turn);
+            }
             NodeEvent::Shutdown => {
                 self.going_down = true;
                 want_nothing(&mut self.services, &self.settings, &mut self.rng, &mut turn);
@@ -128,6 +138,9 @@ impl Node {
         for service in self.services.values_mut() {
             service.advance(&self.settings, &mut self.rng, &mut turn);
         }
+        if !self.going_down {
+            self.care.tick(&mut turn);
+        }
         self.services.retain(|_, service| !service.is_over());
         self.publish(effects);
         if self.going_down && self.services.is_empty() && !self.down {
@@ -138,10 +151,10 @@ impl Node {
 
     /// When [`NodeEvent::Tick`] is due, if nothing else comes before.
     pub fn next_wake(&self) -> Option<Time> {
-        self.services
-            .values()
-            .filter_map(|one| one.next_wake(&self.settings))
-            .min()
+        let care = self.care.next_wake().filter(|_| !self.going_down);
+        let services = self.services.values();
+        let services = services.filter_map(|one| one.next_wake(&self.settings));
+        services.chain(care).min()
     }
 
     pub fn status(&self) -> NodeStatus {

@@ -6,7 +6,7 @@
 use crate::event::NodeStatus;
 use kernel::{Hash, Name, NodeId, ReplicaId, UnixMillis, ZonePath};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use wire::api::Role;
 
@@ -102,6 +102,29 @@ pub struct NodeReport {
     /// Written into the node table by the holder of the store.
     #[serde(default)]
     pub way: Option<Way>,
+    #[serde(default)]
+    pub content: ContentReport,
+}
+
+/// What content a node holds, and copies of what it asks the others to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContentReport {
+    /// Trees with all their files, and programs.
+    pub here: BTreeSet<Hash>,
+    /// Said by the node that holds the store, of what desired state does not
+    /// name any more and a roll-back would need.
+    pub asked: BTreeMap<Hash, AskedContent>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AskedContent {
+    /// A tree with its files; else a program.
+    pub tree: bool,
+    /// What people call it.
+    pub name: String,
+    /// Over all nodes.
+    pub copies: u32,
 }
 
 /// Where clients and other edges reach a node's edge.

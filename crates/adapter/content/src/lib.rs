@@ -8,6 +8,7 @@
 //! only after its files. Never: changes a visible file, follows a link out of
 //! the root, knows where heads are kept or how bytes travel.
 
+mod checked;
 mod damage;
 mod error;
 mod fetch;
@@ -25,6 +26,7 @@ mod walk;
 #[cfg(test)]
 mod tests;
 
+pub use checked::CheckedFile;
 pub use damage::{Checked, ContentEvent};
 pub use error::ContentError;
 pub use fetch::{

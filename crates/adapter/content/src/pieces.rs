@@ -218,6 +218,28 @@ impl Content {
         Ok(pieces)
     }
 
+    /// The same for whoever must not write here.
+    pub(crate) fn pieces_to_read(
+        &self,
+        hash: Hash,
+        file: &File,
+        length: u64,
+    ) -> Result<Arc<Pieces>, ContentError> {
+        if length <= PIECE_BYTES_MIN {
+            return self.pieces_of(hash, file);
+        }
+        if let Some(pieces) = self.lists().get(hash) {
+            return Ok(pieces);
+        }
+        let pieces = match self.listed(hash) {
+            Some(pieces) => pieces,
+            None => self.read_through(hash, file, length)?,
+        };
+        let pieces = Arc::new(pieces);
+        self.lists().put(&pieces);
+        Ok(pieces)
+    }
+
     /// The list on disk, if it is one of that file.
     pub(crate) fn listed(&self, hash: Hash) -> Option<Pieces> {
         let bytes = fs::read(self.pieces_path(hash)).ok()?;
@@ -225,7 +247,19 @@ impl Content {
         Pieces::new(hash, description).filter(|pieces| pieces.count() > 1)
     }
 
-    fn list_anew(&self, hash: Hash, mut file: &File, length: u64) -> Result<Pieces, ContentError> {
+    fn list_anew(&self, hash: Hash, file: &File, length: u64) -> Result<Pieces, ContentError> {
+        let pieces = self.read_through(hash, file, length)?;
+        self.keep_list(&pieces)?;
+        Ok(pieces)
+    }
+
+    /// The list of a file that is right.
+    pub(crate) fn read_through(
+        &self,
+        hash: Hash,
+        mut file: &File,
+        length: u64,
+    ) -> Result<Pieces, ContentError> {
         let path = self.path(hash);
         let mut hasher = PieceHasher::new(length);
         let mut buffer = vec![0; READ_BYTES];
@@ -244,10 +278,7 @@ impl Content {
             hasher.update(&buffer[..read]);
         }
         match hasher.finish() {
-            (found, Some(pieces)) if found == hash => {
-                self.keep_list(&pieces)?;
-                Ok(pieces)
-            }
+            (found, Some(pieces)) if found == hash => Ok(pieces),
             _ => Err(ContentError::Damaged { hash, path }),
         }
     }

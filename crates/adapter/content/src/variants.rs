@@ -72,6 +72,20 @@ impl Content {
         Some(self.variant_path(hash, encoding)).filter(|path| path.exists())
     }
 
+    /// Removes them, to be made again; how many there were.
+    pub fn forget_variants(&self, hash: Hash) -> Result<u64, ContentError> {
+        let mut removed = 0;
+        for encoding in [Encoding::Gzip, Encoding::Brotli] {
+            let path = self.variant_path(hash, encoding);
+            match std::fs::remove_file(&path) {
+                Ok(()) => removed += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ContentError::io("remove", &path)(error)),
+            }
+        }
+        Ok(removed)
+    }
+
     fn variant_path(&self, hash: Hash, encoding: Encoding) -> PathBuf {
         let extension = match encoding {
             Encoding::Gzip => "gz",

@@ -5,7 +5,7 @@
 //! much, ends with an error; a replica's connection goes back to the pool only
 //! after a complete answer.
 
-use crate::ComponentBody;
+use crate::{ComponentBody, Stored};
 use crate::log::Account;
 use crate::peer;
 use crate::pool::{Lease, Place};
@@ -16,11 +16,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::collections::VecDeque;
-use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -30,19 +28,19 @@ use tokio::time::{Instant, Sleep};
 
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Bytes read from a file at once.
-const BLOCK_BYTES: u64 = 128 * 1024;
-
 pub enum Piece {
     Memory(Bytes),
-    File { file: Arc<File>, span: Range<u64> },
+    Stored {
+        document: Arc<dyn Stored>,
+        span: Range<u64>,
+    },
 }
 
 impl Piece {
     pub fn len(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::File { span, .. } => span.end - span.start,
+            Self::Stored { span, .. } => span.end - span.start,
         }
     }
 }
@@ -287,6 +285,12 @@ fn next_piece(
             let read = ready!(Pin::new(handle).poll(cx));
             *reading = None;
             let bytes = read.map_err(BoxError::from)??;
+            if let Some(Piece::Stored { span, .. }) = pieces.front_mut() {
+                span.start += bytes.len() as u64;
+                if bytes.is_empty() || span.start > span.end {
+                    return Poll::Ready(Some(Err(io::Error::other("a read out of bounds").into())));
+                }
+            }
             *left -= bytes.len() as u64;
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
@@ -298,26 +302,15 @@ fn next_piece(
                 *left -= bytes.len() as u64;
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
-            Some(Piece::File { span, .. }) if span.is_empty() => {
+            Some(Piece::Stored { span, .. }) if span.is_empty() => {
                 pieces.pop_front();
             }
-            Some(Piece::File { file, span }) => {
-                let block = span.start..span.end.min(span.start + BLOCK_BYTES);
-                span.start = block.end;
-                let file = Arc::clone(file);
-                *reading = Some(tokio::task::spawn_blocking(move || {
-                    read_block(&file, &block)
-                }));
+            Some(Piece::Stored { document, span }) => {
+                let (document, span) = (Arc::clone(document), span.clone());
+                *reading = Some(tokio::task::spawn_blocking(move || document.read(&span)));
             }
         }
     }
-}
-
-fn read_block(file: &File, block: &Range<u64>) -> io::Result<Bytes> {
-    let length = usize::try_from(block.end - block.start).map_err(io::Error::other)?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, block.start)?;
-    Ok(bytes.into())
 }
 
 /// A body that must keep moving and end within a size. The timer is made only

@@ -29,6 +29,8 @@ mod watched;
 
 use bytes::Bytes;
 use kernel::{Hash, NodeId, ReplicaId};
+use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -58,8 +60,27 @@ pub struct Document {
 #[derive(Debug)]
 pub enum Source {
     Memory(Bytes),
-    File(std::fs::File),
+    Stored(Arc<dyn Stored>),
 }
+
+/// A document on a disk. An answer whose read fails is cut off there.
+pub trait Stored: std::fmt::Debug + Send + Sync {
+    /// At least one byte from the span's start on, none beyond its end. Blocks.
+    fn read(&self, span: &Range<u64>) -> io::Result<Bytes>;
+}
+
+impl Stored for std::fs::File {
+    fn read(&self, span: &Range<u64>) -> io::Result<Bytes> {
+        use std::os::unix::fs::FileExt;
+        let length = span.end.saturating_sub(span.start).min(BLOCK_BYTES);
+        let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+        self.read_exact_at(&mut bytes, span.start)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Bytes read from a file at once.
+const BLOCK_BYTES: u64 = 128 * 1024;
 
 /// Where sites' content comes from. Called on the path of a request: it must
 /// not wait. An encoding exists only when it was made ahead.

@@ -323,6 +323,7 @@ fn decision(id: u64) -> JournalEntry {
         control_loop: "restart".to_owned(),
         seat: "local".to_owned(),
         subject: ObjectRef::new("service", "news/search"),
+        about: Vec::new(),
         parameters: serde_json::json!({"limit": 3}),
         state: serde_json::Value::Null,
         reading: serde_json::json!(["line\nbreak"]),

@@ -1,6 +1,7 @@
 //! The agent's side of the edge's socket: pushes the newest snapshot, hears
 //! readings and evidence, and comes back when the edge does.
 
+use crate::cluster::content;
 use crate::machine::now;
 use crate::shared::{Message, Shared};
 use ipc::Connection;
@@ -26,7 +27,7 @@ pub async fn run(shared: Arc<Shared>, messages: mpsc::Sender<Message>) {
     }
 }
 
-async fn serve(shared: &Shared, inbox: &mpsc::Sender<Message>, connection: Connection) {
+async fn serve(shared: &Arc<Shared>, inbox: &mpsc::Sender<Message>, connection: Connection) {
     let (mut sender, mut receiver) = connection.into_split();
     let mut snapshots = shared.snapshot.subscribe();
     snapshots.mark_changed();
@@ -53,7 +54,7 @@ async fn serve(shared: &Shared, inbox: &mpsc::Sender<Message>, connection: Conne
 }
 
 async fn heard(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     messages: &mpsc::Sender<Message>,
     edge_pid: &mut u32,
     said: FromEdge,
@@ -77,6 +78,11 @@ async fn heard(
             let event = NodeEvent::EndpointFailed { replica, why };
             // The loop outlives this task; a closed channel means the end.
             let _ = messages.send(Message::Node(event)).await;
+        }
+        FromEdge::ContentFailed { hash, why } => {
+            tracing::warn!(%hash, why, "the edge cannot serve a file");
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move { content::act::doubt(&shared, hash).await });
         }
         FromEdge::PeerFailed { node, why } => shared.cluster.doubt(node, &why).await,
         FromEdge::ComponentStarted { replica } => {

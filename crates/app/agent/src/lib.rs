@@ -142,6 +142,9 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     let _ = messages
         .send(Message::Node(NodeEvent::Adopted(adopted)))
         .await;
+    tokio::spawn(cluster::content::in_use::run(Arc::clone(&shared)));
+    tokio::spawn(cluster::content::run(Arc::clone(&shared)));
+    tokio::spawn(cluster::content::scrub::run(Arc::clone(&shared)));
     tokio::spawn(machine::follow_store(Arc::clone(&shared)));
     tokio::spawn(edge_link::run(Arc::clone(&shared), messages));
     tokio::spawn(care::seal::run(Arc::clone(&shared)));
@@ -189,7 +192,16 @@ async fn open(
     let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
     let cluster = cluster::Cluster::open(layout, &store, &node_name()).await;
     let cluster = cluster.map_err(AgentError::Cluster)?;
-    let content = content::Content::open(layout.content()).map_err(AgentError::Content)?;
+    let holdings = cluster::content::Settings::from_environment();
+    let holdings = Arc::new(cluster::content::Holdings::new(holdings));
+    let told = Arc::clone(&holdings);
+    let content = content::Content::open(layout.content())
+        .map_err(AgentError::Content)?
+        .reporting_to(move |event| told.on_event(event));
+    let fetching = content::FetchOptions {
+        room_left: cluster::content::Settings::room_left(&layout.content()),
+        ..content::FetchOptions::default()
+    };
     let certificates = cluster::Certificates::open(&layout.tls(), cluster.holder().is_none());
     let certificates = certificates.map_err(AgentError::Tls)?;
     let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
@@ -217,7 +229,8 @@ async fn open(
         store,
         buckets,
         content_server: content::Server::new(content.clone(), content::ServeOptions::default()),
-        fetcher: content::Fetcher::new(content.clone(), content::FetchOptions::default()),
+        fetcher: content::Fetcher::new(content.clone(), fetching),
+        holdings,
         content,
         cluster,
         driver,
@@ -251,6 +264,8 @@ fn settings(shared: &Shared, program: PathBuf) -> Result<Settings, AgentError> {
             || Settings::default().base_url,
             |address| format!("http://{address}"),
         ),
+        holding: shared.holdings.settings.parameters(&shared.layout.content()),
+        called: shared.cluster.name().to_string(),
         first_decision: DecisionId(last.map_or(1, |last| last.0 + 1)),
         ..Settings::default()
     })

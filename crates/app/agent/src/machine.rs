@@ -134,6 +134,12 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
         NodeEffect::ServiceSettled { .. }
         | NodeEffect::RolloutFailed { .. }
         | NodeEffect::RestartDone { .. } => settle(shared, effect),
+        NodeEffect::FetchContent { .. }
+        | NodeEffect::MendContent { .. }
+        | NodeEffect::DropContent { .. }
+        | NodeEffect::ContentHeldBack { .. } => {
+            crate::cluster::content::act::carry_out(shared, effect);
+        }
         // The loop's own.
         NodeEffect::Remove { .. } | NodeEffect::AllStopped => {}
     }

@@ -2,6 +2,7 @@
 
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
+use crate::cluster::content::Holdings;
 use crate::cluster::{Certificates, Cluster};
 use crate::components::Components;
 use crate::given::Given;
@@ -58,6 +59,7 @@ pub struct Shared {
     pub content: Content,
     pub content_server: content::Server,
     pub fetcher: content::Fetcher,
+    pub holdings: Arc<Holdings>,
     pub cluster: Cluster,
     pub driver: ProcessDriver,
     pub components: Components,

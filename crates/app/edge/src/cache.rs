@@ -6,11 +6,11 @@
 //! the clock's hand last passed goes first (second chance).
 //! Never: touches the disk.
 
+use crate::documents::LargeFile;
 use bytes::Bytes;
 use ingress::Encoding;
 use kernel::Hash;
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -27,7 +27,7 @@ pub enum Kept {
     Memory(Bytes),
     /// Too large for memory; kept open.
     File {
-        file: Arc<File>,
+        file: Arc<LargeFile>,
         bytes: u64,
     },
     /// There was none; look again after that.

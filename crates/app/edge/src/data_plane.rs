@@ -49,8 +49,8 @@ impl DataPlane {
     pub fn new(content: Content, rows: Arc<Rows>, peers: Arc<Peers>, layout: &Layout) -> Self {
         let components = components::Library::new(content.clone(), layout.clone());
         let components = Arc::new(components);
-        let library = Arc::new(Library::new(content));
         let witness = Arc::new(Witness::new());
+        let library = Arc::new(Library::new(content, Arc::clone(&witness)));
         let ingress = Ingress::new(
             Options::default(),
             Arc::clone(&library) as _,

@@ -2,18 +2,23 @@
 //!
 //! In: hashes. Out: bytes in memory, or an open file that is read elsewhere.
 //! Holds: what is kept in memory was checked against its hash, compressed forms
-//! by what they decode to; a document in memory costs no system call.
+//! by what they decode to, and each piece of a larger document as it is read; a
+//! document in memory costs no system call; what is wrong is said to the agent.
 //! Never: holds up a thread of the reactor: what must go to the disk steps
 //! aside from it first.
 
 use crate::cache::{Cache, Kept};
+use crate::evidence::Witness;
 use bytes::Bytes;
-use content::{Content, ContentError};
-use ingress::{Document, Documents, Encoding, Source};
+use content::{CheckedFile, Content, ContentError};
+use flate2::read::MultiGzDecoder;
+use ingress::{Document, Documents, Encoding, Source, Stored};
 use kernel::Hash;
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use wire::content::Tree;
 
@@ -30,11 +35,49 @@ const DECODED_BYTES_MAX: u64 = 64 << 20;
 pub struct Library {
     content: Content,
     cache: Cache,
+    witness: Arc<Witness>,
+}
+
+/// A document too large for memory, kept open.
+pub struct LargeFile {
+    hash: Hash,
+    kind: Kind,
+    /// It was damaged when it was read: to be opened anew.
+    failed: AtomicBool,
+    witness: Arc<Witness>,
+}
+
+enum Kind {
+    Plain(CheckedFile),
+    /// A compressed form, checked when it was opened.
+    Compressed(File),
+}
+
+impl std::fmt::Debug for LargeFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("LargeFile").field(&self.hash).finish()
+    }
+}
+
+impl Stored for LargeFile {
+    fn read(&self, span: &Range<u64>) -> io::Result<Bytes> {
+        let checked = match &self.kind {
+            Kind::Compressed(file) => return Stored::read(file, span),
+            Kind::Plain(checked) => checked,
+        };
+        checked.read(span).map(Bytes::from).map_err(|error| {
+            tracing::error!(hash = %self.hash, %error, "a document is cut off");
+            self.failed.store(true, Ordering::Relaxed);
+            self.witness.content_failed(self.hash, &error.to_string());
+            io::Error::other(error)
+        })
+    }
 }
 
 impl Library {
-    pub fn new(content: Content) -> Self {
+    pub fn new(content: Content, witness: Arc<Witness>) -> Self {
         Self {
+            witness,
             content,
             cache: Cache::new(CACHE_BYTES_MAX),
         }
@@ -59,6 +102,7 @@ impl Library {
             Ok(None) => absent(ABSENT_VARIANT),
             Err(error) => {
                 tracing::error!(%hash, ?encoding, %error, hint = error.hint(), "content cannot be served");
+                self.witness.content_failed(hash, &error.to_string());
                 absent(ABSENT_CONTENT)
             }
         }
@@ -67,11 +111,11 @@ impl Library {
     fn plain(&self, hash: Hash) -> Result<Kept, ContentError> {
         let file = self.content.open_blob(hash)?;
         let bytes = length(&file).map_err(|source| self.unreadable(hash, source))?;
-        if bytes > SMALL_BYTES_MAX {
-            let file = Arc::new(file);
-            return Ok(Kept::File { file, bytes });
-        }
         drop(file);
+        if bytes > SMALL_BYTES_MAX {
+            let checked = self.content.open_checked(hash)?;
+            return Ok(self.large(hash, Kind::Plain(checked), bytes));
+        }
         Ok(Kept::Memory(self.content.read_verified(hash)?.into()))
     }
 
@@ -91,16 +135,28 @@ impl Library {
         let mut file = File::open(&path).map_err(unreadable)?;
         let bytes = length(&file).map_err(unreadable)?;
         if bytes > SMALL_BYTES_MAX {
-            let file = Arc::new(file);
-            return Ok(Some(Kept::File { file, bytes }));
+            if !decodes_to(&file, encoding, hash) {
+                return Err(ContentError::Damaged { hash, path });
+            }
+            return Ok(Some(self.large(hash, Kind::Compressed(file), bytes)));
         }
         let mut packed = Vec::new();
         file.read_to_end(&mut packed).map_err(unreadable)?;
-        if decodes_to(&packed, encoding, hash) {
+        if decodes_to(packed.as_slice(), encoding, hash) {
             Ok(Some(Kept::Memory(packed.into())))
         } else {
             Err(ContentError::Damaged { hash, path })
         }
+    }
+
+    fn large(&self, hash: Hash, kind: Kind, bytes: u64) -> Kept {
+        let file = Arc::new(LargeFile {
+            hash,
+            kind,
+            failed: AtomicBool::new(false),
+            witness: Arc::clone(&self.witness),
+        });
+        Kept::File { file, bytes }
     }
 
     fn unreadable(&self, hash: Hash, source: io::Error) -> ContentError {
@@ -125,23 +181,22 @@ impl Documents for Library {
     }
 
     fn open(&self, hash: Hash, encoding: Encoding) -> Option<Document> {
-        let kept = self.cache.get(hash, encoding).unwrap_or_else(|| {
+        let kept = self.cache.get(hash, encoding);
+        let is_good = |kept: &Kept| match kept {
+            Kept::File { file, .. } => !file.failed.load(Ordering::Relaxed),
+            _ => true,
+        };
+        let kept = kept.filter(is_good).unwrap_or_else(|| {
             let kept = tokio::task::block_in_place(|| self.fetch(hash, encoding));
             self.cache.put(hash, encoding, kept.clone());
             kept
         });
         match kept {
             Kept::Memory(memory) => Some(in_memory(memory)),
-            Kept::File { file, bytes } => match file.try_clone() {
-                Ok(file) => Some(Document {
-                    bytes,
-                    source: Source::File(file),
-                }),
-                Err(error) => {
-                    tracing::error!(%hash, %error, "no descriptor for a document");
-                    None
-                }
-            },
+            Kept::File { file, bytes } => Some(Document {
+                bytes,
+                source: Source::Stored(file),
+            }),
             Kept::Absent { .. } => None,
         }
     }
@@ -158,9 +213,9 @@ fn length(file: &File) -> io::Result<u64> {
     Ok(file.metadata()?.len())
 }
 
-fn decodes_to(packed: &[u8], encoding: content::Encoding, hash: Hash) -> bool {
+fn decodes_to(packed: impl Read, encoding: content::Encoding, hash: Hash) -> bool {
     match encoding {
-        content::Encoding::Gzip => has_hash(flate2::read::MultiGzDecoder::new(packed), hash),
+        content::Encoding::Gzip => has_hash(MultiGzDecoder::new(packed), hash),
         content::Encoding::Brotli => has_hash(brotli::Decompressor::new(packed, 64 << 10), hash),
     }
 }

@@ -1,12 +1,12 @@
 //! What requests learn about replicas and other edges, for whoever listens.
 //!
 //! In: failures, from any thread. Out: the same to each listener, at most one
-//! for each of them in [`GAP`].
+//! for each subject in [`GAP`].
 //! Never: makes a request wait; without a listener it is lost, for it is a
 //! hint, and stale soon.
 
 use ingress::Evidence;
-use kernel::{NodeId, ReplicaId};
+use kernel::{Hash, NodeId, ReplicaId};
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use tokio::sync::broadcast;
 use wire::edge::FromEdge;
 
 const GAP: Duration = Duration::from_millis(100);
+/// What the agent does about it takes longer.
+const CONTENT_GAP: Duration = Duration::from_secs(1);
 /// A listener that is further behind misses some.
 const QUEUE_MAX: usize = 256;
 const WHY_BYTES_MAX: usize = 512;
@@ -23,6 +25,8 @@ pub enum Subject {
     Replica(ReplicaId),
     /// Another node, as far as its edge goes.
     Peer(NodeId),
+    /// A file of content.
+    Content(Hash),
 }
 
 #[derive(Clone, Debug)]
@@ -36,20 +40,22 @@ impl From<Failed> for FromEdge {
         match subject {
             Subject::Replica(replica) => Self::EndpointFailed { replica, why },
             Subject::Peer(node) => Self::PeerFailed { node, why },
+            Subject::Content(hash) => Self::ContentFailed { hash, why },
         }
     }
 }
 
 pub struct Witness {
     listeners: broadcast::Sender<Failed>,
-    last: Mutex<HashMap<Subject, Instant>>,
+    /// Until when nothing more is said of each.
+    said: Mutex<HashMap<Subject, Instant>>,
 }
 
 impl Witness {
     pub fn new() -> Self {
         Self {
             listeners: broadcast::Sender::new(QUEUE_MAX),
-            last: Mutex::default(),
+            said: Mutex::default(),
         }
     }
 
@@ -57,20 +63,29 @@ impl Witness {
         self.listeners.subscribe()
     }
 
+    /// Said at once to the agent, which looks at the file.
+    pub fn content_failed(&self, hash: Hash, why: &str) {
+        self.tell(Subject::Content(hash), why);
+    }
+
     fn tell(&self, subject: Subject, why: &str) {
-        if self.is_due(&subject, Instant::now()) {
+        let gap = match subject {
+            Subject::Content(_) => CONTENT_GAP,
+            _ => GAP,
+        };
+        if self.is_due(&subject, gap, Instant::now()) {
             let why = why[..why.floor_char_boundary(WHY_BYTES_MAX)].to_owned();
             let _ = self.listeners.send(Failed { subject, why });
         }
     }
 
-    fn is_due(&self, subject: &Subject, now: Instant) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.retain(|_, at| now.duration_since(*at) < GAP);
+    fn is_due(&self, subject: &Subject, gap: Duration, now: Instant) -> bool {
+        let mut last = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|_, until| *until > now);
         if last.contains_key(subject) {
             return false;
         }
-        last.insert(subject.clone(), now);
+        last.insert(subject.clone(), now + gap);
         true
     }
 }
@@ -95,9 +110,9 @@ mod tests {
         let replica = |text: &str| Subject::Replica(text.parse().expect("replica"));
         let [one, two] = [replica("p.a-g1-0"), Subject::Peer(NodeId(1))];
         let now = Instant::now();
-        assert!(witness.is_due(&one, now));
-        assert!(!witness.is_due(&one, now + GAP / 2));
-        assert!(witness.is_due(&two, now + GAP / 2));
-        assert!(witness.is_due(&one, now + GAP));
+        assert!(witness.is_due(&one, GAP, now));
+        assert!(!witness.is_due(&one, GAP, now + GAP / 2));
+        assert!(witness.is_due(&two, GAP, now + GAP / 2));
+        assert!(witness.is_due(&one, GAP, now + GAP));
     }
 }

@@ -251,7 +251,11 @@ impl Plane {
                     self.broken = Some(format!("decision {} does not replay: {why}", decision.id));
                 }
             }
-            NodeEffect::Record(_)
+            NodeEffect::FetchContent { .. }
+            | NodeEffect::MendContent { .. }
+            | NodeEffect::DropContent { .. }
+            | NodeEffect::ContentHeldBack { .. }
+            | NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }
             | NodeEffect::RestartDone { .. }

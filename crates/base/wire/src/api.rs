@@ -122,6 +122,20 @@ pub struct Status {
     /// Where this API listens beside its Unix socket, if it was asked to.
     #[serde(default)]
     pub admin_port: Option<AdminPort>,
+    /// What this node holds; none for who may know of one project only.
+    #[serde(default)]
+    pub content: Option<ContentStatus>,
+}
+
+/// How a node's content is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContentStatus {
+    /// How much there is, and when it was last read through.
+    pub summary: String,
+    /// What is damaged or missing.
+    pub faults: Vec<Fault>,
+    /// What went wrong and is well again.
+    pub notes: Vec<String>,
 }
 
 /// What is wrong, and what a person can do.

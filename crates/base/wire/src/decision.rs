@@ -20,10 +20,13 @@ pub struct Decision {
     pub at: Time,
     /// Wall clock, filled in by whoever writes the journal; zero in cores.
     pub at_unix: UnixMillis,
-    /// The loop: `restart`, `readiness`, `rollout`.
+    /// The loop: `restart`, `readiness`, `rollout`, `holding`.
     pub control_loop: String,
     pub seat: String,
     pub subject: ObjectRef,
+    /// Further objects that it concerns, to be found by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub about: Vec<ObjectRef>,
     /// Everything `decide` was given, as JSON: parameters, state, reading.
     pub parameters: serde_json::Value,
     pub state: serde_json::Value,

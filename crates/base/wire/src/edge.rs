@@ -212,6 +212,14 @@ pub enum FromEdge {
         replica: ReplicaId,
         why: String,
     },
+    /// A file of content could not be read, or has not the bytes of its hash;
+    /// nothing of it was served. An agent that does not know the word closes
+    /// the connection, and the edge says it again to the next no sooner than a
+    /// second later.
+    ContentFailed {
+        hash: Hash,
+        why: String,
+    },
     /// The same of another node's edge: it takes no requests from here for now.
     PeerFailed {
         node: NodeId,
@@ -299,6 +307,18 @@ mod tests {
         assert!(snapshot.peers.is_empty() && snapshot.identity.is_none());
         let mut endpoints = snapshot.services.values().flat_map(|view| &view.endpoints);
         assert!(endpoints.all(|endpoint| endpoint.node.is_none()));
+    }
+
+    #[test]
+    fn golden_content_failed() {
+        let said = FromEdge::ContentFailed {
+            hash: Hash([7; 32]),
+            why: "other bytes".to_owned(),
+        };
+        let text = serde_json::to_string(&said).expect("encodes");
+        insta::assert_snapshot!(text, @r#"{"content_failed":{"hash":"0707070707070707070707070707070707070707070707070707070707070707","why":"other bytes"}}"#);
+        let back: FromEdge = serde_json::from_str(&text).expect("decodes");
+        assert_eq!(back, said);
     }
 
     #[test]

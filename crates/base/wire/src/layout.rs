@@ -63,6 +63,14 @@ impl Layout {
     pub fn content(&self) -> PathBuf {
         self.at("content")
     }
+    /// Which trees and programs are held, and how long nothing needed them.
+    pub fn held_content(&self) -> PathBuf {
+        self.at("content/held.json")
+    }
+    /// How far the reading of all content has come.
+    pub fn scrub_cursor(&self) -> PathBuf {
+        self.at("content/scrub.json")
+    }
     pub fn replicas(&self) -> PathBuf {
         self.at("replicas")
     }

@@ -216,6 +216,7 @@ impl<C: Controller> Loop<C> {
             control_loop: C::NAME.to_owned(),
             seat: "local".to_owned(),
             subject: self.subject.clone(),
+            about: Vec::new(),
             parameters: json(&self.parameters),
             state: json(&self.state),
             reading: json(reading),

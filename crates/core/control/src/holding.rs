@@ -1,13 +1,14 @@
-//! Decides what content a node fetches and what it lets go.
+//! Decides what content a node fetches, mends and lets go.
 //!
-//! In: what is desired, what is here and who needs it, free room; the ends of
-//! fetches. Out: what to fetch next, what to drop. Content is named as desired
+//! In: what is desired, what is here and who needs it, what was found damaged,
+//! who else holds what, free room; the ends of fetches. Out: what to fetch or
+//! mend next, what to drop, what cannot be had now. Content is named as desired
 //! state names it: a tree with its files is one.
 //! Holds: what is desired, pinned, leased, younger than the grace, or among the
 //! last copies that the cluster asks for, is never dropped; at most so many are
 //! fetched at a time, and none that would not fit; one that failed rests for a
 //! while that doubles; what nobody needs goes when its time is over, sooner
-//! only where room is short.
+//! only where room is short; what cannot be had is said once.
 
 use crate::engine::{Controller, Decided};
 use kernel::{Bytes, Hash, Time};
@@ -48,6 +49,8 @@ impl Default for Parameters {
 pub struct State {
     pub fetching: BTreeMap<Hash, Bytes>,
     pub failed: BTreeMap<Hash, Failed>,
+    /// What could not be had when it was last looked at, and was said.
+    pub held_back: BTreeSet<Hash>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,10 +71,18 @@ pub enum Reading {
 pub struct Seen {
     /// In the order in which they are needed.
     pub desired: Vec<Desired>,
+    /// What desired state does not name and the cluster asks copies of.
+    pub asked: Vec<Asked>,
+    /// Files of what is here whose bytes are wrong, or gone.
+    pub damaged: BTreeSet<Hash>,
     pub here: Vec<Held>,
     pub pinned: BTreeSet<Hash>,
     pub leased: BTreeSet<Hash>,
     pub free: Bytes,
+    /// Nodes that can be asked for content.
+    pub others: u32,
+    /// What people call it.
+    pub names: BTreeMap<Hash, String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,21 +93,35 @@ pub struct Desired {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub hash: Hash,
+    /// Copies that the cluster asks for, less those that other nodes have.
+    pub lacking: u32,
+    /// Nodes that come before this one, and have it not either.
+    pub before: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     pub hash: Hash,
     /// What dropping it would free.
     pub bytes: Bytes,
     /// Since it came or was last needed.
     pub age_ms: u64,
-    /// Copies that the cluster asks for, and those known on other nodes.
     pub copies_wanted: u32,
+    /// Copies on nodes that come before this one: two nodes never drop theirs
+    /// for one another's.
     pub copies_elsewhere: u32,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Action {
     pub fetch: Vec<Hash>,
+    /// To be checked first: only what is wrong of it is fetched.
+    pub mend: Vec<Hash>,
     pub drop: Vec<Hash>,
+    /// Each with why it cannot be had now.
+    pub held_back: Vec<(Hash, String)>,
 }
 
 impl Controller for Holding {
@@ -118,6 +143,7 @@ impl Controller for Holding {
             Reading::Fetched { hash } => {
                 next.fetching.remove(hash);
                 next.failed.remove(hash);
+                next.held_back.remove(hash);
                 Decided::nothing(next)
             }
             Reading::FetchFailed { hash } => {
@@ -133,6 +159,34 @@ impl Controller for Holding {
     }
 }
 
+/// When something that failed may be tried again, of what rested at `looked`.
+pub fn next_try(state: &State, looked: Time) -> Option<Time> {
+    let rests = state.failed.values().map(|failed| failed.rests_until);
+    rests.filter(|until| *until > looked).min()
+}
+
+/// What should come, the most urgent first; each once.
+fn wanted(seen: &Seen, state: &State) -> Vec<(Desired, bool)> {
+    let here: BTreeSet<Hash> = seen.here.iter().map(|item| item.hash).collect();
+    let unknown = |hash| Desired {
+        hash,
+        bytes: Bytes(0),
+    };
+    // Its room on the disk is taken already.
+    let damaged = seen.damaged.iter().map(|hash| (unknown(*hash), true));
+    let desired = seen.desired.iter().map(|item| (*item, false));
+    let asked = seen.asked.iter().filter(|item| item.before < item.lacking);
+    let asked = asked.map(|item| (unknown(item.hash), false));
+    let mut known = BTreeSet::new();
+    damaged
+        .chain(desired)
+        .chain(asked)
+        .filter(|(item, mend)| *mend || !here.contains(&item.hash))
+        .filter(|(item, _)| !state.fetching.contains_key(&item.hash))
+        .filter(|(item, _)| known.insert(item.hash))
+        .collect()
+}
+
 fn looked(
     parameters: &Parameters,
     mut next: State,
@@ -140,56 +194,82 @@ fn looked(
     now: Time,
 ) -> Decided<State, Action> {
     let desired: BTreeSet<Hash> = seen.desired.iter().map(|item| item.hash).collect();
-    let here: BTreeSet<Hash> = seen.here.iter().map(|item| item.hash).collect();
-    next.failed.retain(|hash, _| desired.contains(hash));
-    let wanted: Vec<Desired> = seen
-        .desired
-        .iter()
-        .filter(|item| !here.contains(&item.hash) && !next.fetching.contains_key(&item.hash))
-        .copied()
-        .collect();
-    let to_come = sum(wanted.iter().map(|item| item.bytes)) + sum(next.fetching.values().copied());
-    let short = (parameters.room_left.0.saturating_add(to_come)).saturating_sub(seen.free.0);
-    let drop = drops(parameters, seen, &desired, short);
+    let wanted = wanted(seen, &next);
+    let is_wanted = |hash: &Hash| {
+        let asked = || seen.asked.iter().any(|item| item.hash == *hash);
+        desired.contains(hash) || seen.damaged.contains(hash) || asked()
+    };
+    next.failed.retain(|hash, _| is_wanted(hash));
+    let still: BTreeSet<Hash> = wanted.iter().map(|(item, _)| item.hash).collect();
+    next.held_back.retain(|hash| still.contains(hash));
     let coming = sum(next.fetching.values().copied());
-    // What is dropped now is counted when it is seen to be free.
-    let mut room = seen.free.0.saturating_sub(parameters.room_left.0 + coming);
+    let to_come = sum(wanted.iter().map(|(item, _)| item.bytes)).saturating_add(coming);
+    let short = (parameters.room_left.0.saturating_add(to_come)).saturating_sub(seen.free.0);
     let mut action = Action {
-        drop,
+        drop: drops(parameters, seen, &desired, short),
         ..Action::default()
     };
-    let mut clamps = Vec::new();
-    for item in wanted {
+    // What is dropped now is counted when it is seen to be free.
+    let mut room = seen.free.0.saturating_sub(parameters.room_left.0.saturating_add(coming));
+    for (item, mend) in wanted {
         if next.fetching.len() >= parameters.fetches_max as usize {
             break;
         }
         let rests = next.failed.get(&item.hash);
-        if next.fetching.contains_key(&item.hash) {
-            // It was desired twice.
-            continue;
-        }
         if rests.is_some_and(|failed| failed.rests_until > now) {
             continue;
         }
-        if item.bytes.0 > room || seen.free <= parameters.room_left {
-            let (hash, need) = (item.hash.short(), item.bytes);
-            clamps.push(format!(
-                "{hash} needs {need}, and {} may be used",
-                Bytes(room)
-            ));
+        if let Some(why) = hindrance(parameters, seen, item, mend, room) {
+            if next.held_back.insert(item.hash) {
+                action.held_back.push((item.hash, why));
+            }
             continue;
         }
-        room -= item.bytes.0;
+        room = room.saturating_sub(item.bytes.0);
+        next.held_back.remove(&item.hash);
         next.fetching.insert(item.hash, item.bytes);
-        action.fetch.push(item.hash);
+        if mend {
+            action.mend.push(item.hash);
+        } else {
+            action.fetch.push(item.hash);
+        }
     }
     if action == Action::default() {
         return Decided::nothing(next);
     }
     let (saw, decided) = told(seen, &action);
-    let mut decided = Decided::act(next, action, saw, decided);
-    decided.clamps = clamps;
+    let comes = !action.fetch.is_empty() || !action.mend.is_empty();
+    let decided = Decided::act(next, action, saw, decided);
+    if comes {
+        return decided.expecting("it is here, whole", now + HERE_WITHIN);
+    }
     decided
+}
+
+/// Of a fetch of whatever length over whatever line.
+const HERE_WITHIN: Duration = Duration::from_hours(24);
+
+/// Why something cannot be had now.
+fn hindrance(
+    parameters: &Parameters,
+    seen: &Seen,
+    item: Desired,
+    mend: bool,
+    room: u64,
+) -> Option<String> {
+    if seen.others == 0 {
+        return Some("no other node can be asked for it".to_owned());
+    }
+    if mend || (item.bytes.0 <= room && seen.free > parameters.room_left) {
+        return None;
+    }
+    let need = match item.bytes {
+        Bytes(0) => String::new(),
+        bytes => format!("it needs {bytes}, and "),
+    };
+    let (free, left) = (seen.free, parameters.room_left);
+    let why = format!("{need}{free} are free on this disk, of which {left} stay free");
+    Some(why)
 }
 
 /// The oldest first; what is to be kept for a roll-back only while room is
@@ -223,26 +303,36 @@ fn sum(bytes: impl Iterator<Item = Bytes>) -> u64 {
 }
 
 fn told(seen: &Seen, action: &Action) -> (String, String) {
+    let damaged = match seen.damaged.len() {
+        0 => String::new(),
+        count => format!(", {count} damaged"),
+    };
     let saw = format!(
-        "{} desired, {} here, {} free",
+        "{} desired, {} here, {} free{damaged}",
         seen.desired.len(),
         seen.here.len(),
         seen.free
     );
-    let names = |hashes: &[Hash]| {
-        let names: Vec<String> = hashes.iter().map(Hash::short).collect();
-        names.join(", ")
+    let called = |hash: &Hash| match seen.names.get(hash) {
+        Some(name) => format!("{name} ({})", hash.short()),
+        None => hash.short(),
     };
-    let decided = match (action.fetch.is_empty(), action.drop.is_empty()) {
-        (false, true) => format!("fetch {}", names(&action.fetch)),
-        (true, false) => format!("drop {}", names(&action.drop)),
-        _ => format!(
-            "fetch {}; drop {}",
-            names(&action.fetch),
-            names(&action.drop)
-        ),
-    };
-    (saw, decided)
+    let mut parts = Vec::new();
+    let lists = [
+        ("mend", &action.mend),
+        ("fetch", &action.fetch),
+        ("drop", &action.drop),
+    ];
+    for (verb, hashes) in lists {
+        if !hashes.is_empty() {
+            let names: Vec<String> = hashes.iter().map(called).collect();
+            parts.push(format!("{verb} {}", names.join(", ")));
+        }
+    }
+    for (hash, why) in &action.held_back {
+        parts.push(format!("go without {}: {why}", called(hash)));
+    }
+    (saw, parts.join("; "))
 }
 
 #[cfg(test)]
@@ -287,6 +377,7 @@ mod tests {
             desired: (1..=6).rev().map(|of| desired(of, 1)).collect(),
             here: vec![held(5, 1)],
             free: Bytes(1024 * MIB),
+            others: 1,
             ..Seen::default()
         };
         let (state, action) = decide(&State::default(), &seen, Time(0));
@@ -306,6 +397,7 @@ mod tests {
         let seen = Seen {
             desired: vec![desired(1, 1)],
             free: Bytes(1024 * MIB),
+            others: 1,
             ..Seen::default()
         };
         let mut state = State::default();
@@ -338,9 +430,12 @@ mod tests {
             pinned: [hash(6)].into(),
             leased: [hash(5)].into(),
             free: Bytes(500 * MIB),
+            others: 1,
+            ..Seen::default()
         };
         let (state, action) = decide(&State::default(), &seen, Time(0));
         assert_eq!((action.fetch, action.drop), (vec![], vec![hash(3)]));
+        assert_eq!(action.held_back.len(), 1, "and it is said");
         let mut seen = seen;
         seen.here.retain(|item| item.hash != hash(3));
         seen.free = Bytes(600 * MIB);
@@ -360,14 +455,64 @@ mod tests {
     }
 
     #[test]
-    fn on_a_full_disk_nothing_is_fetched_of_whatever_length() {
-        let seen = Seen {
+    fn on_a_full_disk_nothing_is_fetched_of_whatever_length_and_this_is_said_once() {
+        let mut seen = Seen {
             desired: vec![desired(1, 0)],
             free: Bytes(10 * MIB),
+            others: 1,
+            ..Seen::default()
+        };
+        let (state, action) = decide(&State::default(), &seen, Time(0));
+        assert_eq!((action.fetch, action.held_back.len()), (vec![], 1));
+        let (state, action) = decide(&state, &seen, Time(1));
+        assert_eq!(action, Action::default());
+        seen.free = Bytes(300 * MIB);
+        let (_, action) = decide(&state, &seen, Time(2));
+        assert_eq!(action.fetch, [hash(1)]);
+    }
+
+    #[test]
+    fn what_is_damaged_comes_first_also_where_room_is_short() {
+        let seen = Seen {
+            desired: vec![desired(1, 1)],
+            here: vec![held(3, 1)],
+            damaged: [hash(2), hash(3)].into(),
+            others: 1,
             ..Seen::default()
         };
         let (_, action) = decide(&State::default(), &seen, Time(0));
+        assert_eq!((action.mend, action.fetch), (vec![hash(2), hash(3)], vec![]));
+    }
+
+    #[test]
+    fn where_nobody_else_is_nothing_is_tried_and_this_is_said_once() {
+        let mut seen = Seen {
+            damaged: [hash(2)].into(),
+            names: [(hash(2), "site/news/front /a.html".to_owned())].into(),
+            free: Bytes(1024 * MIB),
+            ..Seen::default()
+        };
+        let reading = Reading::Looked(seen.clone());
+        let decided = Holding::decide(&Parameters::default(), &State::default(), &reading, Time(0));
+        assert!(decided.decided.contains("go without site/news/front /a.html"), "{decided:?}");
+        let (state, action) = decide(&decided.next_state, &seen, Time(1));
         assert_eq!(action, Action::default());
+        seen.others = 1;
+        let (_, action) = decide(&state, &seen, Time(2));
+        assert_eq!(action.mend, [hash(2)]);
+    }
+
+    #[test]
+    fn a_lacking_copy_is_fetched_by_as_many_nodes_as_are_first_in_turn() {
+        let asked = |lacking, before| Seen {
+            asked: vec![Asked { hash: hash(1), lacking, before }],
+            free: Bytes(1024 * MIB),
+            others: 3,
+            ..Seen::default()
+        };
+        let fetches = |seen| !decide(&State::default(), &seen, Time(0)).1.fetch.is_empty();
+        assert!(fetches(asked(1, 0)) && fetches(asked(2, 1)));
+        assert!(!fetches(asked(0, 0)) && !fetches(asked(1, 1)));
     }
 
     prop_compose! {
@@ -394,6 +539,8 @@ mod tests {
                 pinned: pinned.into_iter().map(hash).collect(),
                 leased: leased.into_iter().map(hash).collect(),
                 free: Bytes(free * MIB),
+                others: 1,
+                ..Seen::default()
             };
             let (_, action) = decide(&State::default(), &seen, Time(0));
             for dropped in &action.drop {

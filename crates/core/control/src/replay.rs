@@ -1,7 +1,7 @@
 //! Decides again what a record says was decided, and compares bit for bit.
 
 use crate::engine::{Controller, json};
-use crate::{readiness, restart, rollout};
+use crate::{holding, readiness, restart, rollout};
 use wire::decision::Decision;
 
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,7 @@ pub fn replay(decision: &Decision) -> Result<(), ReplayMismatch> {
     match decision.control_loop.as_str() {
         restart::Restart::NAME => replay_as::<restart::Restart>(decision),
         readiness::Readiness::NAME => replay_as::<readiness::Readiness>(decision),
+        holding::Holding::NAME => replay_as::<holding::Holding>(decision),
         rollout::Rollout::NAME => replay_as::<rollout::Rollout>(decision),
         other => Err(ReplayMismatch::UnknownLoop(other.to_owned())),
     }

@@ -166,7 +166,7 @@ impl Fetcher {
         let content = self.content.clone();
         match blocking(move || content.read_verified(hash)).await {
             Err(ContentError::Damaged { .. } | ContentError::Missing { .. }) => {
-                self.mend(hash, holders).await?;
+                self.mend(Wanted::new(hash), holders).await?;
                 let content = self.content.clone();
                 Ok(blocking(move || content.read_verified(hash)).await?)
             }
@@ -178,16 +178,17 @@ impl Fetcher {
     /// it was damaged: see [`ContentEvent`].
     pub async fn mend(
         &self,
-        hash: Hash,
+        wanted: Wanted,
         holders: &[Arc<dyn Holder>],
     ) -> Result<Fetched, FetchError> {
+        let hash = wanted.hash;
         let _lease = self.content.lease(hash);
         let content = self.content.clone();
         let checked = blocking(move || content.check(hash)).await?;
         if matches!(checked, Checked::Right { .. }) {
             return Ok(Fetched::default());
         }
-        let fetched = self.fetch(Wanted::new(hash), holders, &mut |_| {}).await?;
+        let fetched = self.fetch(wanted, holders, &mut |_| {}).await?;
         self.content.tell(ContentEvent::Mended { hash });
         Ok(fetched)
     }

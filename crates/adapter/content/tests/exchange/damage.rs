@@ -17,7 +17,7 @@ async fn only_the_damaged_piece_of_a_long_file_travels_again() {
     let holder = theirs.holder("good", Manner::Good);
     let fetched = ours
         .fetcher()
-        .mend(hash, &all(&[&holder]))
+        .mend(Wanted::new(hash), &all(&[&holder]))
         .await
         .expect("mends");
     assert_eq!(fetched.received(), Bytes(PIECE as u64));
@@ -28,7 +28,7 @@ async fn only_the_damaged_piece_of_a_long_file_travels_again() {
     ];
     assert_eq!(ours.events(), expected);
     assert!(ours.content.read_verified(hash).expect("reads") == bytes);
-    let nothing = ours.fetcher().mend(hash, &[]).await.expect("is right");
+    let nothing = ours.fetcher().mend(Wanted::new(hash), &[]).await.expect("is right");
     assert_eq!(nothing.files, 0);
 }
 
@@ -42,7 +42,7 @@ async fn a_damaged_program_is_mended_as_one_that_can_be_run() {
     ours.damage(hash, 1);
     let holder = theirs.holder("good", Manner::Good);
     ours.fetcher()
-        .mend(hash, &all(&[&holder]))
+        .mend(Wanted::new(hash), &all(&[&holder]))
         .await
         .expect("mends");
     let mode = |hash| {

@@ -299,14 +299,14 @@ fn multipart(
         .media_type
         .to_str()
         .unwrap_or("application/octet-stream");
-    let source = Shared::from(document.source);
+    let source = document.source;
     let mut pieces = std::collections::VecDeque::new();
     for span in spans {
         let range = content_range(&span, length);
         pieces.push_back(Piece::Memory(Bytes::from(format!(
             "\r\n--{boundary}\r\ncontent-type: {media_type}\r\ncontent-range: {range}\r\n\r\n"
         ))));
-        pieces.push_back(source.piece(span));
+        pieces.push_back(piece(&source, span));
     }
     pieces.push_back(Piece::Memory(Bytes::from(format!(
         "\r\n--{boundary}--\r\n"
@@ -336,42 +336,20 @@ fn insert_encoding(headers: &mut HeaderMap, encoding: Encoding) {
     headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
 }
 
-enum Shared {
-    Memory(Bytes),
-    File(Arc<std::fs::File>),
-}
-
-impl From<Source> for Shared {
-    fn from(source: Source) -> Self {
-        match source {
-            Source::Memory(bytes) => Self::Memory(bytes),
-            Source::File(file) => Self::File(Arc::new(file)),
-        }
-    }
-}
-
-impl Shared {
-    fn piece(&self, span: Range<u64>) -> Piece {
-        match self {
-            Self::Memory(bytes) => Piece::Memory(slice(bytes, span)),
-            Self::File(file) => Piece::File {
-                file: Arc::clone(file),
-                span,
-            },
-        }
+fn piece(source: &Source, span: Range<u64>) -> Piece {
+    match source {
+        Source::Memory(bytes) => Piece::Memory(slice(bytes, span)),
+        Source::Stored(document) => Piece::Stored {
+            document: Arc::clone(document),
+            span,
+        },
     }
 }
 
 fn body(source: Source, span: Range<u64>) -> Answer {
     match source {
         Source::Memory(bytes) => Answer::memory(slice(&bytes, span)),
-        Source::File(file) => Answer::pieces(
-            [Piece::File {
-                file: Arc::new(file),
-                span,
-            }]
-            .into(),
-        ),
+        Source::Stored(_) => Answer::pieces([piece(&source, span)].into()),
     }
 }
 

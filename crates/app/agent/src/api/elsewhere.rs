@@ -38,6 +38,26 @@ pub fn segment(service: &ScopedName) -> String {
     format!("{}%2F{}", service.project, service.name)
 }
 
+/// All other nodes that can be reached; none on a follower.
+pub fn reached(shared: &Shared) -> Vec<NodeId> {
+    let cluster = &shared.cluster;
+    if cluster.holder().is_some() {
+        return Vec::new();
+    }
+    let nodes = cluster.nodes.borrow().clone();
+    let others = nodes.values().filter(|record| {
+        record.id != cluster.own.id && record.belongs() && cluster.reach(record.id).is_up()
+    });
+    others.map(|record| record.id).collect()
+}
+
+/// The other node of that name, if it can be reached.
+pub fn called(shared: &Shared, name: &str) -> Vec<NodeId> {
+    let mut nodes = reached(shared);
+    nodes.retain(|node| shared.cluster.called(*node) == name);
+    nodes
+}
+
 fn request(method: &str, path: &str) -> Result<Request, ApiError> {
     let request = Request::builder().method(method).uri(path);
     request

@@ -79,11 +79,15 @@ pub async fn why(
 
 /// What other nodes decided about it.
 async fn why_elsewhere(shared: &Shared, subject: &ObjectRef) -> Vec<WhyStep> {
-    let Some(service) = objects::scope(subject) else {
-        return Vec::new();
+    let nodes = match (subject.kind.as_str(), objects::scope(subject)) {
+        // Each node holds every site.
+        ("site", _) => elsewhere::reached(shared),
+        ("node", _) => elsewhere::called(shared, &subject.name),
+        (_, Some(service)) => elsewhere::with_service(shared, &service),
+        _ => Vec::new(),
     };
     let mut all = Vec::new();
-    for node in elsewhere::with_service(shared, &service) {
+    for node in nodes {
         let name = subject.name.replace('/', "%2F");
         let path = format!("/v1/why/{}/{name}", subject.kind);
         match elsewhere::document::<WhyReply>(shared, node, &path).await {

@@ -41,7 +41,7 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    AdminPort, ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, Diagnostic,
+    AdminPort, ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, ContentStatus, Diagnostic,
     Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest, NodeView,
     PlanReply, Policy, Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status,
     TokenReply, TokenRequest, TokenView, WhyReply,
@@ -139,6 +139,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         CertificateReply,
         CertificateRequest,
         Change,
+        ContentStatus,
         Entry,
         Follows,
         Outcome,
@@ -239,11 +240,13 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
     use node::store::Store;
     let mut certificate_warnings = shared.given.warnings();
     let mut secrets_fault = None;
+    let mut content = None;
     if caller.who.project().is_some() {
         // They name hosts and secrets, which may be another project's.
         certificate_warnings.clear();
     } else {
         secrets_fault = crate::secrets::fault(&shared).await;
+        content = Some(shared.holdings.status());
     }
     let listeners = *shared.listeners.borrow();
     Json(Status {
@@ -260,6 +263,7 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
         certificate_warnings,
         secrets_fault,
         admin_port: shared.admin_port.borrow().clone(),
+        content,
     })
 }
 

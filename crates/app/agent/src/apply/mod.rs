@@ -331,6 +331,8 @@ pub async fn apply(shared: Arc<Shared>, request: ApplyRequest, asker: Asker, rep
         Err(error) => Err(error),
     };
     drop(applying);
+    // What was damaged here may have been written anew.
+    shared.holdings.wake();
     finish(&report, outcome).await;
 }
 

@@ -6,10 +6,8 @@
 
 pub mod seal;
 
-use crate::apply::{read_desired, read_history};
 use crate::shared::{Message, Shared};
 use kernel::Hash;
-use node::desired::Applied;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
@@ -103,60 +101,10 @@ async fn newer(
 async fn collect(shared: &Arc<Shared>) {
     loop {
         tokio::time::sleep(COLLECT_EVERY).await;
-        if let Err(error) = collect_once(shared).await {
+        if let Err(error) = crate::cluster::content::act::collect(shared, &BTreeSet::new()).await {
             tracing::warn!(error, "content not collected");
         }
     }
-}
-
-async fn collect_once(shared: &Arc<Shared>) -> Result<(), String> {
-    // Nothing is ingested meanwhile.
-    let _applying = shared.applying.lock().await;
-    let text = |error: &dyn std::error::Error| error.to_string();
-    let desired = read_desired(&shared.store).await.map_err(|e| text(&e))?;
-    let mut trees = BTreeSet::new();
-    let mut files = BTreeSet::new();
-    let mut keep = |applied: &Applied| {
-        trees.extend(applied.trees.values().copied());
-        files.extend(applied.programs.values().copied());
-    };
-    for (project, applied) in &desired.projects {
-        keep(applied);
-        for old in read_history(&shared.store, project)
-            .await
-            .map_err(|error| error.message)?
-        {
-            keep(&old);
-        }
-    }
-    let (content, sites) = (shared.content.clone(), shared.layout.sites());
-    let trees: Vec<Hash> = trees.into_iter().collect();
-    let files: Vec<Hash> = files.into_iter().collect();
-    let work = move || {
-        remove_laid_out(&sites, &trees).map_err(|error| error.to_string())?;
-        content
-            .collect(&trees, &files)
-            .map_err(|error| error.to_string())
-    };
-    let collected = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| text(&e))??;
-    tracing::info!(?collected, "content collected");
-    Ok(())
-}
-
-/// Trees laid out for replicas, `sites/PROJECT.SITE/HASH`, that nothing names.
-fn remove_laid_out(sites: &Path, live: &[Hash]) -> io::Result<()> {
-    let names: BTreeSet<String> = live.iter().map(Hash::to_string).collect();
-    for site in fs::read_dir(sites)? {
-        for tree in fs::read_dir(site?.path())? {
-            let tree = tree?;
-            if !names.contains(&*tree.file_name().to_string_lossy()) {
-                fs::remove_dir_all(tree.path())?;
-            }
-        }
-    }
-    Ok(())
 }
 
 async fn bound_logs(shared: &Arc<Shared>) {
@@ -205,18 +153,5 @@ mod tests {
         assert_eq!(fs::read(&path).expect("reads"), b"four\n");
         let old = fs::read(folder.path().join("edge.log.1")).expect("reads");
         assert_eq!(old, b"one two three\n");
-    }
-
-    #[test]
-    fn only_trees_that_nothing_names_are_removed() {
-        let folder = tempfile::tempdir().expect("folder");
-        let live: Hash = "a".repeat(64).parse().expect("hash");
-        let dead = "b".repeat(64);
-        for name in [live.to_string(), dead.clone()] {
-            fs::create_dir_all(folder.path().join("news").join(name)).expect("makes");
-        }
-        remove_laid_out(folder.path(), &[live]).expect("removes");
-        assert!(folder.path().join("news").join(live.to_string()).exists());
-        assert!(!folder.path().join("news").join(dead).exists());
     }
 }

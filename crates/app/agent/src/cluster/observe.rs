@@ -111,6 +111,7 @@ pub async fn own(shared: Arc<Shared>) {
     let mut listeners = shared.listeners.subscribe();
     let mut machine = cluster.machine.subscribe();
     let mut relays = cluster.relays.subscribe();
+    let mut content = shared.holdings.report.subscribe();
     loop {
         let report = report(&shared);
         cluster.own_report.send_if_modified(|last| {
@@ -124,12 +125,14 @@ pub async fn own(shared: Arc<Shared>) {
             changed = listeners.changed() => if changed.is_err() { return },
             changed = machine.changed() => if changed.is_err() { return },
             changed = relays.changed() => if changed.is_err() { return },
+            changed = content.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
         let _ = status.borrow_and_update();
         let _ = listeners.borrow_and_update();
         let _ = machine.borrow_and_update();
         let _ = relays.borrow_and_update();
+        let _ = content.borrow_and_update();
     }
 }
 
@@ -195,6 +198,7 @@ fn report(shared: &Shared) -> NodeReport {
         }),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         way: Some(cluster.way()),
+        content: shared.holdings.report.borrow().clone(),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use wire::api::{AdminPort, Object, Status};
+use wire::api::{AdminPort, ContentStatus, Object, Status};
 
 const SUPERVISOR: &str = "supervisor";
 
@@ -173,6 +173,7 @@ async fn node(context: &Context) -> Vec<Finding> {
                 found: fault.found,
                 mend: fault.mend,
             }));
+            findings.extend(status.content.into_iter().flat_map(content));
             findings.extend(status.admin_port.as_ref().map(admin_port));
             findings.extend(
                 status
@@ -206,6 +207,25 @@ async fn node(context: &Context) -> Vec<Finding> {
     if let Ok(services) = context.client.get("/v1/objects/service").await {
         findings.extend(short_of_replicas(services));
     }
+    findings
+}
+
+fn content(status: ContentStatus) -> Vec<Finding> {
+    let one = |verdict, found, mend| Finding {
+        check: "content",
+        verdict,
+        found,
+        mend,
+    };
+    let faults = status.faults.into_iter();
+    let mut findings: Vec<Finding> = faults
+        .map(|fault| one("bad", fault.found, fault.mend))
+        .collect();
+    if findings.is_empty() {
+        findings.push(one("ok", status.summary, None));
+    }
+    let see = || Some("see: homeostat why node/NAME".to_owned());
+    findings.extend(status.notes.into_iter().map(|note| one("note", note, see())));
     findings
 }
 

@@ -123,7 +123,7 @@ impl Documents for Content {
                 file.write_all(&large()).ok()?;
                 Some(Document {
                     bytes: LARGE_BYTES as u64,
-                    source: Source::File(file),
+                    source: Source::Stored(Arc::new(file)),
                 })
             }
             _ => None,

@@ -1,15 +1,28 @@
-//! Content from node to node: what desired state names is here before this
-//! node acts on it.
+//! Content on this node: what it needs is here before it acts on it, and what
+//! nobody needs goes.
 //!
+//! The loop is `control::holding`, in the node's machine; here are its sensor
+//! (`look`), its actuators (`act`), and what tells it of damage (`scrub`, the
+//! edge, holders).
 //! Holds: what comes is checked against its hash; the nearest who has it is
 //! asked first. Never: waits for content for ever: what ran before runs on.
+
+pub mod act;
+pub mod in_use;
+mod kept;
+mod look;
+pub mod scrub;
+mod told;
+
+pub use look::run;
+pub use told::{Holdings, Settings};
 
 use super::{Cluster, stream};
 use crate::shared::Shared;
 use ::content::{FetchError, FetchProgress, Holder, HolderStream, Wanted};
 use aggregation::membership::Reach;
 use futures_util::future::BoxFuture;
-use kernel::{Hash, NodeId, error_chain};
+use kernel::{Hash, NodeId};
 use net::transport::{Priority, Stream, Transport};
 use node::desired::{Applied, Desired};
 use std::io;
@@ -20,7 +33,6 @@ use wire::cluster::CONTENT;
 const HOLDERS_MAX: usize = 8;
 /// To a node that nothing is known of.
 const FAR: Duration = Duration::from_millis(500);
-const RETRY: Duration = Duration::from_secs(1);
 /// Whoever starts without what desired state names does not wait longer.
 const READY_MAX: Duration = Duration::from_mins(2);
 
@@ -80,6 +92,17 @@ fn holders(cluster: &Cluster, origin: NodeId) -> Vec<Arc<dyn Holder>> {
         .collect()
 }
 
+/// How many nodes may be asked now.
+fn others(cluster: &Cluster) -> u32 {
+    let nodes = cluster.nodes.borrow().clone();
+    let others = nodes.values().filter(|record| {
+        let reach = cluster.reach(record.id);
+        let may = reach.is_up() || reach == Reach::Unheard;
+        record.belongs() && record.id != cluster.own.id && may
+    });
+    u32::try_from(others.count()).unwrap_or(u32::MAX)
+}
+
 /// Answers who fetches from this node.
 pub async fn serve(shared: &Shared, stream: Stream) {
     let (mut writer, reader) = stream.split();
@@ -89,7 +112,7 @@ pub async fn serve(shared: &Shared, stream: Stream) {
     }
 }
 
-/// Has here all that an applied manifest names.
+/// Has here all that an applied manifest names, before desired state names it.
 pub async fn fetch(
     shared: &Shared,
     applied: &Applied,
@@ -109,13 +132,10 @@ pub async fn fetch(
     Ok(())
 }
 
-/// Has here what desired state names, or has tried for a while; sites that
-/// replicas here are bound to are laid out.
+/// Waits until the loop has here what desired state names, or has tried for a
+/// while; sites that replicas here are bound to are laid out.
 pub async fn ready(shared: &Arc<Shared>, desired: &Desired) {
-    let alone = shared.cluster.nodes.borrow().len() < 2;
-    if alone && shared.cluster.holder().is_none() {
-        return;
-    }
+    shared.holdings.wake();
     let limit = tokio::time::Instant::now() + READY_MAX;
     for applied in desired.projects.values() {
         if tokio::time::timeout_at(limit, have(shared, applied))
@@ -135,13 +155,13 @@ pub async fn ready(shared: &Arc<Shared>, desired: &Desired) {
     }
 }
 
-/// Tries until all is here.
 async fn have(shared: &Arc<Shared>, applied: &Applied) {
-    while let Err(error) = fetch(shared, applied, &mut |_| {}).await {
-        let project = &applied.manifest.project;
-        let why = error_chain(&error);
-        tracing::warn!(%project, why, "content is missing here; trying on");
-        tokio::time::sleep(RETRY).await;
+    let mut looks = shared.holdings.looks();
+    let named = || applied.trees.values().chain(applied.programs.values());
+    while !named().all(|hash| shared.content.path(*hash).exists()) {
+        if looks.changed().await.is_err() {
+            return;
+        }
     }
     if let Err(error) = crate::apply::lay_out_sites(shared, applied).await {
         tracing::warn!(error = error.message, "a site is not laid out");
