@@ -22,8 +22,8 @@ const BENCHES: [Bench; 3] = [
     Bench {
         name: "gossip",
         package: "bench-gossip",
-        packages: &[],
-        examples: &[],
+        packages: &["homeostat", "net"],
+        examples: &["heartbeat"],
     },
     Bench {
         name: "spine",

@@ -20,6 +20,7 @@ mod listen;
 mod mirror;
 mod observe;
 mod renew;
+pub mod rows;
 mod serve;
 pub mod table;
 
@@ -95,6 +96,7 @@ pub struct Cluster {
     /// What the edge shows to others; none where that cannot be read.
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
+    pub rows: rows::Rows,
     /// Whether the holder's keys come in.
     pub following: watch::Sender<bool>,
     /// Whether what they said last is in force at the edge.
@@ -148,6 +150,7 @@ impl Cluster {
         Ok(Self {
             listen: listen::read(layout)?,
             edge_identity: watch::Sender::new(renew::edge_identity(&kept, own.id)),
+            rows: rows::Rows::open(&kept),
             own,
             kept,
             authority,
@@ -194,6 +197,7 @@ impl Cluster {
         tokio::spawn(observe::table(Arc::clone(shared)));
         tokio::spawn(observe::own(Arc::clone(shared)));
         tokio::spawn(observe::peers(Arc::clone(shared)));
+        tokio::spawn(rows::tell(Arc::clone(shared)));
         tokio::spawn(renew::run(Arc::clone(shared)));
         if let Some(holder) = &cluster.own.holder {
             tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
@@ -318,6 +322,8 @@ impl Cluster {
             .into_iter()
             .flat_map(|report| report.status.services.values());
         let text = |address: &std::net::SocketAddr| address.to_string();
+        let seen = self.rows.of(record.id);
+        let ago = |at| crate::machine::now().since(at);
         NodeView {
             id: record.id.to_string(),
             name: record.name.to_string(),
@@ -332,6 +338,11 @@ impl Cluster {
             round_trip_us: round_trip.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
             version: report.map(|report| report.program_version.clone()),
             ready: services.map(|service| service.endpoints.len() as u64).sum(),
+            attributes: rows::as_json(&seen.row),
+            attributes_changed_ms: seen
+                .changed
+                .and_then(|at| u64::try_from(ago(at).as_millis()).ok()),
+            attributes_unreadable: seen.unreadable,
         }
     }
 
