@@ -101,6 +101,8 @@ type Both = (f64, Option<f64>);
 struct Pair {
     cluster: Cluster,
     serf: Option<Serf>,
+    /// What each publishes now.
+    notes: Vec<String>,
     round: usize,
 }
 
@@ -145,9 +147,8 @@ impl Pair {
 
     fn come_back(&mut self, at: usize) -> Result<(), Failure> {
         let now = Instant::now();
-        let same = text(at, self.round);
         if let Some(serf) = &mut self.serf {
-            serf.start_again(&self.cluster, at, &same)?;
+            serf.start_again(&self.cluster, at, &self.notes[at])?;
         }
         self.cluster.start_again(at)?;
         self.cluster.heard(What::Alive, at, now)?;
@@ -174,15 +175,16 @@ impl Pair {
 
     fn change(&mut self, at: usize) -> Result<(f64, Option<f64>), Failure> {
         self.round += 1;
-        let text = text(at, self.round);
+        self.notes[at] = text(at, self.round);
+        let text = &self.notes[at];
         self.cluster.ear.forget();
-        let moment = self.cluster.publish(at, &text)?;
+        let moment = self.cluster.publish(at, text)?;
         let ours = self.cluster.heard(What::Changed, at, moment)?;
         let Some(serf) = &self.serf else {
             return Ok((ours, None));
         };
         serf.forget();
-        let moment = serf.publish(&self.cluster, at, &text)?;
+        let moment = serf.publish(&self.cluster, at, text)?;
         let peer = serf.heard(&self.cluster, (What::Changed, at), moment)?;
         Ok((ours, Some(peer)))
     }
