@@ -1,7 +1,7 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
 use black_box::{Answer, Load, TestNode, exchange, kill, project, says, signal, tls, until};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::net::{TcpStream, UdpSocket};
 use std::path::Path;
@@ -183,6 +183,61 @@ fn a_node_without_power_is_found_dead_and_its_replicas_left() {
     assert_eq!(nodes(&first).len(), 2, "silence removes nobody");
     second.ok(&["up"]);
     until_seen(&first, "two", "alive");
+}
+
+/// What `node` knows of the one called `name`.
+fn attributes(node: &TestNode, name: &str) -> Value {
+    let all = nodes(node);
+    let found = all.iter().find(|one| one["name"] == name);
+    found.map_or(Value::Null, |one| one["attributes"].clone())
+}
+
+#[test]
+fn what_is_published_on_one_node_is_seen_on_another_and_outlives_a_killed_agent() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = join(&first, "two", &[]);
+    let own = first.ok(&["publish", "rack=7", "disk=ssd", "-o", "json"]);
+    let own: Value = serde_json::from_str(&own).expect("JSON");
+    assert_eq!(own["attributes"], json!({ "rack": 7, "disk": "ssd" }));
+    second.ok(&["publish", "gpus=[\"l4\"]"]);
+    let wanted = |by: &TestNode, name: &str, key: &str, value: Value| {
+        until(&format!("{key} of {name}"), || {
+            (attributes(by, name)[key] == value).then_some(())
+        });
+    };
+    wanted(&second, "one", "rack", json!(7));
+    wanted(&first, "two", "gpus", json!(["l4"]));
+    let facts = attributes(&second, "one");
+    assert!(facts["cores"].as_u64() >= Some(1), "{facts}");
+    assert_eq!(facts["version"], env!("CARGO_PKG_VERSION"));
+
+    // Neither what is refused nor a death changes it.
+    let long = format!("note={}", "x".repeat(400));
+    for wrong in ["ready=9", "Rack=1", long.as_str()] {
+        let refused = first.run(&["publish", "disk=hdd", wrong]);
+        assert_eq!(refused.status.code(), Some(1), "{}", says(&refused));
+    }
+    let refused = says(&first.run(&["publish", &long]));
+    assert!(
+        refused.contains("384") && refused.contains("now they take"),
+        "{refused}"
+    );
+    let (_, agent, _) = first.pids();
+    kill(agent);
+    until("another agent", || {
+        let (_, now, _) = first.find_pids()?;
+        (now != agent).then_some(())
+    });
+    first.ok(&["publish", "disk=nvme"]);
+    wanted(&second, "one", "disk", json!("nvme"));
+    wanted(&second, "one", "rack", json!(7));
+    first.ok(&["publish", "--remove", "rack"]);
+    wanted(&second, "one", "rack", Value::Null);
+    let shown = second.ok(&["node", "show", "one"]);
+    assert!(shown.contains("nvme") && !shown.contains("rack"), "{shown}");
+    let nobody = second.run(&["node", "show", "nobody"]);
+    assert_eq!(nobody.status.code(), Some(3), "{}", says(&nobody));
 }
 
 #[test]

@@ -28,8 +28,8 @@ const BENCHES: [Bench; 4] = [
     Bench {
         name: "gossip",
         package: "bench-gossip",
-        packages: &[],
-        examples: &[],
+        packages: &["homeostat", "net"],
+        examples: &["heartbeat"],
     },
     Bench {
         name: "spine",

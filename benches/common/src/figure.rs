@@ -67,6 +67,7 @@ impl Goal {
 #[derive(Clone, Debug)]
 pub struct Figure {
     pub goal: Goal,
+    /// Not a number where it could not be measured: the figure is short.
     pub ours: f64,
     pub peer: Option<f64>,
 }
@@ -112,11 +113,12 @@ impl fmt::Display for Figure {
         };
         let measured = |value: f64| format!("{}{}", digits(value), goal.unit);
         let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let ours = (!self.ours.is_nan()).then_some(self.ours);
         write!(
             f,
             "figure {} ours={} peer={} ratio={} closes={sign}{}{unit} final={sign}{}{unit} {}",
             goal.name,
-            measured(self.ours),
+            or_none(ours.map(measured)),
             or_none(self.peer.map(measured)),
             or_none(self.ratio().map(|ratio| format!("{ratio:.2}"))),
             goal.closes,
@@ -207,6 +209,15 @@ mod tests {
         assert_eq!(
             figure(alone, 2.5, None).to_string(),
             "figure cpu ours=2.50s peer=- ratio=- closes=<=2s final=<=0.8s short"
+        );
+    }
+
+    #[test]
+    fn what_could_not_be_measured_is_short_and_said() {
+        let goal = Goal::number("power", "s", 6.0, 4.0);
+        assert_eq!(
+            Figure::alone(goal, f64::NAN).to_string(),
+            "figure power ours=- peer=- ratio=- closes=<=6s final=<=4s short"
         );
     }
 

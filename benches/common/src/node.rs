@@ -61,7 +61,8 @@ impl Node {
         })
     }
 
-    fn command(&self, word: &str) -> Command {
+    /// One of its commands, with what it says on standard output thrown away.
+    pub fn command(&self, word: &str) -> Command {
         let mut command = if self.cores.is_empty() {
             Command::new(&self.program)
         } else {

@@ -5,17 +5,33 @@
 //! Holds: a figure that is short is said and is no failure; an error ends all
 //! without its figures.
 
+mod beats;
+mod beside;
+mod cluster;
 mod deaths;
 mod goals;
+mod heard;
+mod join;
+mod power;
+mod serf;
 
 use bench_common::figure::Figure;
-use bench_common::{Failure, say};
+use bench_common::machine::{cpu_model, first_line, said_by};
+use bench_common::{Failure, conditions, say};
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 type Report<'a> = &'a mut dyn FnMut(Figure);
 type Part = (&'static str, fn(&Bench, Report) -> Result<(), Failure>);
 
-const PARTS: [Part; 1] = [("false-deaths", deaths::measure)];
+const PARTS: [Part; 5] = [
+    ("false-deaths", deaths::measure),
+    ("join", join::measure),
+    ("power", power::measure),
+    ("serf", beside::measure),
+    ("heartbeat", beats::measure),
+];
 
 /// How often and how long each thing is done.
 #[derive(Clone, Copy, Debug)]
@@ -23,23 +39,46 @@ pub struct Lengths {
     /// Of 100 simulated nodes, each with a seed of its own.
     pub runs: u64,
     pub hours: f64,
+    pub joins: usize,
+    /// Power cuts, and agents killed beside Serf's.
+    pub deaths: usize,
+    /// Nodes of each zone where power is cut.
+    pub zone_nodes: usize,
+    /// Of ours and of Serf's.
+    pub agents: usize,
+    pub changes: usize,
+    /// For how long bytes are counted.
+    pub counted: Duration,
+    pub beats: Duration,
 }
 
 const FULL: Lengths = Lengths {
     runs: 50,
     hours: 1.0,
+    joins: 10,
+    deaths: 20,
+    zone_nodes: 5,
+    agents: 30,
+    changes: 20,
+    // Four of the longest rounds of the peer.
+    counted: Duration::from_mins(2),
+    beats: Duration::from_secs(20),
 };
 
 const QUICK: Lengths = Lengths {
     runs: 4,
     hours: 0.05,
+    joins: 2,
+    deaths: 2,
+    zone_nodes: 3,
+    agents: 12,
+    changes: 3,
+    counted: Duration::from_secs(30),
+    beats: Duration::from_secs(4),
 };
 
 /// For where the figures should end.
-const LONG: Lengths = Lengths {
-    runs: 500,
-    hours: 1.0,
-};
+const LONG: Lengths = Lengths { runs: 500, ..FULL };
 
 pub struct Bench {
     pub lengths: Lengths,
@@ -75,6 +114,7 @@ fn main() -> ExitCode {
 
 fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
     let bench = Bench { lengths };
+    conditions::tell(machine())?;
     bench_common::report(|report| {
         for (name, measure) in PARTS {
             if parts.is_empty() || parts.iter().any(|word| *word == name) {
@@ -83,4 +123,17 @@ fn run(lengths: Lengths, parts: &[&String]) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+fn machine() -> Vec<conditions::Line> {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let described = ["describe", "--always", "--dirty", "--abbrev=7"];
+    let sources = said_by(Path::new("git"), &described);
+    let sources = sources.filter(|said| !said.contains(' '));
+    vec![
+        ("cores", format!("{all}, {}", cpu_model())),
+        ("kernel", first_line("/proc/sys/kernel/osrelease")),
+        ("load average at start", first_line("/proc/loadavg")),
+        ("sources", sources.unwrap_or_else(|| "unknown".to_owned())),
+    ]
 }

@@ -103,15 +103,21 @@ pub enum Act {
     JoinToken,
     NodeRevoke,
     NodeRename,
+    Publish,
 }
 
 impl Act {
     /// Whether it is for the node that is asked; all others are for the one
-    /// that holds the store.
+    /// that holds the store. What is observed, each node sees for itself.
     pub fn is_local(self) -> bool {
         matches!(
             self,
-            Self::Status | Self::OpenApi | Self::Certificates | Self::Down
+            Self::Status
+                | Self::OpenApi
+                | Self::Certificates
+                | Self::Down
+                | Self::NodeList
+                | Self::Publish
         )
     }
 }
@@ -213,6 +219,7 @@ pub const ROUTES: &[Route] = {
             Node,
         ),
         route(Act::NodeRename, Post, "/v1/nodes/{node}/name", Admin, Node),
+        route(Act::Publish, Post, "/v1/attributes", Operator, Node),
     ]
 };
 

@@ -2,7 +2,7 @@
 //! `/v1`). Command line, console and SDK use these and nothing else.
 
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use utoipa::ToSchema;
 
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub struct ApiError {
     /// Stable: `not_found`, `conflict`, `invalid_manifest`,
     /// `invalid_certificate`, `deadline`, `ambiguous`, `unreachable`,
-    /// `denied`, `files`, `storage`, `internal`.
+    /// `denied`, `files`, `storage`, `internal`, `invalid_attribute`.
     pub code: String,
     pub message: String,
     /// The next command to try.
@@ -313,6 +313,33 @@ pub struct NodeView {
     pub version: Option<String>,
     /// Replicas on it that take requests.
     pub ready: u64,
+    /// What it publishes of itself, as the node that was asked heard it last.
+    pub attributes: BTreeMap<String, serde_json::Value>,
+    /// How long ago the node that was asked heard of their last change; none
+    /// before it heard of any.
+    pub attributes_changed_ms: Option<u64>,
+    /// What it published that the node that was asked could not read.
+    pub attributes_unreadable: u64,
+}
+
+/// Body of `POST /v1/attributes`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PublishRequest {
+    /// Booleans, numbers, texts or lists of texts, by name.
+    #[serde(default)]
+    pub set: BTreeMap<String, serde_json::Value>,
+    /// Names that are published no more.
+    #[serde(default)]
+    pub remove: BTreeSet<String>,
+}
+
+/// What is published of this node by hand, after the change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PublishReply {
+    pub attributes: BTreeMap<String, serde_json::Value>,
+    pub bytes: u64,
+    pub bytes_max: u64,
 }
 
 /// Body of `POST /v1/nodes/{node}/name`.

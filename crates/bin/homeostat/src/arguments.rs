@@ -150,6 +150,21 @@ pub enum Command {
     /// The cluster's nodes
     #[command(subcommand)]
     Node(cluster::Nodes),
+    /// Say something of this node that all nodes see: a rack, a kind of disk
+    ///
+    /// It outlives restarts. Without words: what is published. `true`, a number
+    /// or a list such as `["a","b"]` is taken as that, all else as a text.
+    #[command(
+        after_help = "Examples:\n  homeostat publish rack=7 disk=ssd\n  homeostat publish 'gpus=[\"a100\",\"l4\"]'\n  homeostat publish --remove rack -o json\n  homeostat node show vienna-1"
+    )]
+    Publish {
+        /// Names are of lower-case letters, digits and `_`
+        #[arg(value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Publish this no more
+        #[arg(long, value_name = "KEY")]
+        remove: Vec<String>,
+    },
     /// Who changed what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(Audit),

@@ -43,8 +43,8 @@ use wire::api::Object as NodeObject;
 use wire::api::{
     AdminPort, ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, ContentStatus, Diagnostic,
     Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest, NodeView,
-    PlanReply, Policy, Progress, ProjectView, Role, SecretReply, SecretRequest, SecretView, Status,
-    TokenReply, TokenRequest, TokenView, WhyReply,
+    PlanReply, Policy, Progress, ProjectView, PublishReply, PublishRequest, Role, SecretReply,
+    SecretRequest, SecretView, Status, TokenReply, TokenRequest, TokenView, WhyReply,
 };
 
 type Agent = State<Arc<Shared>>;
@@ -93,6 +93,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::JoinToken => on(method, nodes::token),
         Act::NodeRevoke => on(method, nodes::revoke),
         Act::NodeRename => on(method, nodes::rename),
+        Act::Publish => on(method, nodes::publish),
     }
 }
 
@@ -131,6 +132,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         nodes::token,
         nodes::revoke,
         nodes::rename,
+        nodes::publish,
         openapi
     ),
     components(schemas(
@@ -157,6 +159,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Policy,
         ProjectView,
         Progress,
+        PublishReply,
+        PublishRequest,
         SecretReply,
         SecretRequest,
         SecretView,
@@ -185,6 +189,7 @@ impl IntoResponse for Refused {
             "not_found" => StatusCode::NOT_FOUND,
             "conflict" | "ambiguous" => StatusCode::CONFLICT,
             "invalid_manifest"
+            | "invalid_attribute"
             | "invalid_certificate"
             | "invalid_component"
             | "invalid_name"

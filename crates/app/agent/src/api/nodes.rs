@@ -1,9 +1,10 @@
-//! Nodes of the cluster, and the tokens that let more of them in.
+//! Nodes of the cluster, what they publish, and the tokens that let more of
+//! them in.
 
 use super::guard::Caller;
 use super::{Agent, Refused};
 use crate::apply::api_error;
-use crate::cluster::table;
+use crate::cluster::{rows, table};
 use crate::machine::unix_now;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -11,12 +12,20 @@ use kernel::{Name, UnixMillis, ZonePath};
 use node::nodes::Admission;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::api::{ApiError, JoinTokenReply, JoinTokenRequest, NodeNameRequest, NodeView};
+use wire::api::{
+    ApiError, JoinTokenReply, JoinTokenRequest, NodeNameRequest, NodeView, PublishReply,
+    PublishRequest,
+};
+use wire::attributes::AttributeName;
 
 const TOKEN_LIFE: Duration = Duration::from_mins(15);
 /// Whoever finds a token that is good for longer was given time to look for it.
 const TOKEN_LIFE_MAX: Duration = Duration::from_hours(7 * 24);
+/// Attributes that a line of the audit log names.
+const NAMED_MAX: usize = 16;
 
+/// As the node that is asked sees them: each hears for itself who is there and
+/// what they publish.
 #[utoipa::path(get, path = "/v1/nodes", responses((status = 200, body = Vec<NodeView>)))]
 pub async fn list(State(shared): Agent, _: Caller) -> Json<Vec<NodeView>> {
     let cluster = &shared.cluster;
@@ -101,4 +110,23 @@ pub async fn rename(
     let rename = async move { table::rename(&kept_in.store, &node, &name).await };
     let renamed = change.run(rename).await?;
     Ok(Json(shared.cluster.view(&renamed)))
+}
+
+/// Of the node that is asked; on its disk when it answers.
+#[utoipa::path(post, path = "/v1/attributes", request_body = PublishRequest,
+    responses((status = 200, body = PublishReply), (status = 404, body = ApiError),
+        (status = 422, body = ApiError)))]
+pub async fn publish(
+    State(shared): Agent,
+    caller: Caller,
+    Json(request): Json<PublishRequest>,
+) -> Result<Json<PublishReply>, Refused> {
+    let names = request.set.keys().chain(&request.remove);
+    let names = names.filter(|name| name.parse::<AttributeName>().is_ok());
+    let names: Vec<&str> = names.map(String::as_str).take(NAMED_MAX).collect();
+    let object = format!("attributes/{}", names.join(","));
+    let change = caller.change(&shared, object).await?;
+    let kept_in = Arc::clone(&shared);
+    let publish = async move { rows::publish(&kept_in, request).await };
+    Ok(Json(change.run(publish).await?))
 }

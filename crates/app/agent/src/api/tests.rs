@@ -87,6 +87,7 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("post", "/v1/nodes/tokens", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/revoke", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/name", Role::Admin, Kind::Node),
+    ("post", "/v1/attributes", Role::Operator, Kind::Node),
     ("get", "/v1/audit", Role::Admin, Kind::Node),
     ("get", "/v1/audit/verify", Role::Admin, Kind::Node),
 ];
@@ -203,6 +204,7 @@ impl Bench {
             "/v1/tokens" => json!({ "role": "viewer", "project": project }),
             "/v1/projects/{project}" => json!({ "trusted": true }),
             "/v1/nodes/tokens" => json!({ "zone": "/eu/1", "owner": "viewer" }),
+            "/v1/attributes" => json!({ "set": { "rack": 7 } }),
             "/v1/nodes/{node}/name" => json!({ "name": "another" }),
             _ => json!({ "value": "hidden-value" }),
         };

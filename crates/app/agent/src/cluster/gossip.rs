@@ -24,7 +24,7 @@ pub async fn run(
         nonce: fastrand::u32(..),
         remembered: remembered(cluster),
         wall: unix_now(),
-        attributes: Vec::new(),
+        attributes: super::rows::own(&shared).1,
     };
     let mut core = Membership::new(start, Parameters::default(), fastrand::u64(..), now());
     loop {
@@ -91,7 +91,7 @@ fn carry_out(shared: &Arc<Shared>, effect: Effect) -> bool {
             });
             return true;
         }
-        Effect::Attributes { .. } => {}
+        Effect::Attributes { node, bytes, .. } => cluster.rows.heard(node, &bytes),
     }
     false
 }

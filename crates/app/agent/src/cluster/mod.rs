@@ -21,6 +21,7 @@ mod mirror;
 mod observe;
 mod outbound;
 mod renew;
+pub mod rows;
 mod serve;
 mod sites;
 pub mod table;
@@ -103,6 +104,7 @@ pub struct Cluster {
     /// What the edge shows to others; none where that cannot be read.
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
+    pub rows: rows::Rows,
     /// Whether the holder's keys come in.
     pub following: watch::Sender<bool>,
     /// Whether what they said last is in force at the edge.
@@ -159,6 +161,7 @@ impl Cluster {
             machine: watch::Sender::new(listen::addresses()),
             relays: watch::Sender::new(relays.unwrap_or_default()),
             edge_identity: watch::Sender::new(renew::edge_identity(&kept, own.id)),
+            rows: rows::Rows::open(&kept),
             own,
             kept,
             authority,
@@ -209,6 +212,7 @@ impl Cluster {
         if cluster.outbound_only() {
             tokio::spawn(outbound::keep(Arc::clone(shared)));
         }
+        tokio::spawn(rows::tell(Arc::clone(shared)));
         tokio::spawn(renew::run(Arc::clone(shared)));
         match &cluster.own.holder {
             Some(holder) => {
@@ -337,6 +341,8 @@ impl Cluster {
             .into_iter()
             .flat_map(|report| report.status.services.values());
         let text = |address: &SocketAddr| address.to_string();
+        let seen = self.rows.of(record.id);
+        let ago = |at| crate::machine::now().since(at);
         NodeView {
             id: record.id.to_string(),
             name: record.name.to_string(),
@@ -358,6 +364,11 @@ impl Cluster {
             round_trip_us: round_trip.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
             version: report.map(|report| report.program_version.clone()),
             ready: services.map(|service| service.endpoints.len() as u64).sum(),
+            attributes: rows::as_json(&seen.row),
+            attributes_changed_ms: seen
+                .changed
+                .and_then(|at| u64::try_from(ago(at).as_millis()).ok()),
+            attributes_unreadable: seen.unreadable,
         }
     }
 

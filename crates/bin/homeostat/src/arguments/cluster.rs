@@ -86,6 +86,14 @@ pub enum Nodes {
     /// List the nodes that belong, as this one sees them
     #[command(after_help = "Examples:\n  homeostat node ls\n  homeostat node ls -o json")]
     Ls,
+    /// Show one node, and what it publishes of itself, as this one sees it
+    #[command(
+        after_help = "Examples:\n  homeostat node show vienna-1\n  homeostat node show vienna-1 -o json"
+    )]
+    Show {
+        /// Its name or id
+        node: String,
+    },
     /// Refuse a node from now on, wherever it is; it cannot come back
     #[command(after_help = "Example:\n  homeostat node revoke n3")]
     Revoke {

@@ -10,6 +10,7 @@ mod inspect;
 mod lab;
 mod node;
 mod project;
+mod publish;
 mod replay;
 mod secret;
 mod store;
@@ -104,6 +105,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Secret(what) => secret::run(context, &what).await,
         Command::Token(what) => token::run(context, &what).await,
         Command::Node(what) => node::run(context, &what).await,
+        Command::Publish { set, remove } => publish::run(context, &set, remove).await,
         Command::Audit(what) => audit::run(context, &what).await,
         Command::Store(what) => store::run(context, &what).await,
         Command::Project(what) => project::run(context, &what).await,

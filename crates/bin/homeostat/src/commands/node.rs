@@ -1,18 +1,21 @@
-//! Nodes: listed, renamed, revoked.
+//! Nodes: listed, shown, renamed, revoked.
 
 use super::Context;
 use super::inspect::clock;
+use super::publish::shown;
 use crate::arguments::Format;
 use crate::arguments::cluster::Nodes;
-use crate::failure::Failure;
+use crate::failure::{Failure, NOT_FOUND};
 use crate::output::{self, data, say};
 use client::segment;
 use std::process::ExitCode;
+use std::time::Duration;
 use wire::api::{NodeNameRequest, NodeView};
 
 pub async fn run(context: &Context, what: &Nodes) -> Result<ExitCode, Failure> {
     match what {
         Nodes::Ls => list(context).await?,
+        Nodes::Show { node } => show(context, node).await?,
         Nodes::Revoke { node } => {
             let path = format!("/v1/nodes/{}/revoke", segment(node));
             let revoked: NodeView = context.client.post(&path, &()).await?;
@@ -47,6 +50,39 @@ async fn list(context: &Context) -> Result<(), Failure> {
     }
 }
 
+async fn show(context: &Context, name: &str) -> Result<(), Failure> {
+    let nodes: Vec<NodeView> = context.client.get("/v1/nodes").await?;
+    let mut nodes = nodes.into_iter();
+    let Some(node) = nodes.find(|node| node.name == name || node.id == name) else {
+        let message = format!("no node is called `{name}`");
+        return Err(Failure::new(NOT_FOUND, message, Some("homeostat node ls")));
+    };
+    match context.output {
+        Format::Json | Format::Jsonl => output::json(&node, context.output),
+        Format::Name => data(&node.name),
+        Format::Table => {
+            let changed = node.attributes_changed_ms.map(Duration::from_millis);
+            let head = ["NAME", "ZONE", "STATE", "READY", "ADDRESS", "RTT", "JOINED"];
+            output::rows(head, std::iter::once(row(&node)))?;
+            data("")?;
+            let all = node.attributes.iter();
+            let all = all.map(|(name, value)| [name.clone(), shown(value)]);
+            output::rows(["ATTRIBUTE", "VALUE"], all)?;
+            match changed {
+                Some(ago) => say(&format!("changed {:.1}s ago", ago.as_secs_f64())),
+                None => say("nothing was heard of its attributes yet"),
+            }
+            match node.attributes_unreadable {
+                0 => {}
+                count => say(&format!(
+                    "{count} times what it published could not be read"
+                )),
+            }
+            Ok(())
+        }
+    }
+}
+
 fn row(node: &NodeView) -> [String; 7] {
     let mut name = node.name.clone();
     if node.this {
@@ -60,7 +96,7 @@ fn row(node: &NodeView) -> [String; 7] {
         state.push_str(", outbound-only");
     }
     let dash = || "-".to_owned();
-    let round_trip = node.round_trip_us.map(std::time::Duration::from_micros);
+    let round_trip = node.round_trip_us.map(Duration::from_micros);
     [
         name,
         node.zone.clone(),
