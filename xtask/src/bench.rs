@@ -18,7 +18,13 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 3] = [
+const BENCHES: [Bench; 4] = [
+    Bench {
+        name: "evaluator",
+        package: "bench-evaluator",
+        packages: &[],
+        examples: &[],
+    },
     Bench {
         name: "gossip",
         package: "bench-gossip",
