@@ -18,11 +18,17 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 4] = [
+const BENCHES: [Bench; 5] = [
     Bench {
         name: "content",
         package: "bench-content",
         packages: &["homeostat"],
+        examples: &[],
+    },
+    Bench {
+        name: "evaluator",
+        package: "bench-evaluator",
+        packages: &[],
         examples: &[],
     },
     Bench {

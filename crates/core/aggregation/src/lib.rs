@@ -4,3 +4,4 @@
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
 pub mod membership;
+pub mod program;
