@@ -3,6 +3,7 @@
 
 pub mod disk;
 pub mod processes;
+pub mod scripts;
 pub mod tls;
 
 use std::io::{Read, Write};

@@ -1,5 +1,5 @@
 //! Runs the project's chores: `check`, `generate`, `test`, `story`, `up`, `bench`,
-//! `sim`.
+//! `sim`, `lab`, `fuzz`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
@@ -9,7 +9,9 @@ mod bench;
 mod check;
 mod clippy_files;
 mod direction;
+mod fuzz;
 mod generated;
+mod lab;
 mod purity;
 mod sim;
 mod steps;
@@ -31,7 +33,11 @@ const USAGE: &str = "usage: cargo xtask CHORE
   up         builds, makes the example news site, starts a node on it; what follows
              goes to `homeostat up`
   bench      measures against peers: `bench spine`, `bench spine --quick`
-  sim        plays scripts in the simulated world: `sim --seed 7 power-cut`";
+  sim        plays scripts in the simulated world: `sim --seed 7 power-cut`
+  lab        plays the same with real agents, beside it: `lab power-cut`; all
+             without a name, `lab --quick` those that the tests play
+  fuzz       tries what reads others' bytes: `fuzz gossip --seconds 300`; all
+             targets without a name";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -45,6 +51,8 @@ fn main() -> ExitCode {
         (Some("up"), _) => up::run(&rest),
         (Some("bench"), _) => bench::run(&rest),
         (Some("sim"), _) => sim::run(&rest),
+        (Some("lab"), _) => lab::run(&rest),
+        (Some("fuzz"), _) => fuzz::run(&rest),
         _ => Err(USAGE.to_owned()),
     };
     match outcome {

@@ -36,7 +36,7 @@ use net::transport::{BindError, Open, PeerState, Priority};
 use net::{Authority, Transport};
 use node::nodes::{NodeRecord, NodeReport, NodeTable};
 use node::store::StoreError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::EmbeddedStore;
@@ -95,6 +95,10 @@ pub struct Cluster {
     /// What the edge shows to others; none where that cannot be read.
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
+    /// Nodes whose key two processes were found to have.
+    clones: watch::Sender<BTreeSet<NodeId>>,
+    /// Another process has this node's key, and prevails: this one is silent.
+    superseded: watch::Sender<bool>,
     /// Whether the holder's keys come in.
     pub following: watch::Sender<bool>,
     /// Whether what they said last is in force at the edge.
@@ -155,6 +159,8 @@ impl Cluster {
             reports: watch::Sender::default(),
             own_report: watch::Sender::default(),
             reach: watch::Sender::default(),
+            clones: watch::Sender::default(),
+            superseded: watch::Sender::new(false),
             following: watch::Sender::new(false),
             current: watch::Sender::new(false),
             transport: OnceLock::new(),
@@ -304,6 +310,7 @@ impl Cluster {
         let this = record.id == self.own.id;
         let state = match self.reach(record.id) {
             _ if !record.belongs() => "revoked",
+            _ if this && *self.superseded.borrow() => "superseded",
             Reach::Unheard => "unheard",
             Reach::Alive => "alive",
             Reach::Suspect => "suspect",
@@ -323,6 +330,7 @@ impl Cluster {
             name: record.name.to_string(),
             zone: record.zone.to_string(),
             state: state.to_owned(),
+            cloned: self.clones.borrow().contains(&record.id),
             this,
             holder: record.id == self.holder().unwrap_or(self.own.id),
             addresses: record.addresses.iter().map(text).collect(),

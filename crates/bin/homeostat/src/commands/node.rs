@@ -56,6 +56,9 @@ fn row(node: &NodeView) -> [String; 7] {
     if node.holder {
         state.push_str(", holds the store");
     }
+    if node.cloned {
+        state.push_str(", its key is used twice");
+    }
     let dash = || "-".to_owned();
     let round_trip = node.round_trip_us.map(std::time::Duration::from_micros);
     [
