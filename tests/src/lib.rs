@@ -4,6 +4,7 @@
 pub mod disk;
 pub mod firewall;
 pub mod processes;
+pub mod scripts;
 pub mod tls;
 
 use std::io::{Read, Write};

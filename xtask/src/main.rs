@@ -1,16 +1,18 @@
 //! Runs the project's chores: `check`, `generate`, `test`, `story`, `up`, `bench`,
-//! `sim`, `fuzz`.
+//! `sim`, `lab`, `fuzz`, `cases`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
 //! Never: changes a source file, except the pages that `generate` writes.
 
 mod bench;
+mod cases;
 mod check;
 mod clippy_files;
 mod direction;
 mod fuzz;
 mod generated;
+mod lab;
 mod purity;
 mod sim;
 mod steps;
@@ -33,7 +35,11 @@ const USAGE: &str = "usage: cargo xtask CHORE
              goes to `homeostat up`
   bench      measures against peers: `bench spine`, `bench spine --quick`
   sim        plays scripts in the simulated world: `sim --seed 7 power-cut`
-  fuzz       random cases in large numbers: `fuzz evaluator 1000000`";
+  lab        plays the same with real agents, beside it: `lab power-cut`; all
+             without a name, `lab --quick` those that the tests play
+  fuzz       tries what reads others' bytes: `fuzz gossip --seconds 300`; all
+             targets without a name
+  cases      random cases in large numbers: `cases evaluator 1000000`";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
         (Some("up"), _) => up::run(&rest),
         (Some("bench"), _) => bench::run(&rest),
         (Some("sim"), _) => sim::run(&rest),
+        (Some("lab"), _) => lab::run(&rest),
+        (Some("cases"), _) => cases::run(&rest),
         (Some("fuzz"), _) => fuzz::run(&rest),
         _ => Err(USAGE.to_owned()),
     };

@@ -5,7 +5,7 @@
 //! Never: asks for advisories, which change without the code changing.
 
 use crate::steps::{cargo, programs, run as run_command, say, step};
-use crate::{check, story, tools};
+use crate::{check, lab, story, tools};
 use std::process::Command;
 
 /// # Errors
@@ -34,6 +34,9 @@ pub fn run() -> Result<(), String> {
         cargo("test --quiet --workspace --doc")
     })?;
     story::tell(&built)?;
+    step("the quickest scripts, with real agents", || {
+        lab::play(&built, &["--quick".to_owned()])
+    })?;
     say("==> tests");
     let mut tests = Command::new(nextest);
     tests.args(["nextest", "run", "--workspace"]);

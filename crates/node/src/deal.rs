@@ -7,8 +7,10 @@
 //! that can only call out has no service alone, unless a person named it.
 //! Never: looks at load or resources.
 
+use crate::desired::Applied;
+use crate::nodes::NodeTable;
 use kernel::{Name, NodeId};
-use manifest::Service;
+use manifest::{Manifest, Service};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub type Placements = BTreeMap<Name, BTreeMap<NodeId, u32>>;
@@ -29,6 +31,40 @@ pub struct Place {
     /// Whether it can take more: what is on one that cannot be reached stays.
     pub reachable: bool,
     pub outbound_only: bool,
+}
+
+/// What a new applied state places where, on the nodes that belong.
+///
+/// * `old`: the same project's, where it runs now.
+/// * `is_up`: whether a node can be counted on, a hint.
+///
+/// # Errors
+/// Nothing is dealt when one service has nowhere to run.
+pub fn placements(
+    manifest: &Manifest,
+    old: Option<&Applied>,
+    nodes: &NodeTable,
+    is_up: impl Fn(NodeId) -> bool,
+) -> Result<Placements, DealError> {
+    let places = nodes.values().filter(|record| record.belongs());
+    let places = places.map(|record| {
+        let place = Place {
+            name: record.name.clone(),
+            reachable: is_up(record.id),
+            outbound_only: record.way.outbound_only,
+        };
+        (record.id, place)
+    });
+    let before = old.map_or_else(Placements::new, |old| {
+        let services = old.manifest.services.iter();
+        let dealt = services.map(|(name, service)| {
+            let on = |id: &NodeId| (*id, old.share(name, service, *id));
+            let dealt = nodes.keys().map(on).filter(|(_, count)| *count > 0);
+            (name.clone(), dealt.collect())
+        });
+        dealt.collect()
+    });
+    deal(&manifest.services, &places.collect(), &before)
 }
 
 /// * `before`: where the same project's services are now.

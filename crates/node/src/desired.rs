@@ -2,7 +2,7 @@
 
 use crate::deal::Placements;
 use kernel::{Bytes, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
-use manifest::{Manifest, Service, Site};
+use manifest::{Binding, BindingTarget, Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -98,6 +98,45 @@ impl Applied {
 }
 
 impl Applied {
+    /// Each service's generation where `old` was applied before: it moves when
+    /// anything its replicas are started from moves.
+    pub fn generations_after(&self, old: Option<&Self>) -> BTreeMap<Name, Revision> {
+        let services = self.manifest.services.keys();
+        services
+            .map(|name| {
+                let same = old.filter(|old| self.starts_alike(old, name));
+                let same = same.and_then(|old| old.generations.get(name).copied());
+                (name.clone(), same.unwrap_or(Revision(self.number)))
+            })
+            .collect()
+    }
+
+    fn starts_alike(&self, old: &Self, name: &Name) -> bool {
+        let services = (
+            self.manifest.services.get(name),
+            old.manifest.services.get(name),
+        );
+        let (Some(service), Some(before)) = services else {
+            return false;
+        };
+        let bound_alike = |binding: &Binding| match &binding.target {
+            BindingTarget::Site(site) => old.trees.get(site) == self.trees.get(site),
+            BindingTarget::Bucket(bucket) => {
+                old.manifest.buckets.get(bucket) == self.manifest.buckets.get(bucket)
+            }
+            BindingTarget::Service(_) => true,
+        };
+        before.run == service.run
+            && before.environment == service.environment
+            && before.limits == service.limits
+            && before.secrets == service.secrets
+            && before.bindings == service.bindings
+            && before.probes == service.probes
+            && old.directory == self.directory
+            && old.programs.get(name) == self.programs.get(name)
+            && service.bindings.values().all(bound_alike)
+    }
+
     /// What its manifest calls `name`.
     pub fn scoped(&self, name: &Name) -> ScopedName {
         ScopedName::new(self.manifest.project.clone(), name.clone())

@@ -3,7 +3,7 @@
 use crate::machine::Machine;
 use crate::world::{BEGAN, World};
 use aggregation::membership::Reach;
-use kernel::{Name, NodeId, Time};
+use kernel::{Name, NodeId, ReplicaId, Time};
 use node::script::{Expected, Invariant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -209,6 +209,7 @@ impl World {
             Expected::Apart(some, others) => {
                 self.sees_dead(some, others) && self.sees_dead(others, some)
             }
+            Expected::Revoked(node) => self.is_revoked(NodeId(*node as u64 + 1)),
             Expected::Agree => self.views_agree(),
             Expected::Cloned(node) => {
                 let node = NodeId(*node as u64 + 1);
@@ -220,7 +221,7 @@ impl World {
 
     fn cores(&self) -> impl Iterator<Item = (usize, &crate::machine::Running)> {
         let all = self.machines.iter().enumerate();
-        all.filter(|(_, machine)| machine.speaks())
+        all.filter(|(_, machine)| machine.speaks() && !machine.revoked)
             .filter_map(|(at, machine)| Some((at, machine.running.as_ref()?)))
     }
 
@@ -249,6 +250,15 @@ impl World {
         })
     }
 
+    /// All others know it, and have forgotten what gossip said of it.
+    fn is_revoked(&self, node: NodeId) -> bool {
+        self.cores().all(|(at, running)| {
+            let row = running.table.get(&node);
+            self.machines[at].node == node
+                || (row.is_some_and(|row| row.revoked) && running.core.view(node).is_none())
+        })
+    }
+
     /// Each sees of all others what every other sees: reach, life, attributes.
     fn views_agree(&self) -> bool {
         let mut agreed = BTreeMap::new();
@@ -271,9 +281,8 @@ impl World {
         let ready = self
             .cores()
             .flat_map(|(_, running)| &running.plane.endpoints);
-        let prefix = format!("{service}-");
-        let of_it = ready.filter(|one| one.service.name.as_str().starts_with(&prefix));
-        let found: BTreeSet<&Name> = of_it.map(|one| &one.service.name).collect();
+        let found: BTreeSet<&ReplicaId> =
+            ready.filter(|one| one.service.name == *service).collect();
         let wanted = self.check.wanted_replicas.get(service);
         wanted.is_some_and(|wanted| found.len() == *wanted as usize)
     }

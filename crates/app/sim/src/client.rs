@@ -5,14 +5,14 @@
 //! Holds: revisions never go back and none is skipped (a panic says so); what
 //! is sent again is written so that twice is once.
 
+use crate::table;
 use aggregation::membership::Table;
 use kernel::{NodeId, Revision, Time};
 use node::desired::{Applied, Desired, PREFIX};
+use node::nodes::NODES_PREFIX;
 use node::store::{Event, RangeReply, Transaction, WatchEvent};
 use std::collections::VecDeque;
 use std::time::Duration;
-
-use crate::wanted;
 
 #[derive(Clone, Debug)]
 pub enum Ask {
@@ -169,7 +169,7 @@ impl Client {
     }
 
     fn put(&mut self, key: &str, value: &[u8]) {
-        if let Some((node, belongs)) = wanted::read_row(key, value) {
+        if let Some((node, belongs)) = table::read(key, value) {
             self.rows.insert(node, belongs);
             self.rows_changed = true;
         } else if key.starts_with(PREFIX)
@@ -182,7 +182,7 @@ impl Client {
     }
 
     fn delete(&mut self, key: &str) {
-        let digits = key.strip_prefix(wanted::NODES);
+        let digits = key.strip_prefix(NODES_PREFIX);
         if let Some(Ok(node)) = digits.map(|digits| u64::from_str_radix(digits, 16)) {
             self.rows.remove(&NodeId(node));
             self.rows_changed = true;

@@ -4,6 +4,7 @@ use crate::client::{Answer, Ask};
 use crate::network::part;
 use crate::store::{Model, StoreFaults};
 use kernel::{Revision, Rng, Time};
+use node::store::RangeReply;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -39,6 +40,11 @@ impl Host {
 
     pub fn revision(&self) -> Revision {
         self.model.revision()
+    }
+
+    /// What the first node reads from its own disk.
+    pub fn range(&self, prefix: &str) -> RangeReply {
+        self.model.range(prefix)
     }
 
     /// Whoever watched must ask again after the store's machine was off.

@@ -7,6 +7,7 @@
 //! (`node`, `aggregation`); what stands around them is no kinder than the world.
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
+mod apply;
 mod check;
 mod client;
 mod deaths;
@@ -17,8 +18,8 @@ mod plane;
 mod play;
 mod queue;
 pub mod store;
+mod table;
 mod trace;
-mod wanted;
 mod world;
 
 pub use deaths::{DeathRun, Deaths};

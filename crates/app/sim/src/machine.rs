@@ -56,6 +56,8 @@ pub struct Machine {
     pub up_since: Time,
     /// A clone of this node has prevailed, or it has left.
     pub silent: bool,
+    /// It was told so by a person; its node may not know.
+    pub revoked: bool,
 }
 
 impl Machine {
@@ -114,6 +116,7 @@ mod tests {
                 drift_ppm,
                 up_since: Time(0),
                 silent: false,
+                revoked: false,
             };
             let local = Time(local + boot_clock);
             prop_assert!(machine.local(machine.global(local)) >= local);

@@ -6,7 +6,7 @@
 //! times of their own.
 
 use crate::network::part;
-use kernel::{ReplicaId, Rng, Time};
+use kernel::{NodeId, ReplicaId, Rng, Time};
 use manifest::ProbeKind;
 use node::desired::Desired;
 use node::driver::{Adopted, DriverEvent, Found, ProbeOutcome};
@@ -58,9 +58,13 @@ pub struct Plane {
 
 impl Plane {
     /// `left` are replicas of before a power cut, all ended.
-    pub fn new(seed: u64, left: &[ReplicaId], rng: &mut Rng, now: Time) -> Self {
+    pub fn new(seed: u64, node: NodeId, left: &[ReplicaId], rng: &mut Rng, now: Time) -> Self {
+        let settings = Settings {
+            node,
+            ..Settings::default()
+        };
         let mut plane = Self {
-            node: Node::new(seed, Settings::default()),
+            node: Node::new(seed, settings),
             processes: BTreeMap::new(),
             endpoints: Vec::new(),
             wake: None,

@@ -4,13 +4,11 @@
 //! long each expectation took, what was broken.
 
 use crate::store::StoreFaults;
-use crate::wanted;
 use crate::world::{Turn, World};
 use aggregation::membership::Event;
-use kernel::{NodeId, format_duration};
-use node::desired::head_key;
-use node::script::{Action, Expectation, Expected, Memory, Script};
-use node::store::{Compare, Operation, Transaction};
+use kernel::{Name, NodeId, format_duration};
+use manifest::Manifest;
+use node::script::{Action, Expectation, Memory, PROJECT, Script};
 use std::fmt;
 use std::time::Duration;
 
@@ -49,7 +47,7 @@ impl fmt::Display for Report {
             let within = format_duration(expectation.within);
             let at = format_duration(expectation.at);
             let took = took.map_or_else(|| "not in time".to_owned(), format_duration);
-            let what = said(&expectation.what);
+            let what = &expectation.what;
             writeln!(f, "  from {at} within {within} {what}: {took}")?;
         }
         for broken in &self.broken {
@@ -63,27 +61,12 @@ impl fmt::Display for Report {
     }
 }
 
-/// As the script has it; many nodes by their count.
-fn said(expected: &Expected) -> String {
-    let nodes = |nodes: &[usize]| match nodes {
-        [node] => format!("n{}", node + 1),
-        some => format!("{} nodes", some.len()),
-    };
-    match expected {
-        Expected::Alive(some) => format!("{} alive", nodes(some)),
-        Expected::Dead(some) => format!("{} dead", nodes(some)),
-        Expected::Left(some) => format!("{} left", nodes(some)),
-        Expected::Apart(some, others) => format!("{} and {} apart", nodes(some), nodes(others)),
-        Expected::Agree => "views agree".to_owned(),
-        Expected::Cloned(node) => format!("n{} cloned", node + 1),
-        Expected::Ready(service) => format!("{service} ready"),
-    }
-}
-
 const SMALL: usize = 100;
 
 struct Play<'a> {
     script: &'a Script,
+    /// Of its services, or why there is none.
+    manifest: Result<Manifest, String>,
     world: World,
     outcomes: Vec<Outcome>,
     /// What remains of starts that are spread over time.
@@ -109,6 +92,7 @@ pub fn play(script: &Script, seed: u64) -> Report {
     });
     let mut play = Play {
         script,
+        manifest: manifest(script),
         world,
         outcomes: outcomes.collect(),
         starts: Vec::new(),
@@ -127,6 +111,14 @@ pub fn play(script: &Script, seed: u64) -> Report {
         outcomes,
         broken: world.check.broken,
     }
+}
+
+fn manifest(script: &Script) -> Result<Manifest, String> {
+    let project = Name::new(PROJECT).map_err(|why| why.to_string())?;
+    manifest::parse(&script.manifest("./program"), &project).map_err(|mistakes| {
+        let first = mistakes.first();
+        first.map_or_else(String::new, |mistake| mistake.message.clone())
+    })
 }
 
 impl Play<'_> {
@@ -210,7 +202,11 @@ impl Play<'_> {
             }
             Action::Loss(share) => self.world.network.loss = *share,
             Action::Clone(node) => self.world.clone_of(*node),
-            Action::Revoke(node) => self.revoke(*node),
+            Action::Revoke(node) => self.world.revoke(NodeId(*node as u64 + 1)),
+            Action::Apply => match &self.manifest {
+                Ok(manifest) => self.world.apply(manifest),
+                Err(why) => self.world.check.broken(self.world.now, why),
+            },
         }
     }
 
@@ -235,39 +231,10 @@ impl Play<'_> {
 
     fn start(&mut self, node: usize, memory: Memory, clock_off_s: i64) {
         let machine = &mut self.world.machines[node];
-        let is_first = machine.boot == 0;
         machine.clock_off_s = clock_off_s;
         if memory == Memory::Lost {
             machine.disk = crate::machine::Disk::default();
         }
         self.world.start(node);
-        if is_first && node == crate::world::STORE && !self.script.services.is_empty() {
-            self.apply();
-        }
-    }
-
-    fn apply(&mut self) {
-        let applied = wanted::applied(&self.script.services, 1);
-        let key = head_key(&applied.manifest.project);
-        let value = serde_json::to_vec(&applied).unwrap_or_default();
-        self.world.write(Transaction {
-            compare: vec![Compare::Absent(key.clone())],
-            then: vec![Operation::Put(key, value)],
-            otherwise: Vec::new(),
-        });
-    }
-
-    fn revoke(&mut self, node: usize) {
-        let zone = self.world.machines[node].zone.clone();
-        let row = wanted::Row {
-            zone,
-            revoked: true,
-        };
-        let value = serde_json::to_vec(&row).unwrap_or_default();
-        let key = wanted::node_key(NodeId(node as u64 + 1));
-        self.world.write(Transaction {
-            then: vec![Operation::Put(key, value)],
-            ..Transaction::default()
-        });
     }
 }

@@ -11,10 +11,11 @@ use crate::network::{Network, part};
 use crate::plane::{Later, Plane};
 use crate::queue::Queue;
 use crate::store::StoreFaults;
+use crate::table;
 use crate::trace::Trace;
-use crate::wanted;
 use aggregation::membership::{Effect, Event, Membership, Parameters, Start, Table};
 use kernel::{NodeId, Rng, Time, ZonePath};
+use node::nodes::node_key;
 use node::store::{Operation, Transaction};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -128,6 +129,7 @@ impl World {
             drift_ppm: drift - i32::try_from(DRIFT_PPM).unwrap_or_default(),
             up_since: Time(0),
             silent: false,
+            revoked: false,
         });
         self.nodes = self.machines.len();
         at
@@ -151,6 +153,7 @@ impl World {
             drift_ppm: -one.drift_ppm,
             up_since: self.now,
             silent: false,
+            revoked: one.revoked,
         };
         let at = self.machines.len();
         self.clones
@@ -292,7 +295,7 @@ impl World {
         };
         let core = Membership::new(start, self.parameters.clone(), seed, machine.local(now));
         let left = machine.disk.replicas.clone();
-        let plane = Plane::new(seed, &left, &mut self.rng, now);
+        let plane = Plane::new(seed, machine.node, &left, &mut self.rng, now);
         machine.running = Some(Running {
             core,
             wake: None,
@@ -319,9 +322,8 @@ impl World {
     /// Its row in the node table, once.
     fn join(&mut self, at: usize) {
         let machine = &mut self.machines[at];
-        let (zone, revoked) = (machine.zone.clone(), false);
-        let row = serde_json::to_vec(&wanted::Row { zone, revoked }).unwrap_or_default();
-        let key = wanted::node_key(machine.node);
+        let row = serde_json::to_vec(&table::record(machine)).unwrap_or_default();
+        let key = node_key(machine.node);
         if let Some(running) = &mut machine.running {
             running.client.write(Transaction {
                 compare: vec![node::store::Compare::Absent(key.clone())],
@@ -355,7 +357,7 @@ impl World {
         if self.bare {
             return;
         }
-        let (now, nodes) = (self.now, self.nodes);
+        let now = self.now;
         let Some(running) = &mut self.machines[at].running else {
             return;
         };
@@ -369,7 +371,7 @@ impl World {
             Arc::new(running.client.rows.clone())
         });
         let desired = std::mem::take(&mut running.client.desired_changed)
-            .then(|| wanted::part_of(&running.client.desired, at, nodes));
+            .then(|| running.client.desired.clone());
         let boot = self.machines[at].boot;
         for ask in asks {
             let store_boot = self.machines[STORE].boot;

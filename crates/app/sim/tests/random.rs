@@ -86,6 +86,10 @@ fn script(seed: u64) -> Script {
         at: Duration::ZERO,
         action: start(all.clone(), Memory::Kept, 0),
     }];
+    steps.push(Step {
+        at: Duration::from_millis(3_000 + rng.below(2_000)),
+        action: Action::Apply,
+    });
     for _ in 0..FAULTS {
         let at = secs(5) + Duration::from_millis(rng.below((PEACE - 10) * 1_000));
         let action = fault(&mut rng);
@@ -98,6 +102,11 @@ fn script(seed: u64) -> Script {
             action,
         });
     }
+    // On a cluster that is just finding itself again.
+    steps.push(Step {
+        at: secs(PEACE + 1),
+        action: Action::Apply,
+    });
     let service = name("search".to_owned());
     let expected = [
         (10, Expected::Alive(all)),

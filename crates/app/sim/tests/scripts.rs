@@ -43,6 +43,13 @@ fn clones_and_leaves() {
 }
 
 #[test]
+fn what_a_person_and_a_crash_end_is_made_up_for() {
+    holds("crash", 0..20);
+    holds("revoked", 0..20);
+    holds("holder-off", 0..20);
+}
+
+#[test]
 fn a_slow_node_on_a_lossy_network() {
     holds("slow-and-lossy", 0..5);
 }

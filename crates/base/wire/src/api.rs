@@ -290,8 +290,12 @@ pub struct NodeView {
     pub id: String,
     pub name: String,
     pub zone: String,
-    /// `alive`, `suspect`, `dead`, `left`, `unheard` or `revoked`.
+    /// `alive`, `suspect`, `dead`, `left`, `unheard` or `revoked`; of the node
+    /// that was asked also `superseded`: another process has its key, and prevails.
     pub state: String,
+    /// Two processes were found to have its key: its disk was copied.
+    #[serde(default)]
+    pub cloned: bool,
     /// The node that was asked.
     pub this: bool,
     /// It holds the store.

@@ -7,9 +7,10 @@
 //! ```text
 //! # A node loses its power.
 //! nodes 6 in /eu/1 /eu/2 /us/1      n1 in /eu/1, n2 in /eu/2, …; n1 has the store
-//! service search replicas 3         placed by hand, one index a node
-//! distance /eu/1 /us/1 40ms         one way; 20ms between others, 1ms within
+//! service search replicas 3         of a project `script`
+//! distance /eu/1 /us/1 40ms         one way; 20ms between others, 0.5ms within
 //! at 0s start all
+//! at 5s apply                       n1 deals all services out, as an agent does
 //! at 10s poweroff n4
 //! at 10s within 4s dead n4
 //! always nobody-well-is-dead
@@ -21,12 +22,13 @@ mod parse;
 mod tests;
 
 use kernel::{Name, ZonePath};
+use std::fmt;
 use std::time::Duration;
 
 pub use parse::ScriptError;
 
 /// By name; the same run in lab and simulator.
-pub const SCRIPTS: [(&str, &str); 11] = [
+pub const SCRIPTS: [(&str, &str); 14] = [
     ("join", include_str!("../../scripts/join.script")),
     ("power-cut", include_str!("../../scripts/power-cut.script")),
     (
@@ -59,6 +61,12 @@ pub const SCRIPTS: [(&str, &str); 11] = [
         "clean-leave",
         include_str!("../../scripts/clean-leave.script"),
     ),
+    ("crash", include_str!("../../scripts/crash.script")),
+    ("revoked", include_str!("../../scripts/revoked.script")),
+    (
+        "holder-off",
+        include_str!("../../scripts/holder-off.script"),
+    ),
 ];
 
 /// One of [`SCRIPTS`].
@@ -88,7 +96,7 @@ pub struct ScriptNode {
     pub zone: ZonePath,
 }
 
-/// Its replicas run on the nodes by index: 0 on the first, 1 on the second, …
+/// Its replicas run where [`crate::deal`] places them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScriptService {
     pub name: Name,
@@ -136,6 +144,8 @@ pub enum Action {
     Clone(usize),
     /// Its row in the node table says so.
     Revoke(usize),
+    /// The script's services become desired state, by the first node.
+    Apply,
     /// One replica of each service on it crashes.
     Crash(Nodes),
 }
@@ -143,6 +153,8 @@ pub enum Action {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     Kept,
+    /// Of all that it had on disk it has only who it is: its key and
+    /// certificate. A machine without these joins as another node.
     Lost,
 }
 
@@ -155,10 +167,12 @@ pub struct Expectation {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expected {
-    /// All that run see these so.
+    /// All that run and belong see these so.
     Alive(Nodes),
     Dead(Nodes),
     Left(Nodes),
+    /// All others that run know, and speak to it no more.
+    Revoked(usize),
     /// The two sides do not see each other.
     Apart(Nodes, Nodes),
     /// All that run see the same of all.
@@ -167,6 +181,26 @@ pub enum Expected {
     Cloned(usize),
     /// As many replicas as wanted are ready, each on its node.
     Ready(Name),
+}
+
+/// As the script has it; many nodes by their count.
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nodes = |nodes: &[usize]| match nodes {
+            [node] => format!("n{}", node + 1),
+            some => format!("{} nodes", some.len()),
+        };
+        match self {
+            Self::Alive(some) => write!(f, "{} alive", nodes(some)),
+            Self::Dead(some) => write!(f, "{} dead", nodes(some)),
+            Self::Left(some) => write!(f, "{} left", nodes(some)),
+            Self::Revoked(node) => write!(f, "n{} revoked", node + 1),
+            Self::Apart(some, others) => write!(f, "{} and {} apart", nodes(some), nodes(others)),
+            Self::Agree => write!(f, "views agree"),
+            Self::Cloned(node) => write!(f, "n{} cloned", node + 1),
+            Self::Ready(service) => write!(f, "{service} ready"),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -206,8 +240,32 @@ impl Invariant {
     }
 }
 
+/// The project that a script's services are in.
+pub const PROJECT: &str = "script";
+
 impl Script {
     pub fn parse(name: &str, text: &str) -> Result<Self, ScriptError> {
         parse::script(name, text)
+    }
+
+    /// What a person would write for the script's services.
+    ///
+    /// * `program`: what each replica runs; relative to the manifest's directory
+    ///   where it has a `/` in it.
+    pub fn manifest(&self, program: &str) -> String {
+        let services = self.services.iter().map(|service| {
+            let ScriptService { name, replicas } = service;
+            format!(
+                "[service.{name}]\n\
+                 run = {{ process = [\"{program}\"] }}\n\
+                 replicas = {replicas}\n\
+                 routes = [{{ path = \"/{name}\" }}]\n\
+                 limits = {{ memory = \"64 MiB\" }}\n\
+                 deadline = \"5s\"\n\
+                 stop_grace = \"5s\"\n"
+            )
+        });
+        let services: String = services.collect();
+        format!("[project]\nname = \"{PROJECT}\"\n{services}")
     }
 }

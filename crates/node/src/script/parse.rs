@@ -125,6 +125,10 @@ fn action(script: &Script, words: &[&str]) -> Result<Action, String> {
         ["cut", from, "to", to] => cut(nodes(from)?, nodes(to)?, false),
         ["cut", from, "from", to] => cut(nodes(from)?, nodes(to)?, true),
         ["heal"] => Action::Heal,
+        ["apply"] if script.services.is_empty() => {
+            return Err("there is no service to apply; say which first".to_owned());
+        }
+        ["apply"] => Action::Apply,
         ["slow", which, "by", span] => Action::Slow {
             nodes: nodes(which)?,
             by: duration(span)?,
@@ -148,6 +152,7 @@ fn expected(script: &Script, words: &[&str]) -> Result<Expected, String> {
         ["alive", which] => Expected::Alive(nodes(which)?),
         ["dead", which] => Expected::Dead(nodes(which)?),
         ["left", which] => Expected::Left(nodes(which)?),
+        ["revoked", which] => Expected::Revoked(one(script, which)?),
         ["apart", some, others] => {
             let (some, mut others) = (nodes(some)?, nodes(others)?);
             others.retain(|node| !some.contains(node));

@@ -1,47 +1,24 @@
-//! The one service that the node's tests wish for.
+//! The one service that the node's tests wish for, as scripts have it.
 
-use kernel::{Bytes, Revision, ScopedName, UnixMillis};
-use manifest::{Goals, HostPattern, Limits, Manifest, PathPrefix, Probes, Route, Run, Service};
+use kernel::{Name, Revision, ScopedName, UnixMillis};
 use node::desired::{Applied, Desired, FIRST_NODE};
+use node::script::{PROJECT, Script};
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 pub fn name() -> ScopedName {
-    "news/search".parse().expect("a name")
+    format!("{PROJECT}/search").parse().expect("a name")
 }
 
 pub fn desired(generation: u64, replicas: u32) -> Desired {
-    let service = Service {
-        run: Run::Process(vec!["./search".into()]),
-        replicas,
-        node: None,
-        routes: vec![Route {
-            host: HostPattern("*".into()),
-            path: PathPrefix("/".into()),
-        }],
-        goals: Goals::default(),
-        probes: Probes::default(),
-        limits: Limits {
-            memory: Some(Bytes::mebibytes(64)),
-            ..Limits::default()
-        },
-        environment: BTreeMap::new(),
-        secrets: BTreeMap::new(),
-        bindings: BTreeMap::new(),
-        deadline: Duration::from_secs(5),
-        stop_grace: Duration::from_secs(5),
-    };
+    let text = format!("service search replicas {replicas}");
+    let script = Script::parse("fixture", &text).expect("a script");
     let ScopedName { project, name }: ScopedName = name();
+    let manifest = manifest::parse(&script.manifest("./search"), &project).expect("a manifest");
     let applied = Applied {
         number: generation,
         at_unix: UnixMillis(0),
-        manifest: Manifest {
-            project: project.clone(),
-            sites: BTreeMap::new(),
-            services: BTreeMap::from([(name.clone(), service)]),
-            buckets: BTreeMap::new(),
-        },
-        directory: "/news".into(),
+        manifest,
+        directory: "/script".into(),
         trees: BTreeMap::new(),
         programs: BTreeMap::new(),
         generations: BTreeMap::from([(name, Revision(generation))]),
@@ -50,7 +27,7 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
     };
     Desired {
         revision: Revision(generation),
-        projects: BTreeMap::from([(project, applied)]),
+        projects: BTreeMap::<Name, Applied>::from([(project, applied)]),
         ..Desired::default()
     }
 }

@@ -186,7 +186,7 @@ async fn prepare(
     };
     taking::take_in(shared, request, asker, &mut applied, report).await?;
     crate::components::require(shared, &applied.manifest, &applied.programs).await?;
-    applied.generations = generations(old, &applied);
+    applied.generations = applied.generations_after(old);
     let mut changes = changes(old, &applied);
     placing::tell(shared, old, &applied, &mut changes);
     Ok(Prepared {
@@ -224,42 +224,6 @@ fn routes(manifest: &Manifest) -> impl Iterator<Item = (&str, &str)> {
         .chain(services)
         .flatten()
         .map(|route| (route.host.0.as_str(), route.path.0.as_str()))
-}
-
-/// A service's generation moves when anything its replicas are started from
-/// moves.
-fn generations(old: Option<&Applied>, new: &Applied) -> BTreeMap<Name, Revision> {
-    let same = |name: &Name| -> Option<Revision> {
-        let old = old?;
-        let service = new.manifest.services.get(name)?;
-        let before = old.manifest.services.get(name)?;
-        let starts_alike = before.run == service.run
-            && before.environment == service.environment
-            && before.limits == service.limits
-            && before.secrets == service.secrets
-            && before.bindings == service.bindings
-            && before.probes == service.probes
-            && old.directory == new.directory
-            && old.programs.get(name) == new.programs.get(name);
-        let bound_alike = service
-            .bindings
-            .values()
-            .all(|binding| match &binding.target {
-                BindingTarget::Site(site) => old.trees.get(site) == new.trees.get(site),
-                BindingTarget::Bucket(bucket) => {
-                    let stated = |applied: &Applied| applied.manifest.buckets.get(bucket).cloned();
-                    stated(old) == stated(new)
-                }
-                BindingTarget::Service(_) => true,
-            });
-        (starts_alike && bound_alike)
-            .then(|| old.generations.get(name).copied())
-            .flatten()
-    };
-    let services = new.manifest.services.keys();
-    services
-        .map(|name| (name.clone(), same(name).unwrap_or(Revision(new.number))))
-        .collect()
 }
 
 fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
@@ -396,7 +360,7 @@ async fn prepare_rollback(
         at_unix: unix_now(),
         ..wanted.clone()
     };
-    applied.generations = generations(Some(&current), &applied);
+    applied.generations = applied.generations_after(Some(&current));
     applied.placements = placing::place(shared, &applied.manifest, Some(&current))?;
     let mut changes = changes(Some(&current), &applied);
     placing::tell(shared, Some(&current), &applied, &mut changes);

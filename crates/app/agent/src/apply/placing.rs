@@ -4,7 +4,7 @@ use crate::apply::api_error;
 use crate::shared::Shared;
 use kernel::{Name, NodeId};
 use manifest::Manifest;
-use node::deal::{DealError, Place, Placements, deal};
+use node::deal::{DealError, Placements, placements};
 use node::desired::Applied;
 use std::collections::BTreeMap;
 use wire::api::{ApiError, Change};
@@ -17,25 +17,8 @@ pub fn place(
 ) -> Result<Placements, ApiError> {
     let cluster = &shared.cluster;
     let nodes = cluster.nodes.borrow();
-    let places = nodes.values().filter(|record| record.belongs());
-    let places = places.map(|record| {
-        let place = Place {
-            name: record.name.clone(),
-            reachable: cluster.reach(record.id).is_up(),
-            outbound_only: record.way.outbound_only,
-        };
-        (record.id, place)
-    });
-    let before = old.map_or_else(Placements::new, |old| {
-        let services = old.manifest.services.iter();
-        let dealt = services.map(|(name, service)| {
-            let on = |id: &NodeId| (*id, old.share(name, service, *id));
-            let dealt = nodes.keys().map(on).filter(|(_, count)| *count > 0);
-            (name.clone(), dealt.collect())
-        });
-        dealt.collect()
-    });
-    deal(&manifest.services, &places.collect(), &before).map_err(|error| {
+    let is_up = |node| cluster.reach(node).is_up();
+    placements(manifest, old, &nodes, is_up).map_err(|error| {
         let help = Some("homeostat node ls");
         match error {
             DealError::NoNode { .. } => api_error("invalid_placement", error.to_string(), help),

@@ -81,9 +81,13 @@ fn carry_out(shared: &Arc<Shared>, effect: Effect) -> bool {
         }
         Effect::Cloned { node, nonces } => {
             tracing::error!(node = %node, ?nonces, "two processes have the key of one node");
+            cluster.clones.send_modify(|clones| {
+                clones.insert(node);
+            });
         }
         Effect::Superseded { by } => {
             tracing::error!(by, "another process has this node's key, and prevails");
+            cluster.superseded.send_replace(true);
         }
         Effect::Left => {
             cluster.reach.send_modify(|reach| {

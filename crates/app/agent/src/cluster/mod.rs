@@ -40,7 +40,7 @@ use net::transport::{BindError, Open, PeerState, Priority};
 use net::{Authority, Transport};
 use node::nodes::{NodeRecord, NodeReport, NodeTable, Way};
 use node::store::StoreError;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -105,6 +105,10 @@ pub struct Cluster {
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
     pub rows: rows::Rows,
+    /// Nodes whose key two processes were found to have.
+    clones: watch::Sender<BTreeSet<NodeId>>,
+    /// Another process has this node's key, and prevails: this one is silent.
+    superseded: watch::Sender<bool>,
     /// Whether the holder's keys come in.
     pub following: watch::Sender<bool>,
     /// Whether what they said last is in force at the edge.
@@ -169,6 +173,8 @@ impl Cluster {
             reports: watch::Sender::default(),
             own_report: watch::Sender::default(),
             reach: watch::Sender::default(),
+            clones: watch::Sender::default(),
+            superseded: watch::Sender::new(false),
             following: watch::Sender::new(false),
             current: watch::Sender::new(false),
             transport: OnceLock::new(),
@@ -327,6 +333,7 @@ impl Cluster {
         let this = record.id == self.own.id;
         let state = match self.reach(record.id) {
             _ if !record.belongs() => "revoked",
+            _ if this && *self.superseded.borrow() => "superseded",
             Reach::Unheard => "unheard",
             Reach::Alive => "alive",
             Reach::Suspect => "suspect",
@@ -348,6 +355,7 @@ impl Cluster {
             name: record.name.to_string(),
             zone: record.zone.to_string(),
             state: state.to_owned(),
+            cloned: self.clones.borrow().contains(&record.id),
             this,
             holder: record.id == self.holder().unwrap_or(self.own.id),
             addresses: record.way.addresses.iter().map(text).collect(),

@@ -2,7 +2,6 @@
 
 use super::*;
 use kernel::UnixMillis;
-use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 fn name(text: &str) -> AttributeName {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use wire::api::{AdminPort, ContentStatus, Object, Status};
+use wire::api::{AdminPort, ContentStatus, NodeView, Object, Status};
 
 const SUPERVISOR: &str = "supervisor";
 
@@ -204,6 +204,9 @@ async fn node(context: &Context) -> Vec<Finding> {
     if let Ok(verdict) = context.client.get("/v1/audit/verify").await {
         findings.push(audit_log(verdict));
     }
+    if let Ok(nodes) = context.client.get::<Vec<NodeView>>("/v1/nodes").await {
+        findings.extend(nodes.iter().filter(|node| node.cloned).map(cloned));
+    }
     if let Ok(services) = context.client.get("/v1/objects/service").await {
         findings.extend(short_of_replicas(services));
     }
@@ -227,6 +230,19 @@ fn content(status: ContentStatus) -> Vec<Finding> {
     let see = || Some("see: homeostat why node/NAME".to_owned());
     findings.extend(status.notes.into_iter().map(|note| one("note", note, see())));
     findings
+}
+
+/// Which of the two is the copy, only a person knows.
+fn cloned(node: &NodeView) -> Finding {
+    let found = format!(
+        "two processes have the key of {}: its disk was copied",
+        node.name
+    );
+    let mend = format!(
+        "end the copy; whoever else may have it: homeostat node revoke {}, then join anew",
+        node.name
+    );
+    finding("nodes", true, found, &mend)
 }
 
 fn admin_port(port: &AdminPort) -> Finding {

@@ -95,6 +95,9 @@ fn row(node: &NodeView) -> [String; 7] {
     if node.outbound_only {
         state.push_str(", outbound-only");
     }
+    if node.cloned {
+        state.push_str(", its key is used twice");
+    }
     let dash = || "-".to_owned();
     let round_trip = node.round_trip_us.map(Duration::from_micros);
     [
