@@ -136,7 +136,12 @@ impl World {
             NodeEffect::ServiceSettled { generation, .. } => self.settled.push(generation),
             NodeEffect::RestartDone { failed, .. } => self.restarted.push(failed),
             NodeEffect::AllStopped => self.down = true,
-            NodeEffect::Stop { .. } | NodeEffect::Remove { .. } => {}
+            NodeEffect::Stop { .. }
+            | NodeEffect::Remove { .. }
+            | NodeEffect::FetchContent { .. }
+            | NodeEffect::MendContent { .. }
+            | NodeEffect::DropContent { .. }
+            | NodeEffect::ContentHeldBack { .. } => {}
         }
     }
 

@@ -136,7 +136,11 @@ impl World {
                 ));
                 self.decisions += 1;
             }
-            NodeEffect::Record(_)
+            NodeEffect::FetchContent { .. }
+            | NodeEffect::MendContent { .. }
+            | NodeEffect::DropContent { .. }
+            | NodeEffect::ContentHeldBack { .. }
+            | NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }
             | NodeEffect::RestartDone { .. }
