@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 const PREFIX: &str = "hswall-";
 
@@ -14,7 +15,11 @@ pub struct Firewall {
     /// This machine's address, as it is seen from inside.
     pub outside: IpAddr,
     pub inside: IpAddr,
+    device: String,
 }
+
+/// By this process.
+static MADE: AtomicU32 = AtomicU32::new(0);
 
 /// A program in the namespace, in all else as here.
 pub fn inside(namespace: &str, program: &Path) -> Command {
@@ -42,18 +47,20 @@ impl Firewall {
     /// # Panics
     /// When it was made and lets datagrams in.
     pub fn new() -> Option<Self> {
-        let pid = std::process::id();
         remove_dead();
-        let namespace = format!("{PREFIX}{pid}");
-        // Of the block for laboratories, where labs have their addresses from
-        // 198.18.1.0 on.
-        let net = u8::try_from(pid % 200).unwrap_or(0) + 20;
+        let pid = std::process::id();
+        let number = MADE.fetch_add(1, Relaxed);
+        // Of the block for laboratories, where labs have their addresses in
+        // 198.18.0.0/16.
+        let net = pid.wrapping_mul(16).wrapping_add(number) % 16_384 * 4;
+        let [.., high, low] = net.to_be_bytes();
         let wall = Self {
-            outside: Ipv4Addr::new(198, 19, net, 1).into(),
-            inside: Ipv4Addr::new(198, 19, net, 2).into(),
-            namespace,
+            namespace: format!("{PREFIX}{pid}-{number}"),
+            outside: Ipv4Addr::new(198, 19, high, low + 1).into(),
+            inside: Ipv4Addr::new(198, 19, high, low + 2).into(),
+            device: format!("hsw{pid}{number}"),
         };
-        if let Err(why) = wall.make(pid) {
+        if let Err(why) = wall.make() {
             let line = format!("SKIPPED: no firewall can be made here, which needs root: {why}");
             let _ = writeln!(std::io::stderr(), "{line}");
             return None;
@@ -62,25 +69,29 @@ impl Firewall {
         Some(wall)
     }
 
-    fn make(&self, pid: u32) -> Result<(), String> {
-        let name = self.namespace.as_str();
-        let (out, within) = (format!("hsw{pid}o"), format!("hsw{pid}i"));
+    /// The machine inside has this address too from now on.
+    ///
+    /// # Panics
+    /// When it cannot have it.
+    pub fn gain(&self, address: IpAddr) {
+        let (address, name) = (address.to_string(), self.namespace.as_str());
+        let words = ["-n", name, "addr", "add", &address, "dev", &self.device];
+        run("ip", &words).expect("an address");
+    }
+
+    fn make(&self) -> Result<(), String> {
+        let (name, within) = (self.namespace.as_str(), self.device.as_str());
+        let out = format!("{within}o");
         let ip = |words: &[&str]| run("ip", words);
         let in_there = |words: &[&str]| ip(&[&["-n", name], words].concat());
         ip(&["netns", "add", name])?;
         ip(&[
-            "link", "add", &out, "type", "veth", "peer", "name", &within, "netns", name,
+            "link", "add", &out, "type", "veth", "peer", "name", within, "netns", name,
         ])?;
         ip(&["addr", "add", &format!("{}/30", self.outside), "dev", &out])?;
         ip(&["link", "set", &out, "up"])?;
-        in_there(&[
-            "addr",
-            "add",
-            &format!("{}/30", self.inside),
-            "dev",
-            &within,
-        ])?;
-        in_there(&["link", "set", &within, "up"])?;
+        in_there(&["addr", "add", &format!("{}/30", self.inside), "dev", within])?;
+        in_there(&["link", "set", within, "up"])?;
         in_there(&["link", "set", "lo", "up"])?;
         self.rules(
             "table inet wall {\n counter dropped { }\n chain input {\n\
@@ -141,7 +152,8 @@ fn remove_dead() {
     let names = std::fs::read_dir("/run/netns").into_iter().flatten();
     for name in names.flatten().map(|entry| entry.file_name()) {
         let name = name.to_string_lossy();
-        let Some(pid) = name.strip_prefix(PREFIX) else {
+        let rest = name.strip_prefix(PREFIX);
+        let Some(pid) = rest.and_then(|rest| rest.split('-').next()) else {
             continue;
         };
         if !Path::new("/proc").join(pid).exists() {

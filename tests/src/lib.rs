@@ -136,13 +136,11 @@ impl TestNode {
 
     /// The same node behind a firewall, all ports its own; before its start.
     #[must_use]
-    pub fn behind(self, wall: &firewall::Firewall) -> Self {
-        Self {
-            namespace: Some(wall.namespace.clone()),
-            http: SocketAddr::new(wall.inside, 8_080),
-            https: SocketAddr::new(wall.inside, 8_443),
-            ..self.at(wall.inside)
-        }
+    pub fn behind(mut self, wall: &firewall::Firewall) -> Self {
+        self.namespace = Some(wall.namespace.clone());
+        self.http = SocketAddr::new(wall.inside, 8_080);
+        self.https = SocketAddr::new(wall.inside, 8_443);
+        self.at(wall.inside)
     }
 
     /// Runs a command that must succeed; returns its standard output.

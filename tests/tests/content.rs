@@ -37,7 +37,8 @@ fn project(node: &TestNode, film: &[u8]) -> PathBuf {
     fs::create_dir_all(directory.join("site")).expect("a directory");
     fs::write(directory.join("site/index.html"), "a page").expect("a page");
     fs::write(directory.join("site/film.bin"), film).expect("a film");
-    let text = "[project]\nname = \"films\"\n\n[site.web]\nroot = \"site\"\nhosts = [\"localhost\"]\n";
+    let text =
+        "[project]\nname = \"films\"\n\n[site.web]\nroot = \"site\"\nhosts = [\"localhost\"]\n";
     fs::write(directory.join("homeostat.toml"), text).expect("a manifest");
     directory
 }
@@ -52,7 +53,9 @@ fn join(first: &TestNode, node: TestNode) -> TestNode {
 fn chunk(node: &TestNode, length: usize) -> Option<PathBuf> {
     let chunks = node.layout.content().join("chunks");
     let directories = fs::read_dir(chunks).ok()?;
-    let files = directories.flatten().filter_map(|it| fs::read_dir(it.path()).ok());
+    let files = directories
+        .flatten()
+        .filter_map(|it| fs::read_dir(it.path()).ok());
     let mut files = files.flatten().flatten();
     let found = files.find(|file| file.metadata().is_ok_and(|it| it.len() == length as u64));
     found.map(|file| file.path())
@@ -61,7 +64,11 @@ fn chunk(node: &TestNode, length: usize) -> Option<PathBuf> {
 /// As a bad disk would.
 fn damage(path: &Path, at: u64) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("may");
-    let file = fs::File::options().read(true).write(true).open(path).expect("opens");
+    let file = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("opens");
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).expect("reads");
     file.write_all_at(&[byte[0] ^ 1], at).expect("writes");
@@ -117,7 +124,9 @@ fn what_a_disk_changed_is_never_served_and_comes_back_from_other_nodes() {
     until("it is told", || {
         let told = doctor(&second).contains("damaged file fetched again");
         let done = observed(&second, "two");
-        let done = done.iter().any(|it| it.contains("/film.bin is here, whole"));
+        let done = done
+            .iter()
+            .any(|it| it.contains("/film.bin is here, whole"));
         (told && done).then_some(())
     });
     // Elsewhere too, by the site that it belongs to.
@@ -147,16 +156,26 @@ fn where_no_other_node_has_it_damage_is_said_with_the_next_step() {
     // Nobody asks for it: it is read now and then.
     until("it is found", || {
         let found = doctor(&node);
-        let words = ["bad   content", "/film.bin", "no other node", "apply it again"];
+        let words = [
+            "bad   content",
+            "/film.bin",
+            "no other node",
+            "apply it again",
+        ];
         words.iter().all(|word| found.contains(word)).then_some(())
     });
     let told = why(&node, "site/web");
-    assert!(told.contains("go without site/films/web /film.bin"), "{told}");
+    assert!(
+        told.contains("go without site/films/web /film.bin"),
+        "{told}"
+    );
     assert!(film(&node, &right).is_none());
     let done = node.run(&["apply", text(&directory)]);
     assert!(done.status.success(), "{}", says(&done));
     until("the film again", || film(&node, &right));
-    until("all is well", || doctor(&node).contains("ok    content").then_some(()));
+    until("all is well", || {
+        doctor(&node).contains("ok    content").then_some(())
+    });
 }
 
 #[test]
@@ -177,7 +196,9 @@ fn a_disk_without_room_for_it_is_named_and_content_comes_when_there_is_room() {
     until("the film at the first", || film(&first, &right));
     disk.make_room();
     until("the film", || film(&second, &right));
-    until("all is well", || doctor(&second).contains("ok    content").then_some(()));
+    until("all is well", || {
+        doctor(&second).contains("ok    content").then_some(())
+    });
 }
 
 #[test]
@@ -193,12 +214,22 @@ fn of_a_site_that_is_gone_only_the_copies_stay_that_a_roll_back_needs() {
     for node in [&first, &second, &third] {
         until("the film everywhere", || film(node, &right));
     }
-    fs::write(directory.join("homeostat.toml"), "[project]\nname = \"films\"\n").expect("writes");
+    fs::write(
+        directory.join("homeostat.toml"),
+        "[project]\nname = \"films\"\n",
+    )
+    .expect("writes");
     first.ok(&["apply", text(&directory)]);
     let has = |node: &TestNode| chunk(node, right.len()).is_some();
-    until("one follower drops it", || (has(&second) != has(&third)).then_some(()));
+    until("one follower drops it", || {
+        (has(&second) != has(&third)).then_some(())
+    });
     assert!(has(&first), "a roll-back needs it");
-    let (name, drops) = if has(&second) { ("three", &third) } else { ("two", &second) };
+    let (name, drops) = if has(&second) {
+        ("three", &third)
+    } else {
+        ("two", &second)
+    };
     let told = why(drops, &format!("node/{name}"));
     assert!(told.contains("drop site/films/web"), "{told}");
     first.ok(&["rollback", "films"]);
@@ -209,10 +240,14 @@ fn of_a_site_that_is_gone_only_the_copies_stay_that_a_roll_back_needs() {
 
 /// Pieces that a fetch which is under way has, and all there are.
 fn pieces(node: &TestNode) -> Option<(usize, usize)> {
-    let mut files = fs::read_dir(node.layout.content().join("tmp")).ok()?.flatten();
+    let mut files = fs::read_dir(node.layout.content().join("tmp"))
+        .ok()?
+        .flatten();
     let got = files.find(|file| file.file_name().to_string_lossy().ends_with(".got"))?;
     let data = got.path().with_extension("");
-    let all = usize::try_from(fs::metadata(data).ok()?.len()).ok()?.div_ceil(256 << 10);
+    let all = usize::try_from(fs::metadata(data).ok()?.len())
+        .ok()?
+        .div_ceil(256 << 10);
     let has = fs::read(got.path()).ok()?;
     Some((has.iter().filter(|piece| **piece == 1).count(), all))
 }
@@ -222,7 +257,10 @@ fn mebibytes(told: &str, before: &str) -> f64 {
     let (told, _) = told.split_once(before).expect("it is told");
     let mut words = told.split_whitespace().rev();
     assert_eq!(words.next(), Some("MiB"), "{told}");
-    words.next().and_then(|word| word.parse().ok()).expect("a number")
+    words
+        .next()
+        .and_then(|word| word.parse().ok())
+        .expect("a number")
 }
 
 #[test]
@@ -242,9 +280,13 @@ fn an_agent_killed_in_the_middle_of_a_fetch_goes_on_where_it_was() {
     kill(agent);
     let told = until("the rest of it", || {
         let told = observed(&second, "two");
-        told.into_iter().find(|it| it.contains("site/films/web is here, whole"))
+        told.into_iter()
+            .find(|it| it.contains("site/films/web is here, whole"))
     });
-    let (came, was) = (mebibytes(&told, " from one"), mebibytes(&told, " were here"));
+    let (came, was) = (
+        mebibytes(&told, " from one"),
+        mebibytes(&told, " were here"),
+    );
     assert!(was >= 16.0 && came < 241.0, "{told}");
     assert!((came + was - 256.0).abs() < 2.0, "{told}");
     until("the film", || film(&second, &right));

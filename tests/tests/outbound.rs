@@ -4,6 +4,7 @@
 use black_box::firewall::Firewall;
 use black_box::{Answer, TestNode, kill, project, says, until};
 use serde_json::Value;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 fn text(path: &Path) -> &str {
@@ -108,6 +109,29 @@ fn a_node_that_nobody_can_call_is_reached_through_relays() {
     third.ok(&["up"]);
     until_state(&third, "hidden", "alive");
     good(&third, "/echo");
+}
+
+#[test]
+fn an_address_that_a_machine_gains_is_in_the_node_table() {
+    let Some(wall) = Firewall::new() else {
+        return;
+    };
+    let anywhere = Ipv4Addr::UNSPECIFIED.into();
+    let node = TestNode::new().behind(&wall).at(anywhere);
+    node.ok(&["up"]);
+    let known = |address: IpAddr| {
+        until(&format!("{address} in the table"), || {
+            let seen = seen(&node, "one")?;
+            let mut known = seen["addresses"].as_array()?.iter();
+            let start = format!("{address}:");
+            let is_it = |one: &Value| one.as_str().is_some_and(|one| one.starts_with(&start));
+            known.any(is_it).then_some(())
+        });
+    };
+    known(wall.inside);
+    let gained = Ipv4Addr::new(203, 0, 113, 7).into();
+    wall.gain(gained);
+    known(gained);
 }
 
 #[test]

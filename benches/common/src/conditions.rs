@@ -20,6 +20,15 @@ pub fn tell_end() -> Result<(), Failure> {
 
 /// The machine, our program and the load generator.
 pub fn machine(homeostat: &Path) -> Result<Vec<Line>, Failure> {
+    let wrk = said_by(Path::new("wrk"), &["-v"]);
+    let wrk = wrk.ok_or("wrk is not installed (Debian package wrk)")?;
+    let mut lines = host(homeostat);
+    lines.push(("wrk", wrk));
+    Ok(lines)
+}
+
+/// The machine and our program.
+pub fn host(homeostat: &Path) -> Vec<Line> {
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     let profile = homeostat.parent().and_then(Path::file_name);
     let profile = profile.unwrap_or_default().to_string_lossy();
@@ -27,7 +36,7 @@ pub fn machine(homeostat: &Path) -> Result<Vec<Line>, Failure> {
     let sources = said_by(Path::new("git"), &described)
         .filter(|said| !said.contains(' '))
         .unwrap_or_else(|| "unknown".to_owned());
-    Ok(vec![
+    vec![
         ("cores", format!("{all}, {}", cpu_model())),
         ("kernel", first_line("/proc/sys/kernel/osrelease")),
         ("load average at start", first_line("/proc/loadavg")),
@@ -38,12 +47,7 @@ pub fn machine(homeostat: &Path) -> Result<Vec<Line>, Failure> {
                     ", sources {sources}, cargo's `{profile}` profile, started by `homeostat up`"
                 ),
         ),
-        (
-            "wrk",
-            said_by(Path::new("wrk"), &["-v"])
-                .ok_or("wrk is not installed (Debian package wrk)")?,
-        ),
-    ])
+    ]
 }
 
 /// Which cores servers and load have.

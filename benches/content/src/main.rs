@@ -58,7 +58,7 @@ fn run(lengths: Lengths) -> Result<(), Failure> {
         let site = ours::begin(&place)?;
         place.narrow()?;
         let peer = rsync::Peer::start(&place)?;
-        conditions::tell(place.conditions(&peer)?)?;
+        conditions::tell(place.conditions(peer.as_ref()))?;
         let (mut own, mut others) = (Vec::new(), Vec::new());
         for _ in 0..lengths.rounds {
             let seconds = ours::fetch(&place, &site)?;

@@ -134,7 +134,9 @@ fn tell_shares(place: &Place) {
     let said = finish(why).unwrap_or_default();
     let said: serde_json::Value = serde_json::from_str(&said).unwrap_or_default();
     let steps = said["chain"].as_array().cloned().unwrap_or_default();
-    let mut told = steps.iter().filter_map(|step| step["observation"]["what"].as_str());
+    let mut told = steps
+        .iter()
+        .filter_map(|step| step["observation"]["what"].as_str());
     if let Some(what) = told.next() {
         say(&format!("    {what}"));
     }

@@ -80,7 +80,9 @@ impl Place {
         let mut block = vec![0; BLOCK_BYTES];
         while left > 0 {
             random.fill(&mut block);
-            let count = usize::try_from(left).unwrap_or(BLOCK_BYTES).min(BLOCK_BYTES);
+            let count = usize::try_from(left)
+                .unwrap_or(BLOCK_BYTES)
+                .min(BLOCK_BYTES);
             file.write_all(&block[..count])?;
             left -= count as u64;
         }
@@ -110,9 +112,8 @@ impl Place {
         self.lengths.bytes as f64 * 8.0 / seconds / 1e6
     }
 
-    pub fn conditions(&self, peer: &Option<Peer>) -> Result<Vec<conditions::Line>, Failure> {
-        let mut lines = conditions::machine(&self.program)?;
-        lines.retain(|(key, _)| *key != "wrk");
+    pub fn conditions(&self, peer: Option<&Peer>) -> Vec<conditions::Line> {
+        let mut lines = conditions::host(&self.program);
         lines.push((
             "what is fetched",
             format!("one file of {} bytes, incompressible", self.lengths.bytes),
@@ -127,12 +128,17 @@ impl Place {
             "ours",
             "the real program: a node that is started without content, from its `up` until its site is whole and durable; QUIC, three holders".to_owned(),
         ));
-        let peer = peer.as_ref().map_or_else(
+        let peer = peer.map_or_else(
             || "missing: apt-get install rsync stunnel4".to_owned(),
-            |peer| format!("{}, whole file, from one holder, over the same link", peer.versions),
+            |peer| {
+                format!(
+                    "{}, whole file, from one holder, over the same link",
+                    peer.versions
+                )
+            },
         );
         lines.push(("peer", peer));
-        Ok(lines)
+        lines
     }
 }
 

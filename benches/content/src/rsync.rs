@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Peer {
     pub versions: String,
     rsync: PathBuf,
-    running: Vec<Running>,
+    _running: Vec<Running>,
 }
 
 struct Running(Child);
@@ -48,7 +48,9 @@ impl Peer {
         let receiver = include_str!("../stunnel-receiver.conf");
         let receiver = configure(place, "stunnel-receiver.conf", receiver)?;
         let mut command = place.command(HOLDER, &rsync);
-        command.args(["--daemon", "--no-detach", "--config"]).arg(daemon);
+        command
+            .args(["--daemon", "--no-detach", "--config"])
+            .arg(daemon);
         let mut running = vec![spawn(command, home, "rsyncd.said")?];
         for (node, file) in [(HOLDER, holder), (RECEIVER, receiver)] {
             let mut command = place.command(node, &stunnel);
@@ -63,7 +65,7 @@ impl Peer {
         let peer = Self {
             versions: versions.join(" over "),
             rsync,
-            running,
+            _running: running,
         };
         peer.wait(place)?;
         Ok(Some(peer))
@@ -82,9 +84,7 @@ impl Peer {
             list.arg("--list-only").arg("rsync://127.0.0.1:8732/site/");
             match finish(list) {
                 Ok(_) => return Ok(()),
-                Err(why) if Instant::now() >= deadline || self.running.is_empty() => {
-                    return Err(why);
-                }
+                Err(why) if Instant::now() >= deadline => return Err(why),
                 Err(_) => std::thread::sleep(LOOK),
             }
         }
@@ -103,7 +103,9 @@ impl Peer {
         finish(fetch)?;
         let seconds = began.elapsed().as_secs_f64();
         let mut compare = Command::new("cmp");
-        compare.arg(to.join("film.bin")).arg(place.site().join("film.bin"));
+        compare
+            .arg(to.join("film.bin"))
+            .arg(place.site().join("film.bin"));
         finish(compare)?;
         fs::remove_dir_all(&to)?;
         Ok(seconds)
@@ -132,7 +134,9 @@ fn configure(place: &Place, name: &str, text: &str) -> Result<PathBuf, Failure> 
 fn certificate(home: &Path) -> Result<(), Failure> {
     let (key, chain) = (home.join("key.pem"), home.join("chain.pem"));
     let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    openssl.args([
+        "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
+    ]);
     openssl.args(["-subj", "/CN=holder", "-keyout"]);
     openssl.arg(&key).arg("-out").arg(&chain);
     finish(openssl)?;

@@ -63,6 +63,7 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let mut pair = Pair {
         cluster,
         serf,
+        notes,
         round: 0,
     };
     let figures = [

@@ -36,16 +36,18 @@ pub struct Copies {
 /// Counts copies; each thing has an order of the nodes of its own, in which all
 /// of them agree.
 ///
+/// * `first`: the node that comes before all others, for it never drops its own.
 /// * `others`: nodes that can be reached, without `own`, and what each has.
 pub fn copies<'a>(
     hash: &Hash,
     own: NodeId,
+    first: NodeId,
     others: impl IntoIterator<Item = (NodeId, &'a BTreeSet<Hash>)>,
 ) -> Copies {
     let mut copies = Copies::default();
     for (node, here) in others {
         let has = here.contains(hash);
-        let comes_before = place(hash, node) < place(hash, own);
+        let comes_before = place(hash, node, first) < place(hash, own, first);
         copies.elsewhere += u32::from(has);
         copies.before += u32::from(has && comes_before);
         copies.without_before += u32::from(!has && comes_before);
@@ -53,9 +55,9 @@ pub fn copies<'a>(
     copies
 }
 
-fn place(hash: &Hash, node: NodeId) -> (u64, NodeId) {
+fn place(hash: &Hash, node: NodeId, first: NodeId) -> (bool, u64, NodeId) {
     let seed = kernel::fnv1a(hash.0.into_iter().chain(node.0.to_be_bytes()));
-    (Rng::seeded(seed).next_u64(), node)
+    (node != first, Rng::seeded(seed).next_u64(), node)
 }
 
 impl Care {
@@ -108,7 +110,11 @@ impl Care {
     }
 
     pub fn failed(&mut self, hash: Hash, why: String, turn: &mut Turn<'_>) {
-        let _ = turn.step(&mut self.holding, &Reading::FetchFailed { hash }, Vec::new());
+        let _ = turn.step(
+            &mut self.holding,
+            &Reading::FetchFailed { hash },
+            Vec::new(),
+        );
         self.failures.push(why);
         self.conclude(turn);
     }
@@ -128,7 +134,7 @@ impl Care {
                 decision.about.clone_from(&about);
             }
         }
-        self.carry_out(action, turn);
+        carry_out(action, turn);
     }
 
     fn about(&self, action: &Action) -> Vec<ObjectRef> {
@@ -138,22 +144,6 @@ impl Care {
         let objects = hashes.filter_map(|hash| self.objects.get(hash)).flatten();
         let objects: BTreeSet<&ObjectRef> = objects.collect();
         objects.into_iter().cloned().collect()
-    }
-
-    fn carry_out(&mut self, action: Action, turn: &mut Turn<'_>) {
-        let fetches = action.fetch.into_iter();
-        let fetches = fetches.map(|hash| NodeEffect::FetchContent { hash });
-        turn.effects.extend(fetches);
-        let mends = action.mend.into_iter();
-        turn.effects
-            .extend(mends.map(|hash| NodeEffect::MendContent { hash }));
-        if !action.drop.is_empty() {
-            let hashes = action.drop;
-            turn.effects.push(NodeEffect::DropContent { hashes });
-        }
-        let held_back = action.held_back.into_iter();
-        let held_back = held_back.map(|(hash, why)| NodeEffect::ContentHeldBack { hash, why });
-        turn.effects.extend(held_back);
     }
 
     /// Once nothing is on its way, what was awaited came or did not.
@@ -172,6 +162,22 @@ impl Care {
     }
 }
 
+fn carry_out(action: Action, turn: &mut Turn<'_>) {
+    let fetches = action.fetch.into_iter();
+    let fetches = fetches.map(|hash| NodeEffect::FetchContent { hash });
+    turn.effects.extend(fetches);
+    let mends = action.mend.into_iter();
+    turn.effects
+        .extend(mends.map(|hash| NodeEffect::MendContent { hash }));
+    if !action.drop.is_empty() {
+        let hashes = action.drop;
+        turn.effects.push(NodeEffect::DropContent { hashes });
+    }
+    let held_back = action.held_back.into_iter();
+    let held_back = held_back.map(|(hash, why)| NodeEffect::ContentHeldBack { hash, why });
+    turn.effects.extend(held_back);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +187,7 @@ mod tests {
         #[test]
         fn of_what_every_node_may_drop_the_first_copies_stay(
             of: u8, has in prop::collection::btree_map(1..40_u64, any::<bool>(), 1..12),
-            wanted in 1..4_u32,
+            wanted in 1..4_u32, first in 1..40_u64,
         ) {
             let hash = Hash([of; 32]);
             let one: BTreeSet<Hash> = [hash].into();
@@ -189,7 +195,8 @@ mod tests {
             let here = |has: bool| if has { &one } else { &none };
             let counted = |own: u64| {
                 let others = has.iter().filter(|(id, _)| **id != own);
-                copies(&hash, NodeId(own), others.map(|(id, has)| (NodeId(*id), here(*has))))
+                let others = others.map(|(id, has)| (NodeId(*id), here(*has)));
+                copies(&hash, NodeId(own), NodeId(first), others)
             };
             let all = u32::try_from(has.values().filter(|has| **has).count()).expect("few");
             let holders = has.iter().filter(|(_, has)| **has);

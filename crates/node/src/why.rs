@@ -22,9 +22,7 @@ pub fn why(entries: &[JournalEntry], object: &ObjectRef) -> Vec<WhyStep> {
     }
     let about = decisions
         .values()
-        .filter(|decision| {
-            concerns(&decision.subject, object) || decision.about.contains(object)
-        });
+        .filter(|decision| concerns(&decision.subject, object) || decision.about.contains(object));
     let mut open: Vec<DecisionId> = about.map(|decision| decision.id).collect();
     let mut chosen = BTreeSet::new();
     while let Some(id) = open.pop() {

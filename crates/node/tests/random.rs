@@ -144,7 +144,11 @@ impl World {
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }
             | NodeEffect::RestartDone { .. }
-            | NodeEffect::AllStopped => {}
+            | NodeEffect::AllStopped
+            | NodeEffect::FetchContent { .. }
+            | NodeEffect::MendContent { .. }
+            | NodeEffect::DropContent { .. }
+            | NodeEffect::ContentHeldBack { .. } => {}
         }
     }
 

@@ -83,8 +83,8 @@ impl World {
     }
 
     fn on(&self) -> impl Iterator<Item = (usize, Option<&View>)> {
-        let all = (0..self.power.len()).filter(|at| self.is_on(*at));
-        all.map(|at| (at, self.views[at].as_ref()))
+        let all = (0..self.power.len()).filter(move |at| self.is_on(*at));
+        all.map(move |at| (at, self.views[at].as_ref()))
     }
 
     /// The node and its copies, as far as they are on.
@@ -98,13 +98,17 @@ impl World {
 
     /// Of all that are on, belong, and were not outdone by a copy.
     pub fn speaking(&self) -> impl Iterator<Item = Option<&View>> {
-        let on = self.on().filter(|(at, view)| self.takes_part(*at, *view));
+        let on = self
+            .on()
+            .filter(move |(at, view)| self.takes_part(*at, *view));
         on.map(|(_, view)| view)
     }
 
     /// The same, of all but this one.
     pub fn others(&self, node: usize) -> impl Iterator<Item = Option<&View>> {
-        let on = self.on().filter(|(at, view)| self.takes_part(*at, *view));
+        let on = self
+            .on()
+            .filter(move |(at, view)| self.takes_part(*at, *view));
         on.filter(move |(at, _)| self.node(*at) != node)
             .map(|(_, view)| view)
     }

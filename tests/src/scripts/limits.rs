@@ -21,8 +21,8 @@ pub fn unfit(script: &Script) -> Vec<String> {
         ));
     }
     let zones = super::stage::zones(script);
-    let in_turn = script.nodes.iter().zip(zones.iter().cycle());
-    if in_turn.into_iter().any(|(node, zone)| node.zone != *zone) {
+    let mut in_turn = script.nodes.iter().zip(zones.iter().cycle());
+    if in_turn.any(|(node, zone)| node.zone != *zone) {
         reasons.push("its nodes are not spread over its zones in turn, as a lab's are".to_owned());
     }
     for step in &script.steps {

@@ -197,7 +197,7 @@ impl Play<'_> {
             Action::Clone(node) => {
                 let copy = self.stage.nodes + self.copies;
                 self.copies += 1;
-                self.jobs.push(self.stage.clone(*node, copy)?);
+                self.jobs.push(self.stage.start_copy(*node, copy)?);
                 self.world.starts_copy(*node, copy);
             }
             Action::Revoke(node) => {

@@ -202,7 +202,7 @@ impl Stage {
     }
 
     /// Starts `copy` with what is on the disk of `original`, which goes on.
-    pub fn clone(&self, original: usize, copy: usize) -> Told<Job> {
+    pub fn start_copy(&self, original: usize, copy: usize) -> Told<Job> {
         let (from, to) = (&self.layouts[original].root, &self.layouts[copy].root);
         let all = processes::of(from);
         let signal = |word: &str| {
@@ -347,21 +347,16 @@ fn finish(command: &mut Command) -> Told<Output> {
     if output.status.success() {
         return Ok(output);
     }
-    let words: Vec<_> = command
-        .get_args()
-        .map(|word| word.to_string_lossy())
-        .collect();
-    // Not a token, nor where this machine has what.
-    let shown = words
-        .iter()
-        .skip(3)
-        .take(3)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(" ");
-    Err(format!(
-        "`{shown} …`: {}: {}",
-        output.status,
-        says(&output).trim()
-    ))
+    let words = command.get_args().map(|word| word.to_string_lossy());
+    let words: Vec<_> = words.collect();
+    // In a node, what follows is the program and its words; never a token.
+    let shown = match words.as_slice() {
+        [enter, _, node, _, words @ ..] if enter == "lab-enter" => {
+            let words: Vec<&str> = words.iter().take(2).map(AsRef::as_ref).collect();
+            format!("homeostat {} … in {node}", words.join(" "))
+        }
+        _ => command.get_program().to_string_lossy().into_owned(),
+    };
+    let said = says(&output);
+    Err(format!("{shown}: {}: {}", output.status, said.trim()))
 }

@@ -91,19 +91,32 @@ mod tests {
         let hash = content.ingest_file(&source, false).expect("takes in");
         let file = content.open_checked(hash).expect("opens");
         assert_eq!(read(&file, 0..700_000).expect("is right"), bytes);
-        assert_eq!(read(&file, 262_000..262_300).expect("is right"), bytes[262_000..262_300]);
-        assert_eq!(read(&file, 699_999..800_000).expect("is right"), bytes[699_999..]);
+        assert_eq!(
+            read(&file, 262_000..262_300).expect("is right"),
+            bytes[262_000..262_300]
+        );
+        assert_eq!(
+            read(&file, 699_999..800_000).expect("is right"),
+            bytes[699_999..]
+        );
         let path = content.path(hash);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("may");
         let disk = File::options().write(true).open(&path).expect("opens");
-        disk.write_all_at(&[bytes[300_000] ^ 1], 300_000).expect("writes");
+        disk.write_all_at(&[bytes[300_000] ^ 1], 300_000)
+            .expect("writes");
         assert_eq!(read(&file, 0..262_144).expect("is right"), bytes[..262_144]);
         let wrong = read(&file, 0..262_145);
-        assert!(matches!(wrong, Err(ContentError::Damaged { .. })), "{wrong:?}");
+        assert!(
+            matches!(wrong, Err(ContentError::Damaged { .. })),
+            "{wrong:?}"
+        );
         // Without a list, it is found when it is opened.
         std::fs::remove_dir_all(content.pieces()).expect("removes");
         let again = Content::open(folder.path().join("content")).expect("opens");
         let wrong = again.open_checked(hash);
-        assert!(matches!(wrong, Err(ContentError::Damaged { .. })), "{wrong:?}");
+        assert!(
+            matches!(wrong, Err(ContentError::Damaged { .. })),
+            "{wrong:?}"
+        );
     }
 }

@@ -5,13 +5,13 @@
 //! much, ends with an error; a replica's connection goes back to the pool only
 //! after a complete answer.
 
-use crate::{ComponentBody, Stored};
 use crate::log::Account;
 use crate::peer;
 use crate::pool::{Lease, Place};
 use crate::proxy;
 use crate::server::Ingress;
 use crate::streams::Pace;
+use crate::{ComponentBody, Stored};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;

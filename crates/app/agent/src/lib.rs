@@ -264,7 +264,10 @@ fn settings(shared: &Shared, program: PathBuf) -> Result<Settings, AgentError> {
             || Settings::default().base_url,
             |address| format!("http://{address}"),
         ),
-        holding: shared.holdings.settings.parameters(&shared.layout.content()),
+        holding: shared
+            .holdings
+            .settings
+            .parameters(&shared.layout.content()),
         called: shared.cluster.name().to_string(),
         first_decision: DecisionId(last.map_or(1, |last| last.0 + 1)),
         ..Settings::default()

@@ -210,7 +210,10 @@ fn looked(
         ..Action::default()
     };
     // What is dropped now is counted when it is seen to be free.
-    let mut room = seen.free.0.saturating_sub(parameters.room_left.0.saturating_add(coming));
+    let mut room = seen
+        .free
+        .0
+        .saturating_sub(parameters.room_left.0.saturating_add(coming));
     for (item, mend) in wanted {
         if next.fetching.len() >= parameters.fetches_max as usize {
             break;
@@ -481,7 +484,10 @@ mod tests {
             ..Seen::default()
         };
         let (_, action) = decide(&State::default(), &seen, Time(0));
-        assert_eq!((action.mend, action.fetch), (vec![hash(2), hash(3)], vec![]));
+        assert_eq!(
+            (action.mend, action.fetch),
+            (vec![hash(2), hash(3)], vec![])
+        );
     }
 
     #[test]
@@ -494,7 +500,12 @@ mod tests {
         };
         let reading = Reading::Looked(seen.clone());
         let decided = Holding::decide(&Parameters::default(), &State::default(), &reading, Time(0));
-        assert!(decided.decided.contains("go without site/news/front /a.html"), "{decided:?}");
+        assert!(
+            decided
+                .decided
+                .contains("go without site/news/front /a.html"),
+            "{decided:?}"
+        );
         let (state, action) = decide(&decided.next_state, &seen, Time(1));
         assert_eq!(action, Action::default());
         seen.others = 1;
@@ -505,7 +516,11 @@ mod tests {
     #[test]
     fn a_lacking_copy_is_fetched_by_as_many_nodes_as_are_first_in_turn() {
         let asked = |lacking, before| Seen {
-            asked: vec![Asked { hash: hash(1), lacking, before }],
+            asked: vec![Asked {
+                hash: hash(1),
+                lacking,
+                before,
+            }],
             free: Bytes(1024 * MIB),
             others: 3,
             ..Seen::default()

@@ -28,7 +28,11 @@ async fn only_the_damaged_piece_of_a_long_file_travels_again() {
     ];
     assert_eq!(ours.events(), expected);
     assert!(ours.content.read_verified(hash).expect("reads") == bytes);
-    let nothing = ours.fetcher().mend(Wanted::new(hash), &[]).await.expect("is right");
+    let nothing = ours
+        .fetcher()
+        .mend(Wanted::new(hash), &[])
+        .await
+        .expect("is right");
     assert_eq!(nothing.files, 0);
 }
 

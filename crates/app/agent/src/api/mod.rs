@@ -41,10 +41,10 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    AdminPort, ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, ContentStatus, Diagnostic,
-    Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest, NodeView,
-    PlanReply, Policy, Progress, ProjectView, PublishReply, PublishRequest, Role, SecretReply,
-    SecretRequest, SecretView, Status, TokenReply, TokenRequest, TokenView, WhyReply,
+    AdminPort, ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, ContentStatus,
+    Diagnostic, Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest,
+    NodeView, PlanReply, Policy, Progress, ProjectView, PublishReply, PublishRequest, Role,
+    SecretReply, SecretRequest, SecretView, Status, TokenReply, TokenRequest, TokenView, WhyReply,
 };
 
 type Agent = State<Arc<Shared>>;

@@ -9,7 +9,6 @@
 //! authority on a node that follows, or goes back to one of its own.
 
 use super::observe;
-use crate::machine::unix_now;
 use crate::shared::Shared;
 use crate::tls::{self, Authority, Leaf, TlsError, write_private};
 use kernel::NodeId;
@@ -263,11 +262,7 @@ async fn ask(shared: &Shared, holder: NodeId, of: Use, names: Vec<String>) -> Re
     };
     let (certificates, pem) = (&shared.certificates, issued.authority_pem);
     certificates.take(of, leaf, &pem).map_err(text)?;
-    tracing::info!(
-        ?of,
-        at = unix_now().0,
-        "certified by the cluster's authority"
-    );
+    tracing::info!(?of, "certified by the cluster's authority");
     Ok(())
 }
 

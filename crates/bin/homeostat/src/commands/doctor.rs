@@ -228,7 +228,12 @@ fn content(status: ContentStatus) -> Vec<Finding> {
         findings.push(one("ok", status.summary, None));
     }
     let see = || Some("see: homeostat why node/NAME".to_owned());
-    findings.extend(status.notes.into_iter().map(|note| one("note", note, see())));
+    findings.extend(
+        status
+            .notes
+            .into_iter()
+            .map(|note| one("note", note, see())),
+    );
     findings
 }
 

@@ -154,11 +154,12 @@ pub async fn collect(shared: &Arc<Shared>, dropped: &BTreeSet<Hash>) -> Result<(
         trees.extend(one.trees.values());
         files.extend(one.programs.values());
     }
-    let held = super::kept::Kept::read(&shared.layout).held;
-    for (hash, one) in &held {
-        if !dropped.contains(hash) || leased.contains(hash) {
-            let kept = if one.tree { &mut trees } else { &mut files };
-            kept.insert(*hash);
+    let held = shared.holdings.held();
+    let held = held.ok_or("what is held is not known yet")?;
+    for (hash, tree) in held {
+        if !dropped.contains(&hash) || leased.contains(&hash) {
+            let kept = if tree { &mut trees } else { &mut files };
+            kept.insert(hash);
         }
     }
     let grace = shared.holdings.settings.grace();

@@ -45,7 +45,10 @@ pub async fn run(shared: Arc<Shared>) {
     loop {
         let newest = Arc::clone(&*snapshots.borrow_and_update());
         let has = *in_force.borrow_and_update();
-        if given.last().is_none_or(|(version, _)| *version < newest.version) {
+        if given
+            .last()
+            .is_none_or(|(version, _)| *version < newest.version)
+        {
             given.push((newest.version, of_snapshot(&newest)));
         }
         // All before the one in force are over.
@@ -102,11 +105,16 @@ async fn hold(shared: &Arc<Shared>, used: &mut BTreeMap<Hash, Used>, needed: BTr
         }
     }
     used.retain(|_, one| {
-        let over = one.free_since.is_some_and(|since| since.elapsed() >= linger);
+        let over = one
+            .free_since
+            .is_some_and(|since| since.elapsed() >= linger);
         freed |= over;
         !over
     });
-    let new: Vec<Hash> = needed.into_iter().filter(|hash| !used.contains_key(hash)).collect();
+    let new: Vec<Hash> = needed
+        .into_iter()
+        .filter(|hash| !used.contains_key(hash))
+        .collect();
     for hash in new {
         let content = shared.content.clone();
         // A program, or a tree of which nothing is here, is one hash.

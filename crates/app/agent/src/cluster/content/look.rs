@@ -5,12 +5,12 @@
 //! something that matters has changed and now and then.
 
 use super::kept::{Kept, One};
+use super::reading;
 use super::told::{Damaged, Need};
 use crate::apply::{read_desired, read_history};
 use crate::machine::{now, unix_now};
 use crate::shared::{Message, Shared};
 use ::content::Content;
-use control::holding::{Asked, Desired, Held, Seen};
 use kernel::{Bytes, Hash, NodeId, ObjectRef};
 use node::NodeEvent;
 use node::desired::Applied;
@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(1);
 const COPIES: u32 = 2;
 
 /// What other nodes say, as far as content goes.
-type Elsewhere = BTreeMap<NodeId, ContentReport>;
+pub(super) type Elsewhere = BTreeMap<NodeId, ContentReport>;
 
 /// Looks, and looks again; runs for ever.
 pub async fn run(shared: Arc<Shared>) {
@@ -58,7 +58,7 @@ pub async fn run(shared: Arc<Shared>) {
                 tokio::time::sleep(RETRY).await;
             }
         }
-        let timer = tokio::time::sleep(EVERY);
+        let timer = tokio::time::sleep(EVERY.min(shared.holdings.settings.keep));
         tokio::pin!(timer);
         loop {
             tokio::select! {
@@ -91,10 +91,10 @@ fn elsewhere(shared: &Shared) -> Elsewhere {
 
 /// What is needed, in order, and what is asked of this node beside that.
 #[derive(Default)]
-struct Wishes {
-    desired: Vec<Hash>,
-    needs: BTreeMap<Hash, Need>,
-    asked: BTreeMap<Hash, AskedContent>,
+pub(super) struct Wishes {
+    pub desired: Vec<Hash>,
+    pub needs: BTreeMap<Hash, Need>,
+    pub asked: BTreeMap<Hash, AskedContent>,
 }
 
 impl Wishes {
@@ -184,7 +184,7 @@ async fn look(
     let found = spawn_blocking(move || disk.look(wishes)).await;
     match found {
         Ok((kept, found)) => {
-            let event = found.map(|found| tell(shared, &kept, found, elsewhere));
+            let event = found.map(|found| reading::tell(shared, &kept, found, elsewhere));
             (kept, event)
         }
         Err(error) => (Kept::read(&shared.layout), Err(error.to_string())),
@@ -200,12 +200,13 @@ struct Disk {
     survey: bool,
 }
 
-struct Found {
-    wishes: Wishes,
-    known: BTreeSet<Hash>,
-    damaged: BTreeMap<Hash, Damaged>,
-    pinned: BTreeSet<Hash>,
-    free: Bytes,
+pub(super) struct Found {
+    pub wishes: Wishes,
+    /// Files that were in doubt before the look.
+    pub known: BTreeSet<Hash>,
+    pub damaged: BTreeMap<Hash, Damaged>,
+    pub pinned: BTreeSet<Hash>,
+    pub free: Bytes,
 }
 
 impl Disk {
@@ -317,127 +318,4 @@ fn bytes_of(content: &Content, hash: Hash, tree: bool) -> u64 {
         .map(|entry| (entry.hash, entry.bytes))
         .collect();
     files.values().sum::<u64>() + own
-}
-
-fn tell(shared: &Shared, kept: &Kept, found: Found, elsewhere: &Elsewhere) -> NodeEvent {
-    let Found {
-        wishes,
-        known,
-        damaged,
-        pinned,
-        free,
-    } = found;
-    let mut names = BTreeMap::new();
-    let mut objects = BTreeMap::new();
-    for (hash, one) in &kept.held {
-        names.insert(*hash, one.name.clone());
-    }
-    for (hash, asked) in &wishes.asked {
-        names.insert(*hash, asked.name.clone());
-    }
-    let lost = damaged
-        .iter()
-        .filter_map(|(hash, it)| Some((hash, it.need.as_ref()?)));
-    for (hash, need) in wishes.needs.iter().chain(lost) {
-        names.insert(*hash, need.name.clone());
-        objects.insert(*hash, need.objects.clone());
-    }
-    let broken: BTreeSet<Hash> = damaged.values().flat_map(|it| it.trees.clone()).collect();
-    let report = ContentReport {
-        here: kept
-            .held
-            .keys()
-            .copied()
-            .filter(|hash| !broken.contains(hash))
-            .collect(),
-        asked: match shared.cluster.holder() {
-            None => wishes.asked.clone(),
-            Some(_) => BTreeMap::new(),
-        },
-    };
-    shared.holdings.report.send_if_modified(|last| {
-        let news = *last != report;
-        *last = report;
-        news
-    });
-    let counted = Counted {
-        own: shared.cluster.own.id,
-        elsewhere,
-    };
-    let seen = Seen {
-        desired: wishes.desired.iter().map(|hash| known_bytes(kept, *hash)).collect(),
-        asked: counted.asked(&wishes),
-        damaged: damaged.keys().copied().collect(),
-        here: counted.held(kept, &wishes),
-        pinned,
-        leased: shared.content.leased().into_iter().collect(),
-        free,
-        others: super::others(&shared.cluster),
-        names,
-    };
-    let bytes = Bytes(kept.held.values().map(|one| one.bytes).sum());
-    let here = (kept.held.len() as u64, bytes);
-    shared.holdings.set_damaged(&known, damaged);
-    let mut needs = wishes.needs;
-    for (hash, asked) in wishes.asked {
-        needs.entry(hash).or_insert_with(|| Need {
-            tree: asked.tree,
-            name: asked.name,
-            objects: Vec::new(),
-            origin: node::desired::FIRST_NODE,
-        });
-    }
-    shared.holdings.looked(needs, here);
-    NodeEvent::ContentSeen {
-        seen: Box::new(seen),
-        objects,
-    }
-}
-
-fn known_bytes(kept: &Kept, hash: Hash) -> Desired {
-    let bytes = kept.held.get(&hash).map_or(0, |one| one.bytes);
-    Desired {
-        hash,
-        bytes: Bytes(bytes),
-    }
-}
-
-struct Counted<'a> {
-    own: NodeId,
-    elsewhere: &'a Elsewhere,
-}
-
-impl Counted<'_> {
-    fn copies(&self, hash: &Hash) -> node::Copies {
-        let others = self.elsewhere.iter();
-        let others = others.map(|(node, report)| (*node, &report.here));
-        node::copies(hash, self.own, others)
-    }
-
-    fn asked(&self, wishes: &Wishes) -> Vec<Asked> {
-        let wanted = wishes.asked.iter();
-        let asked = wanted.map(|(hash, asked)| {
-            let copies = self.copies(hash);
-            Asked {
-                hash: *hash,
-                lacking: asked.copies.saturating_sub(copies.elsewhere),
-                before: copies.without_before,
-            }
-        });
-        asked.collect()
-    }
-
-    fn held(&self, kept: &Kept, wishes: &Wishes) -> Vec<Held> {
-        let held = kept.held.iter().map(|(hash, one)| {
-            let wanted = wishes.asked.get(hash);
-            Held {
-                hash: *hash,
-                bytes: Bytes(one.bytes),
-                age_ms: one.age_ms,
-                copies_wanted: wanted.map_or(0, |asked| asked.copies),
-                copies_elsewhere: self.copies(hash).before,
-            }
-        });
-        held.collect()
-    }
 }

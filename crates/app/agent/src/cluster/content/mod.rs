@@ -11,6 +11,7 @@ pub mod act;
 pub mod in_use;
 mod kept;
 mod look;
+mod reading;
 pub mod scrub;
 mod told;
 

@@ -112,6 +112,7 @@ pub struct Holdings {
 #[derive(Debug, Default)]
 struct State {
     needs: BTreeMap<Hash, Need>,
+    held: Option<BTreeMap<Hash, bool>>,
     damaged: BTreeMap<Hash, Damaged>,
     troubles: BTreeMap<Hash, Fault>,
     mended: u64,
@@ -208,16 +209,28 @@ impl Holdings {
         }
     }
 
-    pub fn looked(&self, needs: BTreeMap<Hash, Need>, here: (u64, Bytes)) {
+    /// * `held`: each tree and program here, and whether it is a tree.
+    pub fn looked(
+        &self,
+        needs: BTreeMap<Hash, Need>,
+        held: BTreeMap<Hash, bool>,
+        here: (u64, Bytes),
+    ) {
         let mut state = self.state();
         let State {
             troubles, damaged, ..
         } = &mut *state;
         troubles.retain(|hash, _| needs.contains_key(hash) || damaged.contains_key(hash));
         state.needs = needs;
+        state.held = Some(held);
         state.here = here;
         drop(state);
         self.looks.send_modify(|count| *count += 1);
+    }
+
+    /// As the last look found it; none before the first.
+    pub fn held(&self) -> Option<BTreeMap<Hash, bool>> {
+        self.state().held.clone()
     }
 
     pub fn need(&self, hash: Hash) -> Option<Need> {
