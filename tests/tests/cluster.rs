@@ -340,7 +340,11 @@ fn a_node_that_moves_is_found_where_it_went_also_by_those_who_start_anew() {
     third.ok(&["down"]);
     third.ok(&["up"]);
     until("it follows", || {
-        third.run(&["get", "services"]).status.success().then_some(())
+        third
+            .run(&["get", "services"])
+            .status
+            .success()
+            .then_some(())
     });
 }
 
@@ -372,11 +376,17 @@ fn whoever_trusts_one_node_trusts_all_and_goes_on_without_the_first() {
     power_off(&second);
     let _ = second.run(&["up"]);
     served(&second);
-    assert_eq!(file(&second), std::fs::read(first.layout.authority()).expect("there"));
+    assert_eq!(
+        file(&second),
+        std::fs::read(first.layout.authority()).expect("there")
+    );
     first.ok(&["up"]);
     // A new host is certified too.
     let manifest = std::fs::read_to_string(directory.join("homeostat.toml")).expect("reads");
-    let more = manifest.replace("hosts = [\"localhost\"]", "hosts = [\"localhost\", \"b.test\"]");
+    let more = manifest.replace(
+        "hosts = [\"localhost\"]",
+        "hosts = [\"localhost\", \"b.test\"]",
+    );
     std::fs::write(directory.join("homeostat.toml"), more).expect("writes");
     first.ok(&["apply", text(&directory)]);
     for node in [&first, &second] {
@@ -397,13 +407,25 @@ fn a_followers_admin_port_is_certified_by_the_one_authority() {
     let findings = second.run(&["doctor", "-o", "json"]).stdout;
     let findings: Vec<Value> = serde_json::from_slice(&findings).expect("JSON");
     let port = findings.iter().find(|one| one["check"] == "admin port");
-    let url = port.and_then(|port| port["found"].as_str()).expect("a port");
+    let url = port
+        .and_then(|port| port["found"].as_str())
+        .expect("a port");
     let secret = first.ok(&["token", "create", "--role", "viewer"]);
     until("it answers by the first node's authority", || {
         let authority = first.layout.authority();
-        let words = ["--node", url, "--authority", text(&authority), "get", "services"];
+        let words = [
+            "--node",
+            url,
+            "--authority",
+            text(&authority),
+            "get",
+            "services",
+        ];
         let mut command = first.command(&words);
-        let output = command.env("HOMEOSTAT_TOKEN", secret.trim()).output().ok()?;
+        let output = command
+            .env("HOMEOSTAT_TOKEN", secret.trim())
+            .output()
+            .ok()?;
         output.status.success().then_some(())
     });
 }

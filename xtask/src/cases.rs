@@ -15,7 +15,14 @@ const CASES: u64 = 1_000_000;
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let cases = cases(arguments)?;
     let mut command = cargo_command();
-    command.args(["test", "--release", "--package", "aggregation", "--test", "program"]);
+    command.args([
+        "test",
+        "--release",
+        "--package",
+        "aggregation",
+        "--test",
+        "program",
+    ]);
     command.args(["--", "sqlite", "--nocapture"]);
     run_command(command.env("HOMEOSTAT_SQLITE_CASES", cases.to_string()))
 }

@@ -7,11 +7,17 @@ use std::process::Command;
 
 pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let program = beside("bench-evaluator-hostile")?;
-    let output = Command::new(program).arg(bench.lengths.hostile.to_string()).output()?;
+    let output = Command::new(program)
+        .arg(bench.lengths.hostile.to_string())
+        .output()?;
     let text = String::from_utf8(output.stdout)?;
     let found = |key: &str| -> Result<f64, Failure> {
-        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        Ok(line.ok_or_else(|| format!("nothing was said of {key}: {text}"))?.parse()?)
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        Ok(line
+            .ok_or_else(|| format!("nothing was said of {key}: {text}"))?
+            .parse()?)
     };
     conditions::tell([(
         "hostile",

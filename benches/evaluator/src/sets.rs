@@ -60,7 +60,8 @@ const SCHEMA: &str = "CREATE TABLE children (id INTEGER PRIMARY KEY, up INTEGER,
     cores REAL, cores_used REAL, memory INTEGER, memory_used INTEGER, disk_free INTEGER,
     requests INTEGER, errors INTEGER, latency_ms REAL, address TEXT, version TEXT)";
 
-const UPDATE: &str = "INSERT OR REPLACE INTO children VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+const UPDATE: &str =
+    "INSERT OR REPLACE INTO children VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 /// What one node publishes.
 struct Published {
@@ -115,7 +116,9 @@ impl Published {
             ("address", Value::Text(self.address.clone())),
             ("version", Value::Text(self.version.clone())),
         ];
-        let named = values.into_iter().map(|(name, value)| Ok((name.parse()?, value)));
+        let named = values
+            .into_iter()
+            .map(|(name, value)| Ok((name.parse()?, value)));
         Ok(Row(named.collect::<Result<_, Failure>>()?))
     }
 }
@@ -181,7 +184,9 @@ struct Sqlite<'a> {
 impl<'a> Sqlite<'a> {
     fn new(connection: &'a Connection, turns: &'a [Published]) -> Result<Self, Failure> {
         connection.execute_batch(SCHEMA)?;
-        let programs = PROGRAMS.iter().map(|(_, text, theirs)| connection.prepare(theirs.unwrap_or(text)));
+        let programs = PROGRAMS
+            .iter()
+            .map(|(_, text, theirs)| connection.prepare(theirs.unwrap_or(text)));
         let mut sqlite = Self {
             update: connection.prepare(UPDATE)?,
             programs: programs.collect::<Result<_, _>>()?,
@@ -276,8 +281,9 @@ fn rate(span: Duration, mut set: impl FnMut(usize) -> Result<(), Failure>) -> Re
 
 pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let mut rng = Rng::seeded(1);
-    let turns: Vec<Published> =
-        (0..TURNS).map(|turn| Published::at_random(&mut rng, turn % ROWS)).collect();
+    let turns: Vec<Published> = (0..TURNS)
+        .map(|turn| Published::at_random(&mut rng, turn % ROWS))
+        .collect();
     let connection = Connection::open_in_memory()?;
     let mut sqlite = Sqlite::new(&connection, &turns)?;
     let mut ours = Ours::new(&turns)?;
@@ -299,12 +305,24 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
         rates[2].push(rate(span, |_| ours.run())?);
         rates[3].push(rate(span, |_| sqlite.run())?);
     }
-    for (what, rates) in ["ours", "SQLite", "ours, no change", "SQLite, no change"].iter().zip(&rates) {
+    for (what, rates) in ["ours", "SQLite", "ours, no change", "SQLite, no change"]
+        .iter()
+        .zip(&rates)
+    {
         note(what, rates);
     }
     conditions::tell([
-        ("work", format!("{} programs over {ROWS} rows, one row changed before each set", PROGRAMS.len())),
-        ("SQLite", format!("{}, in memory, statements prepared", rusqlite::version())),
+        (
+            "work",
+            format!(
+                "{} programs over {ROWS} rows, one row changed before each set",
+                PROGRAMS.len()
+            ),
+        ),
+        (
+            "SQLite",
+            format!("{}, in memory, statements prepared", rusqlite::version()),
+        ),
     ])?;
     let [sets, theirs, runs, their_runs] = rates.map(|rates| median(&rates));
     let figure = |goal, ours, peer| Figure {

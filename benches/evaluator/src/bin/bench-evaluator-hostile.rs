@@ -35,7 +35,9 @@ impl Most {
             let began = Instant::now();
             let result = work();
             shortest = shortest.min(began.elapsed().as_secs_f64() * 1e3);
-            let kib = f64::from(u32::try_from(MEMORY.peak_usage().saturating_sub(before)).unwrap_or(u32::MAX)) / 1024.0;
+            let kib = f64::from(
+                u32::try_from(MEMORY.peak_usage().saturating_sub(before)).unwrap_or(u32::MAX),
+            ) / 1024.0;
             self.kib = self.kib.max(kib);
             result
         };
@@ -61,9 +63,14 @@ fn main() -> Result<(), Failure> {
             Err(_) => panics += 1,
         }
     }
-    data(&format!("programs={programs}\nread={read}\nevaluated={evaluated}\npanics={panics}"))?;
+    data(&format!(
+        "programs={programs}\nread={read}\nevaluated={evaluated}\npanics={panics}"
+    ))?;
     data(&format!("read_ms={}\nread_kib={}", reading.ms, reading.kib))?;
-    data(&format!("evaluate_ms={}\nevaluate_kib={}", evaluating.ms, evaluating.kib))?;
+    data(&format!(
+        "evaluate_ms={}\nevaluate_kib={}",
+        evaluating.ms, evaluating.kib
+    ))?;
     Ok(())
 }
 
@@ -102,15 +109,26 @@ fn text(rng: &mut Rng) -> String {
     match rng.below(8) {
         0..=2 => sound,
         3 => {
-            let many = (0..14).map(|index| sound.replacen("SELECT ", "", 1).replace(" AS o", &format!(" AS o{index}_")));
+            let many = (0..14).map(|index| {
+                sound
+                    .replacen("SELECT ", "", 1)
+                    .replace(" AS o", &format!(" AS o{index}_"))
+            });
             let outputs: Vec<String> = many
-                .filter_map(|text| text.split_once(" FROM ").map(|(outputs, _)| outputs.to_owned()))
+                .filter_map(|text| {
+                    text.split_once(" FROM ")
+                        .map(|(outputs, _)| outputs.to_owned())
+                })
                 .collect();
             format!("SELECT {} FROM children", outputs.join(", "))
         }
         _ => {
             let text = mutated(rng, &sound);
-            if pick(rng, &[true, false]) { mutated(rng, &text) } else { text }
+            if pick(rng, &[true, false]) {
+                mutated(rng, &text)
+            } else {
+                text
+            }
         }
     }
 }

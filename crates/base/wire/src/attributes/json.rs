@@ -47,7 +47,10 @@ impl Value {
             Self::Time(at) => json!({ "unix_ms": at.0 }),
             Self::Duration(nanoseconds) => json!({ "nanoseconds": nanoseconds }),
             Self::Set(texts) => Json::from_iter(texts.iter().map(String::as_str)),
-            Self::List(all) => all.iter().map(|one| Self::from(one.clone()).to_json()).collect(),
+            Self::List(all) => all
+                .iter()
+                .map(|one| Self::from(one.clone()).to_json())
+                .collect(),
             Self::Average(average) => json!({
                 "average": average.sum / average.weight,
                 "weight": average.weight,

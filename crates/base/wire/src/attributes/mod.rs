@@ -11,7 +11,7 @@ mod sketch;
 mod total;
 mod value;
 
-pub use partial::{Entry, KEYS_MAX, KEPT_BYTES_MAX, KEPT_MAX, Partial, STATES_MAX, State};
+pub use partial::{Entry, KEPT_BYTES_MAX, KEPT_MAX, KEYS_MAX, Partial, STATES_MAX, State};
 pub use sketch::{
     Average, Bloom, Distinct, FEW_MAX, HISTOGRAM_BOUNDS_MAX, Histogram, QUANTILE_BUCKETS_MAX,
     QUANTILE_LEVEL_MAX, Quantiles, REGISTERS,

@@ -98,9 +98,7 @@ impl State {
         TAGS + match self {
             Self::Count(_) => NUMBER,
             Self::Sum(total) => total.bytes_at_most(),
-            Self::Average { values, weights } => {
-                values.bytes_at_most() + weights.bytes_at_most()
-            }
+            Self::Average { values, weights } => values.bytes_at_most() + weights.bytes_at_most(),
             Self::Extreme(kept) => kept.as_ref().map_or(0, Scalar::bytes_at_most),
             Self::First(entries) => entries.iter().map(Entry::bytes_at_most).sum(),
             Self::Quantiles(None) => 0,
@@ -112,7 +110,9 @@ impl State {
             Self::Distinct(Distinct::Few(hashes)) => NUMBER * hashes.len(),
             Self::Distinct(Distinct::Many(packed)) => packed.len(),
             Self::Bloom(bloom) => bloom.bits.len(),
-            Self::Histogram(histogram) => 8 * histogram.bounds.len() + NUMBER * histogram.counts.len(),
+            Self::Histogram(histogram) => {
+                8 * histogram.bounds.len() + NUMBER * histogram.counts.len()
+            }
         }
     }
 }
@@ -124,7 +124,10 @@ fn varint(number: u64) -> usize {
 
 impl Entry {
     fn bytes_at_most(&self) -> usize {
-        let keys = self.keys.iter().map(|key| key.as_ref().map_or(1, |key| 1 + key.bytes_at_most()));
+        let keys = self
+            .keys
+            .iter()
+            .map(|key| key.as_ref().map_or(1, |key| 1 + key.bytes_at_most()));
         1 + self.value.bytes_at_most() + keys.sum::<usize>()
     }
 }
@@ -142,7 +145,9 @@ impl Scalar {
 impl Entry {
     fn is_sound(&self) -> bool {
         let known = self.keys.iter().flatten();
-        self.keys.len() <= KEYS_MAX && self.value.is_kept() && known.into_iter().all(Scalar::is_kept)
+        self.keys.len() <= KEYS_MAX
+            && self.value.is_kept()
+            && known.into_iter().all(Scalar::is_kept)
     }
 }
 
@@ -150,7 +155,9 @@ impl Scalar {
     /// Whether a state keeps it: short, and a number that can be ordered.
     pub fn is_kept(&self) -> bool {
         match self {
-            Self::Float(number) => number.is_finite() && (*number != 0.0 || number.is_sign_positive()),
+            Self::Float(number) => {
+                number.is_finite() && (*number != 0.0 || number.is_sign_positive())
+            }
             Self::Text(text) => text.len() <= KEPT_BYTES_MAX,
             Self::Bytes(bytes) => bytes.len() <= KEPT_BYTES_MAX,
             Self::Bool(_) | Self::Int(_) | Self::Time(_) | Self::Duration(_) => true,

@@ -84,8 +84,7 @@ impl Quantiles {
             && self.smallest <= self.largest
             && self.buckets.is_sorted_by(|a, b| a.0 < b.0)
             && self.buckets.iter().all(|(index, count)| {
-                (1..=COUNT_MAX).contains(count)
-                    && index.unsigned_abs() <= last.unsigned_abs() + 1
+                (1..=COUNT_MAX).contains(count) && index.unsigned_abs() <= last.unsigned_abs() + 1
             })
     }
 }
@@ -112,9 +111,7 @@ impl Bloom {
 
     pub fn is_sound(&self) -> bool {
         let bytes = self.bits.len();
-        bytes.is_power_of_two()
-            && (16..=1_024).contains(&bytes)
-            && (1..=16).contains(&self.hashes)
+        bytes.is_power_of_two() && (16..=1_024).contains(&bytes) && (1..=16).contains(&self.hashes)
     }
 }
 

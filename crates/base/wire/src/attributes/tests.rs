@@ -3,6 +3,7 @@
 use super::*;
 use kernel::UnixMillis;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 fn name(text: &str) -> AttributeName {
     text.parse().expect("a name")
@@ -40,9 +41,8 @@ fn sketches() -> impl Strategy<Value = Value> {
         }),
         prop::collection::btree_set(any::<u64>(), 0..FEW_MAX)
             .prop_map(|all| Value::Distinct(Distinct::Few(all.into_iter().collect()))),
-        prop::collection::vec(any::<u8>(), 128).prop_map(|bits| {
-            Value::Bloom(Bloom { hashes: 7, bits })
-        }),
+        prop::collection::vec(any::<u8>(), 128)
+            .prop_map(|bits| { Value::Bloom(Bloom { hashes: 7, bits }) }),
         states().prop_map(|states| {
             Value::Partial(Box::new(Partial {
                 fingerprint: 7,
@@ -205,15 +205,23 @@ fn unsound_sketches_are_refused() {
         quantiles(&[(1, u64::MAX)]),
         Value::Distinct(Distinct::Few(vec![2, 1])),
         Value::Distinct(Distinct::Many(vec![0; 10])),
-        Value::Bloom(Bloom { hashes: 7, bits: vec![0; 100] }),
-        Value::Average(Average { sum: f64::NAN, weight: 1.0 }),
+        Value::Bloom(Bloom {
+            hashes: 7,
+            bits: vec![0; 100],
+        }),
+        Value::Average(Average {
+            sum: f64::NAN,
+            weight: 1.0,
+        }),
         wide(&[0, 1]),
         wide(&[1, 0]),
         wide(&[]),
         wide(&[1; 270]),
     ];
     for value in unsound {
-        let bytes = Row([(name("p"), value.clone())].into()).encode().expect("small");
+        let bytes = Row([(name("p"), value.clone())].into())
+            .encode()
+            .expect("small");
         assert_eq!(Row::decode(&bytes), Err(RowError::Garbled), "{value:?}");
     }
 }

@@ -52,7 +52,10 @@ pub(super) fn float_of(number: i64) -> f64 {
 pub(super) fn whole(float: f64) -> Option<i64> {
     const BEYOND: f64 = 9_223_372_036_854_775_808.0;
     let fits = (-BEYOND..BEYOND).contains(&float);
-    #[expect(clippy::cast_possible_truncation, reason = "in range, and the fraction is to go")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "in range, and the fraction is to go"
+    )]
     let whole = float as i64;
     fits.then_some(whole)
 }
@@ -149,11 +152,12 @@ impl<'a> Cell<'a> {
     #[inline]
     pub(super) fn compare(&self, other: &Self) -> Option<Ordering> {
         Some(match (self, other) {
-            (Self::Int(one), Self::Int(other)) => one.cmp(other),
+            (Self::Int(one), Self::Int(other)) | (Self::Duration(one), Self::Duration(other)) => {
+                one.cmp(other)
+            }
             (Self::Text(one), Self::Text(other)) => one.as_bytes().cmp(other.as_bytes()),
             (Self::Bytes(one), Self::Bytes(other)) => one.cmp(other),
             (Self::Time(one), Self::Time(other)) => one.cmp(other),
-            (Self::Duration(one), Self::Duration(other)) => one.cmp(other),
             _ => compare_numbers(self.number()?, other.number()?),
         })
     }
@@ -181,7 +185,10 @@ fn int_with_float(int: i64, float: f64) -> Ordering {
         return Ordering::Greater;
     }
     let whole = float.trunc();
-    #[expect(clippy::cast_possible_truncation, reason = "whole and within the bounds")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "whole and within the bounds"
+    )]
     let order = int.cmp(&(whole as i64));
     order.then_with(|| whole.partial_cmp(&float).unwrap_or(Ordering::Equal))
 }
@@ -204,7 +211,11 @@ fn kind(scalar: &Scalar) -> u8 {
 pub(super) fn order(one: &Scalar, other: &Scalar, descending: bool) -> Ordering {
     kind(one).cmp(&kind(other)).then_with(|| {
         let by_value = by_value(one, other);
-        if descending { by_value.reverse() } else { by_value }
+        if descending {
+            by_value.reverse()
+        } else {
+            by_value
+        }
     })
 }
 
@@ -240,7 +251,9 @@ mod tests {
         prop_oneof![
             any::<i64>().prop_map(Number::Int),
             (-3_i64..3).prop_map(Number::Int),
-            any::<f64>().prop_filter("finite", |float| float.is_finite()).prop_map(Number::Float),
+            any::<f64>()
+                .prop_filter("finite", |float| float.is_finite())
+                .prop_map(Number::Float),
             (-6_i32..6).prop_map(|half| Number::Float(f64::from(half) / 2.0)),
             any::<i64>().prop_map(|int| Number::Float(float_of(int))),
         ]
@@ -258,10 +271,19 @@ mod tests {
 
     #[test]
     fn large_integers_are_not_rounded_to_be_compared() {
-        let (int, float) = (Number::Int(i64::MAX), Number::Float(9_223_372_036_854_775_808.0));
+        let (int, float) = (
+            Number::Int(i64::MAX),
+            Number::Float(9_223_372_036_854_775_808.0),
+        );
         assert_eq!(compare_numbers(int, float), Ordering::Less);
         let near = Number::Int((1 << 53) + 1);
-        assert_eq!(compare_numbers(near, Number::Float(9_007_199_254_740_992.0)), Ordering::Greater);
-        assert_eq!(compare_numbers(Number::Int(-1), Number::Float(-1.5)), Ordering::Greater);
+        assert_eq!(
+            compare_numbers(near, Number::Float(9_007_199_254_740_992.0)),
+            Ordering::Greater
+        );
+        assert_eq!(
+            compare_numbers(Number::Int(-1), Number::Float(-1.5)),
+            Ordering::Greater
+        );
     }
 }

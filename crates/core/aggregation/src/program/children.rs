@@ -42,7 +42,10 @@ impl Children {
             self.nodes.push(node);
         }
         for (name, column) in &mut self.columns {
-            let value = row.get(name.as_str()).filter(|value| value.is_sound()).cloned();
+            let value = row
+                .get(name.as_str())
+                .filter(|value| value.is_sound())
+                .cloned();
             match place.and_then(|place| column.get_mut(place)) {
                 Some(known) => *known = value,
                 None => column.push(value),

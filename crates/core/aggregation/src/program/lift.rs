@@ -7,10 +7,10 @@ use super::cell::Cell;
 use super::error::OutOfFuel;
 use super::evaluate::{Meter, Scope};
 use super::gather::{
-    Growing, add_number, bloom_add, bloom_merge, hash, histogram_add, histogram_merge, keep,
+    First, Growing, add_number, bloom_add, bloom_merge, hash, histogram_add, histogram_merge, keep,
     merge_quantiles, mix, weighted,
 };
-use super::plan::{Aggregate, Expression, Plan};
+use super::plan::{Aggregate, Expression, Kind, Plan};
 use kernel::NodeId;
 use wire::attributes::{Entry, KEPT_BYTES_MAX, Scalar, Value};
 
@@ -47,11 +47,13 @@ impl<'a> Lift<'a> {
         meter: &mut Meter,
     ) -> Result<(), OutOfFuel> {
         let pairs = self.plan.aggregates.iter().zip(growing);
-        pairs.into_iter().try_for_each(|(aggregate, growing)| match &aggregate.arguments[..] {
-            [] => self.count_rows(aggregate, rows, growing, meter),
-            [value] => self.values(aggregate, value, rows, growing, meter),
-            [value, rest @ ..] => self.pairs(aggregate, value, rest, rows, growing, meter),
-        })
+        pairs
+            .into_iter()
+            .try_for_each(|(aggregate, growing)| match &aggregate.arguments[..] {
+                [] => self.count_rows(aggregate, rows, growing, meter),
+                [value] => self.values(aggregate, value, rows, growing, meter),
+                [value, rest @ ..] => self.pairs(aggregate, value, rest, rows, growing, meter),
+            })
     }
 
     /// Calls with each row that counts for this aggregate.
@@ -142,20 +144,38 @@ impl<'a> Lift<'a> {
                     Ok(())
                 })
             }
-            Growing::First(first) => self.each(aggregate, rows, meter, |scope, meter| {
-                // `RANDOM`: the smallest of a hash that each node has by itself.
-                let node = self.nodes.get(scope.row).map_or(0, |node| node.0);
-                let lot = i64::from_ne_bytes(mix(self.seed ^ mix(node)).to_ne_bytes());
-                let lot = Cell::Int(lot);
-                meter.spend(2)?;
-                if first.may_enter(&lot) {
-                    let cell = scope.compute(value, meter)?;
-                    enter(&cell, vec![lot.scalar()], meter, |entry| first.add(entry))?;
-                }
-                Ok(())
-            }),
+            Growing::First(first) => self.by_value_or_lot(aggregate, value, rows, first, meter),
             sketch => self.sketch(aggregate, value, rows, sketch, meter),
         }
+    }
+
+    fn by_value_or_lot(
+        &self,
+        aggregate: &'a Aggregate,
+        value: &'a Expression,
+        rows: &[usize],
+        first: &mut First,
+        meter: &mut Meter,
+    ) -> Result<(), OutOfFuel> {
+        let is_lot = matches!(aggregate.kind, Kind::Random { .. });
+        self.each(aggregate, rows, meter, |scope, meter| {
+            let cell = scope.compute(value, meter)?;
+            let lot = is_lot.then(|| self.lot(scope.row));
+            meter.spend(2)?;
+            if !can_be_kept(&cell) {
+                ignore(&cell, meter);
+            } else if first.may_enter(lot.as_ref().unwrap_or(&cell)) {
+                let key = lot.as_ref().unwrap_or(&cell).scalar();
+                enter(&cell, vec![key], meter, first)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The smallest of a hash that each node has by itself are drawn.
+    fn lot(&self, row: usize) -> Cell<'static> {
+        let node = self.nodes.get(row).map_or(0, |node| node.0);
+        Cell::Int(mix(self.seed ^ mix(node)).cast_signed())
     }
 
     fn sketch(
@@ -187,7 +207,9 @@ impl<'a> Lift<'a> {
                     Some(hash) => seen.add(hash),
                     None => ignore(cell, meter),
                 },
-                (Growing::Bloom(bloom), Cell::Whole(Value::Bloom(other))) if bloom.is_like(other) => {
+                (Growing::Bloom(bloom), Cell::Whole(Value::Bloom(other)))
+                    if bloom.is_like(other) =>
+                {
                     meter.spend_bytes(4 * bloom.bits.len())?;
                     bloom_merge(bloom, other);
                 }
@@ -241,17 +263,29 @@ impl<'a> Lift<'a> {
             }
             (Growing::First(first), [key, more @ ..]) => {
                 self.each(aggregate, rows, meter, |scope, meter| {
+                    // All is computed, also where the first key decides: what
+                    // was ignored must not depend on the order of rows.
                     let key = scope.compute(key, meter)?;
+                    let mut others = Vec::new();
+                    for key in more {
+                        let key = scope.compute(key, meter)?;
+                        others.push(kept_key(&key, meter));
+                    }
+                    let cell = scope.compute(value, meter)?;
+                    if !can_be_kept(&cell) {
+                        ignore(&cell, meter);
+                        return Ok(());
+                    }
+                    let is_kept = can_be_kept(&key);
+                    if !is_kept {
+                        ignore(&key, meter);
+                    }
+                    let key = if is_kept { key } else { Cell::Null };
                     if !first.may_enter(&key) {
                         return Ok(());
                     }
-                    let mut keys = vec![kept_key(&key, meter)];
-                    for key in more {
-                        let key = scope.compute(key, meter)?;
-                        keys.push(kept_key(&key, meter));
-                    }
-                    let cell = scope.compute(value, meter)?;
-                    enter(&cell, keys, meter, |entry| first.add(entry))
+                    others.insert(0, key.scalar());
+                    enter(&cell, others, meter, first)
                 })
             }
             _ => Ok(()),
@@ -281,16 +315,12 @@ fn enter(
     cell: &Cell,
     keys: Vec<Option<Scalar>>,
     meter: &mut Meter,
-    add: impl FnOnce(Entry),
+    first: &mut First,
 ) -> Result<(), OutOfFuel> {
-    if !can_be_kept(cell) {
-        ignore(cell, meter);
-        return Ok(());
-    }
     meter.spend(12)?;
     meter.spend_bytes(4 * cell.length())?;
     if let Some(value) = cell.scalar() {
-        add(Entry { keys, value });
+        first.add(Entry { keys, value });
     }
     Ok(())
 }

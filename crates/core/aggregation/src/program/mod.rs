@@ -89,11 +89,7 @@ pub struct Outcome {
 impl Program {
     /// # Errors
     /// The first thing that is not part of the language, with its place.
-    pub fn compile(
-        name: &AttributeName,
-        text: &str,
-        limits: Limits,
-    ) -> Result<Self, ProgramError> {
+    pub fn compile(name: &AttributeName, text: &str, limits: Limits) -> Result<Self, ProgramError> {
         let refused = |what: String, nearest: &str| ProgramError {
             program: name.clone(),
             line: 1,
@@ -162,10 +158,16 @@ impl Program {
         let mut meter = self.meter();
         let lift = self.lift(&columns, children, context);
         let mut growing: Vec<Growing> = Vec::with_capacity(self.plan.aggregates.len());
-        growing.extend(self.plan.aggregates.iter().map(|one| Growing::new(&one.kind)));
+        growing.extend(
+            self.plan
+                .aggregates
+                .iter()
+                .map(|one| Growing::new(&one.kind)),
+        );
         let spent = |OutOfFuel| self.out_of_fuel();
         let matching = lift.matching(&mut meter).map_err(spent)?;
-        lift.gather(&matching, &mut growing, &mut meter).map_err(spent)?;
+        lift.gather(&matching, &mut growing, &mut meter)
+            .map_err(spent)?;
         let mut partial = Partial {
             fingerprint: self.fingerprint,
             rows: count(children.nodes().len()),
@@ -192,7 +194,9 @@ impl Program {
                 limit: self.limits.partial_bytes,
             });
         }
-        let values = self.finish_with(&partial, context, &mut meter).map_err(spent)?;
+        let values = self
+            .finish_with(&partial, context, &mut meter)
+            .map_err(spent)?;
         Ok(Outcome {
             values,
             partial,
@@ -212,8 +216,12 @@ impl Program {
         partial: &Partial,
         context: &Context,
     ) -> Result<Option<Vec<Option<Value>>>, EvaluateError> {
-        let fresh: Vec<Growing> =
-            self.plan.aggregates.iter().map(|one| Growing::new(&one.kind)).collect();
+        let fresh: Vec<Growing> = self
+            .plan
+            .aggregates
+            .iter()
+            .map(|one| Growing::new(&one.kind))
+            .collect();
         if !partial.is_sound() || !self.is_ours(partial, &fresh) {
             return Ok(None);
         }
@@ -235,8 +243,10 @@ impl Program {
         let matching = lift.matching(&mut self.meter());
         let matching = matching.map_err(|OutOfFuel| self.out_of_fuel())?;
         let nodes = children.nodes();
-        let mut behind: Vec<NodeId> =
-            matching.into_iter().filter_map(|place| nodes.get(place).copied()).collect();
+        let mut behind: Vec<NodeId> = matching
+            .into_iter()
+            .filter_map(|place| nodes.get(place).copied())
+            .collect();
         behind.sort_unstable();
         Ok(behind)
     }
@@ -258,10 +268,12 @@ impl Program {
         children: &'a Children,
     ) -> Result<Vec<&'a [Option<Value>]>, EvaluateError> {
         let columns = self.plan.columns.iter().map(|name| {
-            children.column(name).ok_or_else(|| EvaluateError::Unprepared {
-                program: self.name.clone(),
-                column: name.clone(),
-            })
+            children
+                .column(name)
+                .ok_or_else(|| EvaluateError::Unprepared {
+                    program: self.name.clone(),
+                    column: name.clone(),
+                })
         });
         columns.collect()
     }
@@ -299,7 +311,9 @@ impl Program {
             now: context.now.0,
         };
         let outputs = self.plan.outputs.iter();
-        outputs.map(|(_, of)| Ok(scope.compute(of, meter)?.value())).collect()
+        outputs
+            .map(|(_, of)| Ok(scope.compute(of, meter)?.value()))
+            .collect()
     }
 
     fn is_ours(&self, partial: &Partial, growing: &[Growing]) -> bool {

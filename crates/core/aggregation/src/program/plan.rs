@@ -9,7 +9,7 @@ use wire::attributes::{AttributeName, Value};
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Plan {
-    /// Attributes of nodes' rows that are read, ascending.
+    /// Attributes of nodes' rows that are read, as they come in the text.
     pub columns: Vec<AttributeName>,
     /// Which nodes' rows count.
     pub filter: Option<Expression>,
@@ -34,13 +34,23 @@ pub(super) enum Kind {
     Average,
     Min,
     Max,
-    /// `FIRST` and `TOP`; for each key whether it descends.
-    First { most: usize, descending: Vec<bool> },
-    Random { most: usize },
+    /// `FIRST` and `TOP`; for each key whether it descends. Without keys among
+    /// the arguments the value is the key.
+    First {
+        most: usize,
+        descending: Vec<bool>,
+    },
+    Random {
+        most: usize,
+    },
     Quantiles,
     Distinct,
-    Bloom { bytes: usize },
-    Histogram { bounds: Vec<f64> },
+    Bloom {
+        bytes: usize,
+    },
+    Histogram {
+        bounds: Vec<f64>,
+    },
 }
 
 /// Below: over one row. At the end: over the states.

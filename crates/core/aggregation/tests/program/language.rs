@@ -7,11 +7,15 @@ use std::collections::BTreeSet;
 use wire::attributes::{Average, Histogram, Row, Scalar, Value};
 
 fn row(values: &[(&str, Value)]) -> Row {
-    Row(values.iter().map(|(column, value)| (name(column), value.clone())).collect())
+    Row(values
+        .iter()
+        .map(|(column, value)| (name(column), value.clone()))
+        .collect())
 }
 
 fn compile(text: &str) -> Program {
-    Program::compile(&name("p"), text, Limits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
+    Program::compile(&name("p"), text, Limits::default())
+        .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 /// An expression over one row, and how many values it could not use.
@@ -24,7 +28,10 @@ fn computed(expression: &str) -> (Option<Scalar>, u64) {
         ("up", Value::Bool(true)),
         ("at", Value::Time(UnixMillis(1_795_651_200_000))),
         ("took", Value::Duration(1_500_000_000)),
-        ("tags", Value::Set(BTreeSet::from(["ssd".to_owned(), "gpu".to_owned()]))),
+        (
+            "tags",
+            Value::Set(BTreeSet::from(["ssd".to_owned(), "gpu".to_owned()])),
+        ),
         ("nan", Value::Float(f64::NAN)),
         ("big", Value::Int(i64::MAX)),
         ("small", Value::Int(i64::MIN)),
@@ -139,7 +146,10 @@ fn null_is_what_is_not_known() {
         ("NULLIF(i, 8)", int(7)),
         ("CASE WHEN missing THEN 1 WHEN up THEN 2 END", int(2)),
         ("CASE WHEN i > 9 THEN 1 END", None),
-        ("CASE i WHEN 6 THEN 'six' WHEN 7 THEN 'seven' END", text("seven")),
+        (
+            "CASE i WHEN 6 THEN 'six' WHEN 7 THEN 'seven' END",
+            text("seven"),
+        ),
         ("CASE missing WHEN NULL THEN 1 ELSE 2 END", int(2)),
     ]);
 }
@@ -202,7 +212,10 @@ fn times_are_utc() {
         ("DATE_PART('hour', at)", int(0)),
         ("DATE_PART('weekday', at)", int(4)),
         ("DATE_PART('century', at)", None),
-        ("DATE_TRUNC('hour', at + INTERVAL '90m')", Some(Scalar::Time(UnixMillis(1_795_654_800_000)))),
+        (
+            "DATE_TRUNC('hour', at + INTERVAL '90m')",
+            Some(Scalar::Time(UnixMillis(1_795_654_800_000))),
+        ),
         ("at + INTERVAL '1h' - at", hour.clone()),
         ("INTERVAL '30m' * 2", hour.clone()),
         ("INTERVAL '2h' / 2", hour.clone()),
@@ -219,7 +232,16 @@ fn times_are_utc() {
 
 #[test]
 fn values_of_wrong_types_are_null_and_counted() {
-    for expression in ["s + 1", "UPPER(i)", "s > 5", "NOT s", "tags = 'gpu'", "SECONDS(f)", "at + at", "SUBSTR(s, 'x')"] {
+    for expression in [
+        "s + 1",
+        "UPPER(i)",
+        "s > 5",
+        "NOT s",
+        "tags = 'gpu'",
+        "SECONDS(f)",
+        "at + at",
+        "SUBSTR(s, 'x')",
+    ] {
         assert_eq!(computed(expression), (None, 1), "{expression}");
     }
     assert_eq!(computed("missing + 1"), (None, 0));
@@ -240,7 +262,12 @@ fn loads(loads: &[f64]) -> Vec<Row> {
     loads
         .iter()
         .zip(names)
-        .map(|(load, name)| row(&[("load", Value::Float(*load)), ("name", Value::Text(name.to_owned()))]))
+        .map(|(load, name)| {
+            row(&[
+                ("load", Value::Float(*load)),
+                ("name", Value::Text(name.to_owned())),
+            ])
+        })
         .collect()
 }
 
@@ -253,18 +280,46 @@ fn aggregates_of_nothing_are_null_or_zero() {
     wanted.extend(none);
     wanted.extend([Some(Value::Int(0)), Some(Value::List(vec![])), None]);
     assert_eq!(over(text, &[]), wanted);
-    assert_eq!(over("SELECT 1 + 1 AS two, NULL AS n FROM children", &[]), [Some(Value::Int(2)), None]);
+    assert_eq!(
+        over("SELECT 1 + 1 AS two, NULL AS n FROM children", &[]),
+        [Some(Value::Int(2)), None]
+    );
 }
 
 #[test]
 fn averages_weight_themselves() {
     let rows = [
-        row(&[("ms", Value::Float(10.0)), ("n", Value::Int(1)), ("own", Value::Average(Average { sum: 30.0, weight: 3.0 }))]),
-        row(&[("ms", Value::Float(20.0)), ("n", Value::Int(3)), ("own", Value::Average(Average { sum: 10.0, weight: 1.0 }))]),
-        row(&[("ms", Value::Float(99.0)), ("n", Value::Int(-3)), ("own", Value::Float(4.0))]),
+        row(&[
+            ("ms", Value::Float(10.0)),
+            ("n", Value::Int(1)),
+            (
+                "own",
+                Value::Average(Average {
+                    sum: 30.0,
+                    weight: 3.0,
+                }),
+            ),
+        ]),
+        row(&[
+            ("ms", Value::Float(20.0)),
+            ("n", Value::Int(3)),
+            (
+                "own",
+                Value::Average(Average {
+                    sum: 10.0,
+                    weight: 1.0,
+                }),
+            ),
+        ]),
+        row(&[
+            ("ms", Value::Float(99.0)),
+            ("n", Value::Int(-3)),
+            ("own", Value::Float(4.0)),
+        ]),
         row(&[("ms", Value::Float(99.0))]),
     ];
-    let text = "SELECT AVG(ms, n) AS w, AVG(own) AS o, AVG(ms) FILTER (WHERE n > 0) AS f FROM children";
+    let text =
+        "SELECT AVG(ms, n) AS w, AVG(own) AS o, AVG(ms) FILTER (WHERE n > 0) AS f FROM children";
     let float = |float| Some(Value::Float(float));
     assert_eq!(over(text, &rows), [float(17.5), float(8.8), float(15.0)]);
 }
@@ -280,7 +335,12 @@ fn first_and_top_carry_their_keys() {
         TOP(1, name) AS last, FIRST(2, name ORDER BY load DESC, name) AS both FROM children WHERE load < 0.8";
     assert_eq!(
         over(text, &rows),
-        [texts(&["b", "d", "a"]), texts(&["a", "b"]), texts(&["d"]), texts(&["a", "b"])]
+        [
+            texts(&["b", "d", "a"]),
+            texts(&["a", "b"]),
+            texts(&["d"]),
+            texts(&["a", "b"])
+        ]
     );
 }
 
@@ -288,15 +348,25 @@ fn first_and_top_carry_their_keys() {
 fn sums_lose_nothing_and_integers_stay_so() {
     let int = |int| row(&[("x", Value::Int(int))]);
     let sum = |rows: &[Row]| over("SELECT SUM(x) AS s FROM children", rows)[0].clone();
-    assert_eq!(sum(&[int(i64::MAX), int(1), int(-1)]), Some(Value::Int(i64::MAX)));
+    assert_eq!(
+        sum(&[int(i64::MAX), int(1), int(-1)]),
+        Some(Value::Int(i64::MAX))
+    );
     assert_eq!(sum(&[int(i64::MAX), int(1)]), None);
     let float = |float| row(&[("x", Value::Float(float))]);
-    assert_eq!(sum(&[float(1e300), float(1.0), float(-1e300), int(2)]), Some(Value::Float(3.0)));
+    assert_eq!(
+        sum(&[float(1e300), float(1.0), float(-1e300), int(2)]),
+        Some(Value::Float(3.0))
+    );
 }
 
 #[test]
 fn numbers_come_before_strangers_texts() {
-    let rows = [row(&[("x", Value::Int(1))]), row(&[("x", Value::Text("zzz".to_owned()))]), row(&[("x", Value::Bool(true))])];
+    let rows = [
+        row(&[("x", Value::Int(1))]),
+        row(&[("x", Value::Text("zzz".to_owned()))]),
+        row(&[("x", Value::Bool(true))]),
+    ];
     let both = over("SELECT MAX(x) AS a, MIN(x) AS b FROM children", &rows);
     assert_eq!(both, [Some(Value::Int(1)), Some(Value::Int(1))]);
 }
@@ -314,18 +384,41 @@ fn histograms_count_between_bounds() {
 
 #[test]
 fn quantiles_are_within_their_bound() {
-    let rows: Vec<Row> = (1..=1_000).map(|ms| row(&[("ms", Value::Float(f64::from(ms) * 1.7 - 200.0))])).collect();
-    let limits = Limits { fuel: 1_000_000, ..Limits::default() };
+    let rows: Vec<Row> = (1..=1_000)
+        .map(|ms| row(&[("ms", Value::Float(f64::from(ms) * 1.7 - 200.0))]))
+        .collect();
+    let limits = Limits {
+        fuel: 1_000_000,
+        ..Limits::default()
+    };
     let shares = [0.0, 0.01, 0.25, 0.5, 0.9, 0.99, 1.0];
     for share in shares {
-        let program = Program::compile(&name("p"), &format!("SELECT QUANTILE(ms, {share}) AS q FROM children"), limits.clone()).expect("reads");
-        let rows: Vec<_> = rows.iter().enumerate().map(|(i, row)| (NodeId(i as u64), row.clone())).collect();
-        let Some(Value::Float(found)) = flat(&program, &rows).expect("evaluates").values[0] else { panic!("a number") };
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rank")]
+        let program = Program::compile(
+            &name("p"),
+            &format!("SELECT QUANTILE(ms, {share}) AS q FROM children"),
+            limits.clone(),
+        )
+        .expect("reads");
+        let rows: Vec<_> = rows
+            .iter()
+            .enumerate()
+            .map(|(i, row)| (NodeId(i as u64), row.clone()))
+            .collect();
+        let Some(Value::Float(found)) = flat(&program, &rows).expect("evaluates").values[0] else {
+            panic!("a number")
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rank"
+        )]
         let rank = (share * 999.0) as u32;
         let exact = f64::from(rank + 1) * 1.7 - 200.0;
         // Two levels were needed for values over so many powers of two.
-        assert!((found - exact).abs() <= exact.abs() * 0.04, "{share}: {found} is not {exact}");
+        assert!(
+            (found - exact).abs() <= exact.abs() * 0.04,
+            "{share}: {found} is not {exact}"
+        );
     }
 }
 
@@ -333,32 +426,66 @@ fn quantiles_are_within_their_bound() {
 fn distinct_is_exact_for_few_and_near_for_many() {
     for (count, slack) in [(1, 0), (32, 0), (33, 5), (500, 70), (5_000, 700)] {
         let rows: Vec<(NodeId, Row)> = (0..2 * count)
-            .map(|index| (NodeId(index), row(&[("x", Value::Text(format!("v{}", index % count)))])))
+            .map(|index| {
+                (
+                    NodeId(index),
+                    row(&[("x", Value::Text(format!("v{}", index % count)))]),
+                )
+            })
             .collect();
-        let limits = Limits { fuel: 10_000_000, ..Limits::default() };
-        let program = Program::compile(&name("p"), "SELECT COUNT(DISTINCT x) AS d, DISTINCT(x) AS e FROM children", limits).expect("reads");
+        let limits = Limits {
+            fuel: 10_000_000,
+            ..Limits::default()
+        };
+        let program = Program::compile(
+            &name("p"),
+            "SELECT COUNT(DISTINCT x) AS d, DISTINCT(x) AS e FROM children",
+            limits,
+        )
+        .expect("reads");
         let values = flat(&program, &rows).expect("evaluates").values;
-        let Some(Value::Int(found)) = values[0] else { panic!("a number") };
+        let Some(Value::Int(found)) = values[0] else {
+            panic!("a number")
+        };
         assert_eq!(values[0], values[1]);
-        assert!(found.abs_diff(i64::try_from(count).expect("small")) <= slack, "{found} of {count}");
+        assert!(
+            found.abs_diff(i64::try_from(count).expect("small")) <= slack,
+            "{found} of {count}"
+        );
     }
-    let rows = [row(&[("x", Value::Int(2))]), row(&[("x", Value::Float(2.0))])];
-    assert_eq!(over("SELECT COUNT(DISTINCT x) AS d FROM children", &rows), [Some(Value::Int(1))]);
+    let rows = [
+        row(&[("x", Value::Int(2))]),
+        row(&[("x", Value::Float(2.0))]),
+    ];
+    assert_eq!(
+        over("SELECT COUNT(DISTINCT x) AS d FROM children", &rows),
+        [Some(Value::Int(1))]
+    );
 }
 
 #[test]
 fn bloom_never_says_no_to_what_is_there() {
-    let rows: Vec<(NodeId, Row)> =
-        (0..100_u64).map(|index| (NodeId(index), row(&[("x", Value::Text(format!("doc{index}")))]))).collect();
+    let rows: Vec<(NodeId, Row)> = (0..100_u64)
+        .map(|index| {
+            (
+                NodeId(index),
+                row(&[("x", Value::Text(format!("doc{index}")))]),
+            )
+        })
+        .collect();
     let program = compile("SELECT BLOOM(x) AS docs FROM children");
-    let bloom = flat(&program, &rows).expect("evaluates").values[0].clone().expect("a filter");
+    let bloom = flat(&program, &rows).expect("evaluates").values[0]
+        .clone()
+        .expect("a filter");
     let has = |document: &str| {
         let holder = row(&[("docs", bloom.clone())]);
         let text = format!("SELECT COUNT(*) AS n FROM children WHERE CONTAINS(docs, '{document}')");
         over(&text, &[holder])[0] == Some(Value::Int(1))
     };
     assert!((0..100).all(|index| has(&format!("doc{index}"))));
-    let wrong = (0..1_000).filter(|index| has(&format!("other{index}"))).count();
+    let wrong = (0..1_000)
+        .filter(|index| has(&format!("other{index}")))
+        .count();
     assert!(wrong <= 30, "{wrong} of 1000");
 }
 
@@ -366,24 +493,39 @@ fn bloom_never_says_no_to_what_is_there() {
 fn lots_are_drawn_alike_by_all_and_anew_by_each_issue() {
     let program = compile("SELECT RANDOM(3, x) AS r FROM children");
     let mut children = Children::of([&program]);
-    (0..20).for_each(|index| children.put_node(NodeId(index), &row(&[("x", Value::Int(index.cast_signed()))])));
+    (0..20).for_each(|index| {
+        children.put_node(
+            NodeId(index),
+            &row(&[("x", Value::Int(index.cast_signed()))]),
+        )
+    });
     let drawn = |seconds: u64| {
         let mut context = context();
         context.issued_at = UnixMillis(seconds * 1_000);
-        program.evaluate(&children, &context).expect("evaluates").values
+        program
+            .evaluate(&children, &context)
+            .expect("evaluates")
+            .values
     };
     assert_eq!(drawn(1), drawn(1));
     let mut hits = [0; 20];
     for second in 0..2_000 {
-        let Some(Value::List(list)) = &drawn(second)[0] else { panic!("a list") };
+        let Some(Value::List(list)) = &drawn(second)[0] else {
+            panic!("a list")
+        };
         assert_eq!(list.len(), 3);
         for one in list {
-            let Scalar::Int(index) = one else { panic!("a number") };
+            let Scalar::Int(index) = one else {
+                panic!("a number")
+            };
             hits[usize::try_from(*index).expect("small")] += 1;
         }
     }
     // 300 each in the mean.
-    assert!(hits.iter().all(|hits| (220..380).contains(hits)), "{hits:?}");
+    assert!(
+        hits.iter().all(|hits| (220..380).contains(hits)),
+        "{hits:?}"
+    );
 }
 
 #[test]
@@ -393,10 +535,14 @@ fn where_looks_at_nodes_only_and_says_which_they_are() {
     for (index, row) in loads(&[0.5, 0.1, 0.9, 0.4]).iter().enumerate() {
         children.put_node(NodeId(10 - index as u64), row);
     }
-    let behind = program.rows_behind(&children, &context()).expect("evaluates");
+    let behind = program
+        .rows_behind(&children, &context())
+        .expect("evaluates");
     assert_eq!(behind, [NodeId(8), NodeId(10)]);
     children.remove_node(NodeId(10));
-    let behind = program.rows_behind(&children, &context()).expect("evaluates");
+    let behind = program
+        .rows_behind(&children, &context())
+        .expect("evaluates");
     assert_eq!(behind, [NodeId(8)]);
     let outcome = program.evaluate(&children, &context()).expect("evaluates");
     assert_eq!((outcome.partial.rows, outcome.partial.matched), (3, 1));
@@ -404,48 +550,132 @@ fn where_looks_at_nodes_only_and_says_which_they_are() {
 
 #[test]
 fn words_that_mean_nothing_here_are_names() {
-    let row = row(&[("value", Value::Int(1)), ("version", Value::Int(2)), ("date", Value::Int(3)), ("user", Value::Int(4)), ("floor", Value::Int(5))]);
+    let row = row(&[
+        ("value", Value::Int(1)),
+        ("version", Value::Int(2)),
+        ("date", Value::Int(3)),
+        ("user", Value::Int(4)),
+        ("floor", Value::Int(5)),
+    ]);
     let text = "select SUM(Value) + sum(VERSION) + Sum(date) + SUM(user) + SUM(floor) AS Load FROM children; -- all of them";
     assert_eq!(over(text, &[row]), [Some(Value::Int(15))]);
-    assert_eq!(compile(text).names().next().map(ToString::to_string).as_deref(), Some("load"));
+    assert_eq!(
+        compile(text)
+            .names()
+            .next()
+            .map(ToString::to_string)
+            .as_deref(),
+        Some("load")
+    );
 }
 
 #[test]
 fn children_made_for_others_are_refused() {
-    let (one, other) = (compile("SELECT SUM(a) AS s FROM children"), compile("SELECT SUM(b) AS s FROM children"));
-    let error = one.evaluate(&Children::of([&other]), &context()).expect_err("unprepared");
-    assert_eq!(error.to_string(), "the children were gathered without program `p`: `a` is missing");
+    let (one, other) = (
+        compile("SELECT SUM(a) AS s FROM children"),
+        compile("SELECT SUM(b) AS s FROM children"),
+    );
+    let error = one
+        .evaluate(&Children::of([&other]), &context())
+        .expect_err("unprepared");
+    assert_eq!(
+        error.to_string(),
+        "the children were gathered without program `p`: `a` is missing"
+    );
 }
 
 #[test]
 fn refusals_say_where_and_what_is_right() {
     let cases = [
-        ("SELECT MEDIAN(x) AS m FROM children", "column 8: there is no function `MEDIAN`; write QUANTILE(x, 0.5)"),
-        ("SELECT CUONT(x) AS m FROM children", "column 8: there is no function `CUONT`; write COUNT"),
-        ("SELECT x AS m FROM children", "column 8: `x` stands outside an aggregate; write MAX(x), SUM(x), FIRST(1, x), …"),
-        ("SELECT SUM(x) FROM children", "column 8: a value without a name; write AS name behind it"),
-        ("SELECT SUM(SUM(x)) AS s FROM children", "`SUM` within WHERE or within an aggregate"),
-        ("SELECT SUM(x) AS s FROM nodes", "there is no table `nodes`; write FROM children"),
-        ("SELECT SUM(x) AS s FROM children c", "`children` stands alone"),
-        ("SELECT SUM(x) AS s FROM children GROUP BY zone", "GROUP BY is not part of the language"),
-        ("SELECT SUM(x) AS s FROM children LIMIT 3", "a clause that is not part of the language"),
-        ("SELECT SUM(x) AS s, MAX(y) AS s FROM children", "column 31: `s` is selected twice"),
-        ("SELECT SUM(a.x) AS s FROM children", "column 13: `.` is not part of the language; write names of attributes alone"),
-        ("SELECT SUM(\"x\") AS s FROM children", "`x` is a quoted name"),
-        ("SELECT SUM(x) AS s FROM children WHERE x IN (SELECT 1)", "a second SELECT"),
-        ("SELECT FIRST(x ORDER BY y) AS s FROM children", "arguments that do not fit; write FIRST(n, x ORDER BY key)"),
-        ("SELECT FIRST(99, x) AS s FROM children", "write FIRST(n, x ORDER BY key) with a number from 1 to 32"),
-        ("SELECT QUANTILE(x, 2) AS s FROM children", "write QUANTILE(x, 0.99)"),
+        (
+            "SELECT MEDIAN(x) AS m FROM children",
+            "column 8: there is no function `MEDIAN`; write QUANTILE(x, 0.5)",
+        ),
+        (
+            "SELECT CUONT(x) AS m FROM children",
+            "column 8: there is no function `CUONT`; write COUNT",
+        ),
+        (
+            "SELECT x AS m FROM children",
+            "column 8: `x` stands outside an aggregate; write MAX(x), SUM(x), FIRST(1, x), …",
+        ),
+        (
+            "SELECT SUM(x) FROM children",
+            "column 8: a value without a name; write AS name behind it",
+        ),
+        (
+            "SELECT SUM(SUM(x)) AS s FROM children",
+            "`SUM` within WHERE or within an aggregate",
+        ),
+        (
+            "SELECT SUM(x) AS s FROM nodes",
+            "there is no table `nodes`; write FROM children",
+        ),
+        (
+            "SELECT SUM(x) AS s FROM children c",
+            "`C` is not part of the language here",
+        ),
+        (
+            "SELECT SUM(x) AS s FROM children GROUP BY zone",
+            "`GROUP` is not part of the language here; write COUNT(*) FILTER (WHERE x = 'a') for each group",
+        ),
+        (
+            "SELECT SUM(x) AS s FROM children LIMIT 3",
+            "write FIRST(n, x ORDER BY key)",
+        ),
+        (
+            "SELECT SUM(x) AS s, MAX(y) AS s FROM children",
+            "column 31: `s` is selected twice",
+        ),
+        (
+            "SELECT SUM(a.x) AS s FROM children",
+            "column 13: `.` is not part of the language; write names of attributes alone",
+        ),
+        (
+            "SELECT SUM(\"x\") AS s FROM children",
+            "`x` is a quoted name",
+        ),
+        (
+            "SELECT SUM(x) AS s FROM children WHERE x IN (SELECT 1)",
+            "a second SELECT",
+        ),
+        (
+            "SELECT FIRST(x ORDER BY y) AS s FROM children",
+            "arguments that do not fit; write FIRST(n, x ORDER BY key)",
+        ),
+        (
+            "SELECT FIRST(99, x) AS s FROM children",
+            "write FIRST(n, x ORDER BY key) with a number from 1 to 32",
+        ),
+        (
+            "SELECT QUANTILE(x, 2) AS s FROM children",
+            "write QUANTILE(x, 0.99)",
+        ),
         ("SELECT AVG(CAST(x AS INT)) AS s FROM children", "CAST"),
-        ("SELECT SUM(x) AS p_parts FROM children", "`p_parts` is where this program's parts are"),
-        ("SELECT LN(SUM(x)) AS l FROM children", "they differ between machines"),
-        ("SELECT COUNT(*) AS c\nFROM children\nWHERE x ==", "line 3, column 9: `==` is not part of the language; write `=`"),
-        ("DROP TABLE children", "column 1"),
-        ("", "column 1"),
+        (
+            "SELECT SUM(x) AS p_parts FROM children",
+            "`p_parts` is where this program's parts are",
+        ),
+        (
+            "SELECT LN(SUM(x)) AS l FROM children",
+            "they differ between machines",
+        ),
+        (
+            "SELECT COUNT(*) AS c\nFROM children\nWHERE x ==",
+            "line 3, column 9: `==` is not part of the language; write `=`",
+        ),
+        (
+            "DROP TABLE children",
+            "line 1, column 1: `DROP` does not belong here",
+        ),
+        ("", "column 1: the text ends too early"),
     ];
     for (text, wanted) in cases {
         let error = Program::compile(&name("p"), text, Limits::default()).expect_err("refused");
         let found = error.to_string();
-        assert!(found.contains(wanted), "{text}\n  said {found}\n  not  {wanted}");
+        assert!(
+            found.contains(wanted),
+            "{text}\n  said {found}\n  not  {wanted}"
+        );
     }
 }

@@ -60,7 +60,9 @@ fn eighths(rng: &mut Rng, range: i64) -> Value {
 
 fn word(rng: &mut Rng) -> String {
     let length = rng.below(5);
-    (0..length).map(|_| pick(rng, &['a', 'b', 'B', 'é', ' ', '%'])).collect()
+    (0..length)
+        .map(|_| pick(rng, &['a', 'b', 'B', 'é', ' ', '%']))
+        .collect()
 }
 
 /// Any attribute of any type and size.
@@ -103,7 +105,11 @@ pub fn hostile_value(rng: &mut Rng) -> Value {
         10 => Value::Bytes(vec![0xff; usize::try_from(rng.below(300)).expect("small")]),
         11 => Value::Time(UnixMillis(pick(rng, &[0, 1, 1_790_000_000_000, u64::MAX]))),
         12 => Value::Duration(pick(rng, &INTS)),
-        13 => Value::Set((0..rng.below(5)).map(|_| word(rng)).collect::<BTreeSet<_>>()),
+        13 => Value::Set(
+            (0..rng.below(5))
+                .map(|_| word(rng))
+                .collect::<BTreeSet<_>>(),
+        ),
         14 => Value::List(vec![Scalar::Int(1), Scalar::Text(word(rng))]),
         _ => sketch(rng),
     }
@@ -120,7 +126,12 @@ fn sketch(rng: &mut Rng) -> Value {
             smallest: 1.0,
             largest: pick(rng, &[0.5, 1.0, 900.0]),
             buckets: (0..rng.below(200))
-                .map(|at| (i32::try_from(at).expect("small") * 3 - 40, pick(rng, &[0, 1, 1 << 48])))
+                .map(|at| {
+                    (
+                        i32::try_from(at).expect("small") * 3 - 40,
+                        pick(rng, &[0, 1, 1 << 48]),
+                    )
+                })
                 .collect(),
         })),
         2 => Value::Distinct(Distinct::Few((0..rng.below(40)).collect())),
@@ -174,7 +185,12 @@ fn aggregate(rng: &mut Rng) -> String {
         5 => format!("AVG({x}, {})", any(rng, 1)),
         6 => format!("MIN({x})"),
         7 => format!("MAX({x})"),
-        8 => format!("FIRST({}, {x} ORDER BY {}, {} DESC)", 1 + rng.below(4), any(rng, 1), column(rng)),
+        8 => format!(
+            "FIRST({}, {x} ORDER BY {}, {} DESC)",
+            1 + rng.below(4),
+            any(rng, 1),
+            column(rng)
+        ),
         9 => format!("TOP({}, {x})", 1 + rng.below(4)),
         10 => format!("RANDOM({}, {x})", 1 + rng.below(4)),
         11 => format!("QUANTILE({x}, {})", pick(rng, &["0", "0.5", "0.99", "1"])),
@@ -201,24 +217,77 @@ fn column(rng: &mut Rng) -> String {
 
 fn constant(rng: &mut Rng) -> String {
     const CONSTANTS: [&str; 14] = [
-        "0", "1", "-1", "2.5", "1e308", "-9223372036854775808", "NULL", "TRUE", "'a'", "'%a_'",
-        "INTERVAL '5m'", "''", "9223372036854775807", "'hour'",
+        "0",
+        "1",
+        "-1",
+        "2.5",
+        "1e308",
+        "-9223372036854775808",
+        "NULL",
+        "TRUE",
+        "'a'",
+        "'%a_'",
+        "INTERVAL '5m'",
+        "''",
+        "9223372036854775807",
+        "'hour'",
     ];
     pick(rng, &CONSTANTS).to_owned()
 }
 
 fn operator(rng: &mut Rng, depth: u32, inner: fn(&mut Rng, u32) -> String) -> String {
     const BINARY: [&str; 15] = [
-        "+", "-", "*", "/", "%", "||", "=", "<>", "<", "<=", ">", ">=", "AND", "OR",
+        "+",
+        "-",
+        "*",
+        "/",
+        "%",
+        "||",
+        "=",
+        "<>",
+        "<",
+        "<=",
+        ">",
+        ">=",
+        "AND",
+        "OR",
         "IS DISTINCT FROM",
     ];
     const ONE: [&str; 19] = [
-        "ABS", "SIGN", "ROUND", "FLOOR", "CEIL", "SQRT", "INT", "FLOAT", "TEXT", "LENGTH", "LOWER",
-        "UPPER", "TRIM", "LTRIM", "RTRIM", "TIME", "UNIX_SECONDS", "SECONDS", "DURATION",
+        "ABS",
+        "SIGN",
+        "ROUND",
+        "FLOOR",
+        "CEIL",
+        "SQRT",
+        "INT",
+        "FLOAT",
+        "TEXT",
+        "LENGTH",
+        "LOWER",
+        "UPPER",
+        "TRIM",
+        "LTRIM",
+        "RTRIM",
+        "TIME",
+        "UNIX_SECONDS",
+        "SECONDS",
+        "DURATION",
     ];
     const TWO: [&str; 13] = [
-        "LEAST", "GREATEST", "COALESCE", "NULLIF", "SUBSTR", "INSTR", "STARTS_WITH", "ENDS_WITH",
-        "CONTAINS", "DATE_PART", "DATE_TRUNC", "ROUND", "IFNULL",
+        "LEAST",
+        "GREATEST",
+        "COALESCE",
+        "NULLIF",
+        "SUBSTR",
+        "INSTR",
+        "STARTS_WITH",
+        "ENDS_WITH",
+        "CONTAINS",
+        "DATE_PART",
+        "DATE_TRUNC",
+        "ROUND",
+        "IFNULL",
     ];
     const THREE: [&str; 3] = ["SUBSTR", "REPLACE", "SPLIT_PART"];
     let mut one = || inner(rng, depth - 1);
@@ -230,7 +299,10 @@ fn operator(rng: &mut Rng, depth: u32, inner: fn(&mut Rng, u32) -> String) -> St
         8 => format!("{}({a}, {b}, {c})", pick(rng, &THREE)),
         9 => format!("CASE WHEN {a} THEN {b} ELSE {c} END"),
         10 => format!("CASE {a} WHEN {b} THEN {c} END"),
-        11 => format!("({a} {} {b} AND {c})", pick(rng, &["BETWEEN", "NOT BETWEEN"])),
+        11 => format!(
+            "({a} {} {b} AND {c})",
+            pick(rng, &["BETWEEN", "NOT BETWEEN"])
+        ),
         _ => match rng.below(5) {
             0 => format!("({a} IN ({b}, {c}))"),
             1 => format!("({a} NOT LIKE {b})"),
@@ -244,29 +316,38 @@ fn operator(rng: &mut Rng, depth: u32, inner: fn(&mut Rng, u32) -> String) -> St
 /// Bytes changed, words moved, doubled and taken away.
 pub fn mutated(rng: &mut Rng, text: &str) -> String {
     const INSERTS: [&str; 24] = [
-        "(", ")", "((((((((", "'", "\"", ",", " AS ", "SELECT ", " FROM ", "COUNT(*)", "NOT ", "--",
-        "/*", "\u{202e}", "\0", "<script>", ";", "9e99999", "CASE ", " WHEN ", "::", ".", "[", "$1",
+        "(", ")", "((((((((", "'", "\"", ",", " AS ", "SELECT ", " FROM ", "COUNT(*)", "NOT ",
+        "--", "/*", "\u{202e}", "\0", "<script>", ";", "9e99999", "CASE ", " WHEN ", "::", ".",
+        "[", "$1",
     ];
+    if rng.below(2) == 0 {
+        return reworded(rng, text);
+    }
     let mut characters: Vec<char> = text.chars().collect();
-    for _ in 0..=rng.below(6) {
+    for _ in 0..=rng.below(2) {
         let length = characters.len().max(1) as u64;
-        let at = usize::try_from(rng.below(length)).expect("small").min(characters.len());
+        let at = usize::try_from(rng.below(length))
+            .expect("small")
+            .min(characters.len());
         match rng.below(5) {
             0 if at < characters.len() => {
                 characters.remove(at);
             }
             1 => {
-                let end = (at + usize::try_from(rng.below(30)).expect("small")).min(characters.len());
+                let end =
+                    (at + usize::try_from(rng.below(30)).expect("small")).min(characters.len());
                 let part: Vec<char> = characters[at..end].to_vec();
                 let times = 1 + rng.below(4);
                 (0..times).for_each(|_| drop(characters.splice(at..at, part.clone())));
             }
             2 => {
-                let end = (at + usize::try_from(rng.below(20)).expect("small")).min(characters.len());
+                let end =
+                    (at + usize::try_from(rng.below(20)).expect("small")).min(characters.len());
                 characters.drain(at..end);
             }
             3 if at < characters.len() => {
-                characters[at] = char::from_u32(u32::try_from(rng.below(0x300)).expect("small")).unwrap_or('x');
+                characters[at] =
+                    char::from_u32(u32::try_from(rng.below(0x300)).expect("small")).unwrap_or('x');
             }
             _ => {
                 let insert = pick(rng, &INSERTS);
@@ -277,12 +358,32 @@ pub fn mutated(rng: &mut Rng, text: &str) -> String {
     characters.into_iter().collect()
 }
 
+/// One word in another's place: often still a program.
+fn reworded(rng: &mut Rng, text: &str) -> String {
+    const WORDS: [&str; 22] = [
+        "a", "x", "s", "up", "since", "SUM", "AVG", "MAX", "COUNT", "ABS", "LENGTH", "NULL", "0",
+        "'a'", "AND", "OR", "+", "/", "=", "<", "DISTINCT", "CASE",
+    ];
+    let mut words: Vec<&str> = text.split(' ').collect();
+    let at = usize::try_from(rng.below(words.len() as u64)).expect("small");
+    let (open, close) = (words[at].starts_with('('), words[at].ends_with(')'));
+    let word = pick(rng, &WORDS);
+    let word = format!(
+        "{}{word}{}",
+        if open { "(" } else { "" },
+        if close { ")" } else { "" }
+    );
+    words[at] = &word;
+    words.join(" ")
+}
+
 // --- Trees
 
 /// All rows in one zone.
 pub fn flat(program: &Program, rows: &[(NodeId, Row)]) -> Result<Outcome, EvaluateError> {
     let mut children = Children::of([program]);
-    rows.iter().for_each(|(node, row)| children.put_node(*node, row));
+    rows.iter()
+        .for_each(|(node, row)| children.put_node(*node, row));
     program.evaluate(&children, &context())
 }
 
@@ -319,7 +420,9 @@ pub fn tree(
         let row = Row::decode(&bytes).expect("what was written is read");
         children.put_zone(Name::new(format!("z{index}")).expect("a name"), &row);
     }
-    let outcome = program.evaluate(&children, &context()).map_err(NoTree::Evaluate)?;
+    let outcome = program
+        .evaluate(&children, &context())
+        .map_err(NoTree::Evaluate)?;
     assert_eq!((outcome.silent, outcome.refused), (0, 0));
     Ok(outcome)
 }

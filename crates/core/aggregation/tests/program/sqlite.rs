@@ -5,11 +5,11 @@ use crate::samples::{NoTree, between, name, pick, plain_row, tree};
 use aggregation::program::{Limits, Program};
 use kernel::{NodeId, Rng};
 use rusqlite::Connection;
-use rusqlite::types::{Value as Theirs, ValueRef};
+use rusqlite::types::Value as Theirs;
 use std::fmt::Write as _;
 use wire::attributes::{Row, Scalar, Value};
 
-/// Outside CI there are more: `cargo xtask fuzz evaluator`.
+/// Outside CI there are more: `cargo xtask cases evaluator`.
 const CASES: &str = "HOMEOSTAT_SQLITE_CASES";
 const CASES_IN_CI: u64 = 10_000;
 
@@ -95,7 +95,13 @@ fn text(rng: &mut Rng, depth: u32) -> Both {
     let (a, b) = (text(rng, depth - 1), text(rng, depth - 1));
     match rng.below(7) {
         0 => join("(@ || @)", &[&a, &b]),
-        1 => join(&format!("{}(@)", pick(rng, &["LOWER", "UPPER", "TRIM", "LTRIM", "RTRIM"])), &[&a]),
+        1 => join(
+            &format!(
+                "{}(@)",
+                pick(rng, &["LOWER", "UPPER", "TRIM", "LTRIM", "RTRIM"])
+            ),
+            &[&a],
+        ),
         2 => {
             let (from, count) = (between(rng, 1, 4), between(rng, 0, 4));
             join(&format!("SUBSTR(@, {from}, {count})"), &[&a])
@@ -114,8 +120,16 @@ fn text(rng: &mut Rng, depth: u32) -> Both {
 }
 
 fn truth(rng: &mut Rng, depth: u32) -> Both {
-    const COMPARISONS: [&str; 8] =
-        ["=", "<>", "<", "<=", ">", ">=", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"];
+    const COMPARISONS: [&str; 8] = [
+        "=",
+        "<>",
+        "<",
+        "<=",
+        ">",
+        ">=",
+        "IS DISTINCT FROM",
+        "IS NOT DISTINCT FROM",
+    ];
     if depth == 0 {
         return same("up");
     }
@@ -135,12 +149,25 @@ fn truth(rng: &mut Rng, depth: u32) -> Both {
         }
         5 => {
             let a = truth(rng, depth - 1);
-            join(pick(rng, &["(NOT @)", "(@ IS NULL)", "(@ IS TRUE)", "(@ IS NOT FALSE)"]), &[&a])
+            join(
+                pick(
+                    rng,
+                    &["(NOT @)", "(@ IS NULL)", "(@ IS TRUE)", "(@ IS NOT FALSE)"],
+                ),
+                &[&a],
+            )
         }
         6 => {
             let mut one = || number(rng, depth - 1, whole);
             let (a, b, c) = (one(), one(), one());
-            let form = pick(rng, &["(@ BETWEEN @ AND @)", "(@ NOT IN (@, @))", "(@ IN (@, @, 1))"]);
+            let form = pick(
+                rng,
+                &[
+                    "(@ BETWEEN @ AND @)",
+                    "(@ NOT IN (@, @))",
+                    "(@ IN (@, @, 1))",
+                ],
+            );
             join(form, &[&a, &b, &c])
         }
         7 => {
@@ -170,7 +197,10 @@ fn aggregate(rng: &mut Rng, filter: &str) -> Both {
         7 => join("MAX(@)", &[&a]),
         8 => {
             let text = text(rng, 2);
-            join(pick(rng, &["MIN(@)", "MAX(@)", "COUNT(DISTINCT @)"]), &[&text])
+            join(
+                pick(rng, &["MIN(@)", "MAX(@)", "COUNT(DISTINCT @)"]),
+                &[&text],
+            )
         }
         9 => join("COUNT(DISTINCT @)", &[&a]),
         10 => join_two(
@@ -206,6 +236,8 @@ fn program(rng: &mut Rng) -> Both {
         };
         outputs.push(join(&format!("@ AS o{index}"), &[&output]));
     }
+    // Without an aggregate of its own a statement has a row for each row there.
+    outputs.push(same("COUNT(*) AS matched"));
     let places = vec!["@"; outputs.len()].join(", ");
     let mut parts: Vec<&Both> = outputs.iter().collect();
     parts.push(&filter);
@@ -227,7 +259,7 @@ impl Sqlite {
         self.0.execute("DELETE FROM children", []).expect("empties");
         let mut insert = self
             .0
-            .prepare_cached("INSERT INTO children VALUES (?, ?, ?, ?, ?, ?, ?)")
+            .prepare("INSERT INTO children VALUES (?, ?, ?, ?, ?, ?, ?)")
             .expect("prepares");
         for (_, row) in rows {
             let values = ["a", "b", "x", "y", "s", "t", "up"].map(|column| theirs(row.get(column)));
@@ -236,10 +268,13 @@ impl Sqlite {
     }
 
     fn answer(&self, text: &str) -> Vec<Theirs> {
-        let mut statement = self.0.prepare(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let mut statement = self
+            .0
+            .prepare(text)
+            .unwrap_or_else(|error| panic!("{text}: {error}"));
         let columns = statement.column_count();
         let answer = statement.query_row([], |row| {
-            (0..columns).map(|column| row.get_ref(column).map(ValueRef::into)).collect()
+            (0..columns).map(|column| row.get(column)).collect()
         });
         answer.unwrap_or_else(|error| panic!("{text}: {error}"))
     }
@@ -299,9 +334,15 @@ fn number_of(value: &Theirs) -> Option<f64> {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how many cases is said from outside")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how many cases is said from outside"
+)]
 fn cases() -> u64 {
-    std::env::var(CASES).ok().and_then(|cases| cases.parse().ok()).unwrap_or(CASES_IN_CI)
+    std::env::var(CASES)
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(CASES_IN_CI)
 }
 
 #[test]
@@ -311,8 +352,9 @@ fn sqlite_agrees() {
     for seed in 0..cases() {
         let mut rng = Rng::seeded(seed ^ 0x5eed);
         let both = program(&mut rng);
-        let rows: Vec<(NodeId, Row)> =
-            (0..rng.below(25)).map(|index| (NodeId(index), plain_row(&mut rng))).collect();
+        let rows: Vec<(NodeId, Row)> = (0..rng.below(25))
+            .map(|index| (NodeId(index), plain_row(&mut rng)))
+            .collect();
         let program = Program::compile(&name("p"), &both.ours, Limits::default())
             .unwrap_or_else(|error| panic!("seed {seed}: {}: {error}", both.ours));
         let depth = u32::try_from(rng.below(3)).expect("small");
@@ -335,5 +377,8 @@ fn sqlite_agrees() {
         }
         assert_eq!(outcome.partial.ignored, 0, "seed {seed}: {}", both.ours);
     }
-    assert!(known * 2 > compared, "{known} of {compared} values were not NULL");
+    assert!(
+        known * 2 > compared,
+        "{known} of {compared} values were not NULL"
+    );
 }

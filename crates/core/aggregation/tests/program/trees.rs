@@ -40,7 +40,10 @@ fn same_in_trees(make_row: fn(&mut Rng) -> Row, rows_max: u64) {
             }
         }
     }
-    assert!(compared > 2 * CASES, "only {compared} of {CASES} cases were compared, {without_room} had no room");
+    assert!(
+        compared > 2 * CASES,
+        "only {compared} of {CASES} cases were compared, {without_room} had no room"
+    );
 }
 
 #[test]
@@ -59,8 +62,9 @@ fn large_trees_are_flat() {
     let program = Program::compile(&name("p"), text, Limits::default()).expect("reads");
     for seed in 0..20 {
         let mut rng = Rng::seeded(seed);
-        let rows: Vec<(NodeId, Row)> =
-            (0..500).map(|index| (NodeId(index), plain_row(&mut rng))).collect();
+        let rows: Vec<(NodeId, Row)> = (0..500)
+            .map(|index| (NodeId(index), plain_row(&mut rng)))
+            .collect();
         let flat = flat(&program, &rows).expect("within the limits");
         let tree = tree(&mut rng, &program, &rows, 4).expect("within the limits");
         assert_eq!(tree.values, flat.values, "seed {seed}");

@@ -60,8 +60,9 @@ fn mixed(op: Binary, one: &Cell, other: &Cell) -> Option<Cell<'static>> {
         (Divide, Cell::Duration(one), Cell::Duration(other)) => {
             Cell::float(float_of(*one) / float_of(*other))
         }
-        (Multiply | Divide, Cell::Duration(nanos), by) => scaled(op, *nanos, by.number()?),
-        (Multiply, by, Cell::Duration(nanos)) => scaled(op, *nanos, by.number()?),
+        (Multiply | Divide, Cell::Duration(nanos), by) | (Multiply, by, Cell::Duration(nanos)) => {
+            scaled(op, *nanos, by.number()?)
+        }
         _ => match (one.number()?, other.number()?) {
             (Number::Int(one), Number::Int(other)) => integers(op, one, other),
             (one, other) => floats(op, one.as_float(), other.as_float()),

@@ -107,7 +107,12 @@ fn of_one<'a>(function: Function, one: &Cell<'a>, meter: &mut Meter) -> Computed
     })
 }
 
-fn of_two<'a>(function: Function, one: &Cell<'a>, other: &Cell<'a>, meter: &mut Meter) -> Computed<'a> {
+fn of_two<'a>(
+    function: Function,
+    one: &Cell<'a>,
+    other: &Cell<'a>,
+    meter: &mut Meter,
+) -> Computed<'a> {
     match function {
         Function::Round => Ok(arithmetic::round(one, other, meter)),
         Function::NullIf => Ok(match comparison(Binary::Equal, one, other, meter)? {
@@ -120,7 +125,7 @@ fn of_two<'a>(function: Function, one: &Cell<'a>, other: &Cell<'a>, meter: &mut 
         Function::EndsWith => text::at_end(one, other, false, meter),
         Function::Contains => contains(one, other, meter),
         Function::DatePart => time::part(one, other, meter),
-        Function::DateTrunc => time::truncated(one, other, meter),
+        Function::DateTrunc => Ok(time::truncated(one, other, meter)),
         _ => Ok(Cell::Null),
     }
 }

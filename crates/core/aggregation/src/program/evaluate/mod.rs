@@ -31,16 +31,9 @@ pub(super) struct Meter {
 impl Meter {
     #[inline]
     pub(super) fn spend(&mut self, units: u64) -> Result<(), OutOfFuel> {
-        match self.fuel.checked_sub(units) {
-            Some(left) => {
-                self.fuel = left;
-                Ok(())
-            }
-            None => {
-                self.fuel = 0;
-                Err(OutOfFuel)
-            }
-        }
+        let left = self.fuel.checked_sub(units);
+        self.fuel = left.unwrap_or(0);
+        left.map(drop).ok_or(OutOfFuel)
     }
 
     /// For what touches that many bytes.
@@ -196,7 +189,12 @@ impl<'a> Scope<'a> {
         }))
     }
 
-    fn is_in(&self, value: &'a Expression, list: &'a [Expression], meter: &mut Meter) -> Computed<'a> {
+    fn is_in(
+        &self,
+        value: &'a Expression,
+        list: &'a [Expression],
+        meter: &mut Meter,
+    ) -> Computed<'a> {
         let value = self.compute(value, meter)?;
         let mut known = true;
         for one in list {

@@ -21,12 +21,12 @@ fn made(text: String) -> Cell<'static> {
 /// Part of a text: borrowed where that one was.
 fn part<'a>(of: &Cell<'a>, from: usize, to: usize) -> Cell<'a> {
     match of {
-        Cell::Text(Cow::Borrowed(text)) => {
-            text.get(from..to).map_or(Cell::Null, |part| Cell::Text(Cow::Borrowed(part)))
-        }
-        Cell::Text(Cow::Owned(text)) => {
-            text.get(from..to).map_or(Cell::Null, |part| made(part.to_owned()))
-        }
+        Cell::Text(Cow::Borrowed(text)) => text
+            .get(from..to)
+            .map_or(Cell::Null, |part| Cell::Text(Cow::Borrowed(part))),
+        Cell::Text(Cow::Owned(text)) => text
+            .get(from..to)
+            .map_or(Cell::Null, |part| made(part.to_owned())),
         _ => Cell::Null,
     }
 }
@@ -107,7 +107,11 @@ pub(super) fn cased<'a>(cell: &Cell<'a>, upper: bool, meter: &mut Meter) -> Comp
     if text.len() > Limits::MADE_BYTES_MAX {
         return Ok(Cell::Null);
     }
-    Ok(made(if upper { text.to_ascii_uppercase() } else { text.to_ascii_lowercase() }))
+    Ok(made(if upper {
+        text.to_ascii_uppercase()
+    } else {
+        text.to_ascii_lowercase()
+    }))
 }
 
 /// Spaces at the ends.
@@ -121,8 +125,16 @@ pub(super) fn trimmed<'a>(
         return Ok(Cell::Null);
     };
     meter.spend_bytes(text.len())?;
-    let from = if left { text.len() - text.trim_start_matches(' ').len() } else { 0 };
-    let to = if right { text.trim_end_matches(' ').len() } else { text.len() };
+    let from = if left {
+        text.len() - text.trim_start_matches(' ').len()
+    } else {
+        0
+    };
+    let to = if right {
+        text.trim_end_matches(' ').len()
+    } else {
+        text.len()
+    };
     Ok(part(cell, from, to.max(from)))
 }
 
@@ -151,23 +163,24 @@ pub(super) fn substr<'a>(
     meter.spend_bytes(text.len())?;
     let place = |character: i64| {
         let skipped = usize::try_from(character - 1).unwrap_or(0);
-        text.char_indices().nth(skipped).map_or(text.len(), |(at, _)| at)
+        text.char_indices()
+            .nth(skipped)
+            .map_or(text.len(), |(at, _)| at)
     };
     let from = place((*from).max(1));
     Ok(part(cell, from, place(end.max(1)).max(from)))
 }
 
-pub(super) fn replace<'a>(
-    cell: &Cell,
-    old: &Cell,
-    new: &Cell,
-    meter: &mut Meter,
-) -> Computed<'a> {
+pub(super) fn replace<'a>(cell: &Cell, old: &Cell, new: &Cell, meter: &mut Meter) -> Computed<'a> {
     let Some([text, old, new]) = all([cell, old, new], meter) else {
         return Ok(Cell::Null);
     };
     search_cost(text, old, meter)?;
-    let grown = if old.is_empty() { 0 } else { text.matches(old).count() };
+    let grown = if old.is_empty() {
+        0
+    } else {
+        text.matches(old).count()
+    };
     let length = text.len() - grown * old.len() + grown * new.len();
     if length > Limits::MADE_BYTES_MAX {
         return Ok(Cell::Null);
@@ -191,7 +204,9 @@ pub(super) fn instr<'a>(cell: &Cell, wanted: &Cell, meter: &mut Meter) -> Comput
     };
     search_cost(text, wanted, meter)?;
     let before = text.find(wanted).map(|at| text[..at].chars().count() + 1);
-    Ok(Cell::Int(i64::try_from(before.unwrap_or(0)).unwrap_or(i64::MAX)))
+    Ok(Cell::Int(
+        i64::try_from(before.unwrap_or(0)).unwrap_or(i64::MAX),
+    ))
 }
 
 pub(super) fn at_end<'a>(
@@ -204,7 +219,11 @@ pub(super) fn at_end<'a>(
         return Ok(Cell::Null);
     };
     meter.spend_bytes(wanted.len())?;
-    Ok(Cell::Bool(if start { text.starts_with(wanted) } else { text.ends_with(wanted) }))
+    Ok(Cell::Bool(if start {
+        text.starts_with(wanted)
+    } else {
+        text.ends_with(wanted)
+    }))
 }
 
 /// The `n`th part between separators, from 1; empty beyond.
@@ -224,7 +243,9 @@ pub(super) fn split_part<'a>(
         return Ok(meter.wrong());
     };
     search_cost(text, separator, meter)?;
-    let index = usize::try_from(*number - 1).ok().filter(|_| !separator.is_empty());
+    let index = usize::try_from(number.saturating_sub(1))
+        .ok()
+        .filter(|_| !separator.is_empty());
     let Some(index) = index else {
         return Ok(Cell::Null);
     };

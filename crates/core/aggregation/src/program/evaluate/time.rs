@@ -40,7 +40,9 @@ pub(super) fn from_unix(cell: &Cell, meter: &mut Meter) -> Cell<'static> {
     match cell {
         Cell::Null => Cell::Null,
         Cell::Int(seconds) => {
-            let millis = u64::try_from(*seconds).ok().and_then(|s| s.checked_mul(SECOND));
+            let millis = u64::try_from(*seconds)
+                .ok()
+                .and_then(|s| s.checked_mul(SECOND));
             millis.map_or(Cell::Null, Cell::Time)
         }
         Cell::Float(seconds) => {
@@ -75,21 +77,21 @@ pub(super) fn part<'a>(name: &Cell, time: &Cell, meter: &mut Meter) -> Computed<
     Ok(i64::try_from(number).map_or(Cell::Null, Cell::Int))
 }
 
-pub(super) fn truncated<'a>(name: &Cell, time: &Cell, meter: &mut Meter) -> Computed<'a> {
+pub(super) fn truncated(name: &Cell, time: &Cell, meter: &mut Meter) -> Cell<'static> {
     if name.is_null() || time.is_null() {
-        return Ok(Cell::Null);
+        return Cell::Null;
     }
     let (Some(name), Cell::Time(millis)) = (name.text(), time) else {
-        return Ok(meter.wrong());
+        return meter.wrong();
     };
     let step = match name {
         "second" => SECOND,
         "minute" => MINUTE,
         "hour" => HOUR,
         "day" => DAY,
-        _ => return Ok(Cell::Null),
+        _ => return Cell::Null,
     };
-    Ok(Cell::Time(millis - millis % step))
+    Cell::Time(millis - millis % step)
 }
 
 /// Year, month and day of a day since 1970 (Hinnant, "chrono-Compatible
@@ -103,7 +105,11 @@ fn civil(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     (year, month, day)
 }

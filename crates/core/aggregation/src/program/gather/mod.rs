@@ -120,7 +120,9 @@ impl Growing {
                 keep(kept, &super::cell::Cell::of(&other), *largest);
             }
             (Self::First(own), State::First(entries)) => {
-                entries.iter().for_each(|entry| own.add(entry.clone()));
+                for entry in entries {
+                    own.add(entry.clone());
+                }
             }
             (Self::Quantiles(own), State::Quantiles(Some(other))) => merge_quantiles(own, other),
             (Self::Distinct(own), State::Distinct(other)) => own.merge(other),
@@ -176,7 +178,7 @@ pub(super) fn cost(state: &State) -> u64 {
         State::Sum(_) => 8,
         State::Average { .. } => 16,
         State::First(entries) => 16 * entries.len(),
-        State::Quantiles(quantiles) => quantiles.as_ref().map_or(1, |all| all.buckets.len()),
+        State::Quantiles(quantiles) => quantiles.as_ref().map_or(1, |all| all.buckets.len() / 4),
         State::Distinct(Distinct::Few(hashes)) => 8 * hashes.len(),
         State::Distinct(Distinct::Many(_)) => REGISTERS / 4,
         State::Bloom(bloom) => bloom.bits.len() / 4,

@@ -49,9 +49,12 @@ impl First {
         let descending = self.descending.first() == Some(&true);
         match (key, last.keys.first()) {
             (Cell::Null, Some(Some(_))) => false,
-            (Cell::Int(_) | Cell::Float(_) | Cell::Time(_) | Cell::Duration(_), Some(Some(last))) => {
-                key.scalar().is_none_or(|key| order(&key, last, descending) != Ordering::Greater)
-            }
+            (
+                Cell::Int(_) | Cell::Float(_) | Cell::Time(_) | Cell::Duration(_),
+                Some(Some(last)),
+            ) => key
+                .scalar()
+                .is_none_or(|key| order(&key, last, descending) != Ordering::Greater),
             _ => true,
         }
     }

@@ -40,7 +40,7 @@ pub(in crate::program) fn hash(cell: &Cell) -> Option<u64> {
 
 /// A float's sign, exponent and first six bits of its mantissa, less at higher
 /// levels: read from its bits, so that it is the same on every machine.
-#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "18 bits")]
+#[expect(clippy::cast_possible_truncation, reason = "18 bits")]
 fn bucket(number: f64, level: u8) -> i32 {
     if number == 0.0 {
         return 0;
@@ -74,7 +74,10 @@ pub(in crate::program) fn add_number(quantiles: &mut Option<Box<Quantiles>>, num
     all.smallest = all.smallest.min(number);
     all.largest = all.largest.max(number);
     let index = bucket(number, all.level);
-    match all.buckets.binary_search_by_key(&index, |(index, _)| *index) {
+    match all
+        .buckets
+        .binary_search_by_key(&index, |(index, _)| *index)
+    {
         Ok(at) => all.buckets[at].1 = (all.buckets[at].1 + 1).min(COUNT_MAX),
         Err(at) => {
             all.buckets.insert(at, (index, 1));
@@ -179,7 +182,6 @@ pub(in crate::program) enum Seen {
 }
 
 impl Seen {
-    #[expect(clippy::cast_possible_truncation, reason = "nine bits, and at most 56")]
     pub(in crate::program) fn add(&mut self, hash: u64) {
         match self {
             Self::Few(hashes) => {
@@ -189,7 +191,9 @@ impl Seen {
                 hashes.insert(at, hash);
                 if hashes.len() > FEW_MAX {
                     let mut many = Self::Many(Box::new([0; REGISTERS]));
-                    std::mem::take(hashes).into_iter().for_each(|hash| many.add(hash));
+                    for hash in std::mem::take(hashes) {
+                        many.add(hash);
+                    }
                     *self = many;
                 }
             }
@@ -208,7 +212,9 @@ impl Seen {
                 if let Self::Few(hashes) = self {
                     let hashes = std::mem::take(hashes);
                     *self = Self::Many(Box::new([0; REGISTERS]));
-                    hashes.into_iter().for_each(|hash| self.add(hash));
+                    for hash in hashes {
+                        self.add(hash);
+                    }
                 }
                 if let Self::Many(registers) = self {
                     for (own, other) in registers.iter_mut().zip(unpacked(packed)) {
@@ -231,7 +237,10 @@ impl Seen {
 fn packed(registers: &[u8; REGISTERS]) -> Vec<u8> {
     let mut packed = Vec::with_capacity(Distinct::PACKED);
     for four in registers.chunks_exact(4) {
-        let word = four.iter().rev().fold(0_u32, |word, one| word << 6 | u32::from(*one));
+        let word = four
+            .iter()
+            .rev()
+            .fold(0_u32, |word, one| word << 6 | u32::from(*one));
         packed.extend_from_slice(&word.to_le_bytes()[..3]);
     }
     packed

@@ -77,7 +77,10 @@ pub(super) fn mean(values: &Total, weights: &Total) -> Cell<'static> {
 /// What a row adds to an average: a number, or an average that weights itself.
 /// `None` for what is neither.
 #[inline]
-pub(in crate::program) fn weighted(value: &Cell, weight: Option<&Cell>) -> Option<(Number, Number)> {
+pub(in crate::program) fn weighted(
+    value: &Cell,
+    weight: Option<&Cell>,
+) -> Option<(Number, Number)> {
     if let Cell::Whole(Value::Average(Average { sum, weight: own })) = value {
         let sound = sum.is_finite() && own.is_finite() && *own >= 0.0;
         return (sound && weight.is_none()).then_some((Number::Float(*sum), Number::Float(*own)));

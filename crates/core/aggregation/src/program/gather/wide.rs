@@ -105,10 +105,13 @@ impl WideSum {
             self.carry();
         }
         let used = |chunk: &i64| *chunk != 0;
-        let first = self.chunks.iter().position(used).unwrap_or(CHUNKS);
-        let end = self.chunks.iter().rposition(used).map_or(first, |last| last + 1);
-        let mut digits: Vec<u8> = Vec::with_capacity(4 * (end - first));
-        for chunk in &self.chunks[first..end] {
+        let first = self.chunks.iter().position(used);
+        let last = self.chunks.iter().rposition(used);
+        let (Some(first), Some(last)) = (first, last) else {
+            return Wide::default();
+        };
+        let mut digits: Vec<u8> = Vec::with_capacity(4 * (last + 1 - first));
+        for chunk in &self.chunks[first..=last] {
             digits.extend_from_slice(&(*chunk as u32).to_le_bytes());
         }
         let zeros = digits.iter().take_while(|digit| **digit == 0).count();
@@ -120,11 +123,8 @@ impl WideSum {
         if offset + digits.len() > WIDE_BYTES_MAX {
             (offset, digits) = (0, vec![0xff; WIDE_BYTES_MAX]);
         }
-        if digits.is_empty() {
-            offset = 0;
-        }
         Wide {
-            negative: negative && !digits.is_empty(),
+            negative,
             offset: offset as u16,
             digits,
         }
@@ -132,7 +132,6 @@ impl WideSum {
 }
 
 /// The nearest float, of two as near the even one; `None` beyond the largest.
-#[expect(clippy::cast_possible_truncation, reason = "a shift of at most 2,151")]
 pub(in crate::program) fn rounded(wide: &Wide) -> Option<f64> {
     let offset = usize::from(wide.offset);
     let Some(last) = wide.digits.last() else {
@@ -142,13 +141,19 @@ pub(in crate::program) fn rounded(wide: &Wide) -> Option<f64> {
     // The lowest of 53 bits; below it is what is rounded away.
     let low = top.saturating_sub(52);
     let bit = |at: usize| {
-        let digit = (at / 8).checked_sub(offset).and_then(|place| wide.digits.get(place));
+        let digit = (at / 8)
+            .checked_sub(offset)
+            .and_then(|place| wide.digits.get(place));
         u64::from(digit.is_some_and(|digit| digit >> (at % 8) & 1 == 1))
     };
     let mut mantissa = (low..=top).rev().fold(0, |bits, at| bits << 1 | bit(at));
     if low > 0 {
         let half = bit(low - 1) == 1;
-        let lowest_set = 8 * offset + wide.digits.first().map_or(0, |d| d.trailing_zeros() as usize);
+        let lowest_set = 8 * offset
+            + wide
+                .digits
+                .first()
+                .map_or(0, |d| d.trailing_zeros() as usize);
         let more = half && lowest_set < low - 1;
         if half && (more || mantissa & 1 == 1) {
             mantissa += 1;
@@ -181,11 +186,20 @@ mod tests {
         assert_eq!(sum(&[f64::MAX, f64::MAX, -f64::MAX]), Some(f64::MAX));
         let least = f64::from_bits(1);
         assert_eq!(sum(&[least, least]), Some(f64::from_bits(2)));
-        assert_eq!(sum(&[f64::MIN_POSITIVE, -least]), Some(f64::from_bits((1 << 52) - 1)));
+        assert_eq!(
+            sum(&[f64::MIN_POSITIVE, -least]),
+            Some(f64::from_bits((1 << 52) - 1))
+        );
         assert_eq!(sum(&[]), Some(0.0));
         // Halfway: to the even neighbour, and beyond it for the least bit more.
-        assert_eq!(sum(&[9_007_199_254_740_992.0, 1.0]), Some(9_007_199_254_740_992.0));
-        assert_eq!(sum(&[9_007_199_254_740_992.0, 1.0, least]), Some(9_007_199_254_740_994.0));
+        assert_eq!(
+            sum(&[9_007_199_254_740_992.0, 1.0]),
+            Some(9_007_199_254_740_992.0)
+        );
+        assert_eq!(
+            sum(&[9_007_199_254_740_992.0, 1.0, least]),
+            Some(9_007_199_254_740_994.0)
+        );
     }
 
     #[test]

@@ -34,8 +34,14 @@ impl Reader<'_> {
             Gatherer::Sum => (Kind::Sum, self.values(call, span, "SUM(x)", 1, 1)?),
             Gatherer::Min => (Kind::Min, self.values(call, span, "MIN(x)", 1, 1)?),
             Gatherer::Max => (Kind::Max, self.values(call, span, "MAX(x)", 1, 1)?),
-            Gatherer::Average => (Kind::Average, self.values(call, span, "AVG(x, weight)", 1, 2)?),
-            Gatherer::Distinct => (Kind::Distinct, self.values(call, span, "DISTINCT(x)", 1, 1)?),
+            Gatherer::Average => (
+                Kind::Average,
+                self.values(call, span, "AVG(x, weight)", 1, 2)?,
+            ),
+            Gatherer::Distinct => (
+                Kind::Distinct,
+                self.values(call, span, "DISTINCT(x)", 1, 1)?,
+            ),
             Gatherer::First => self.first(call, span, false)?,
             Gatherer::Top => self.first(call, span, true)?,
             Gatherer::Random => {
@@ -45,7 +51,10 @@ impl Reader<'_> {
                     return Err(form_of(form, span));
                 };
                 let most = self.most(most, form)?;
-                (Kind::Random { most }, vec![self.expression(value, Place::Row, 1)?])
+                (
+                    Kind::Random { most },
+                    vec![self.expression(value, Place::Row, 1)?],
+                )
             }
             Gatherer::Quantile => {
                 let form = "QUANTILE(x, 0.99)";
@@ -55,7 +64,10 @@ impl Reader<'_> {
                 };
                 let at = float(at).filter(|at| (0.0..=1.0).contains(at));
                 share = Some(at.ok_or_else(|| form_of(form, span))?);
-                (Kind::Quantiles, vec![self.expression(value, Place::Row, 1)?])
+                (
+                    Kind::Quantiles,
+                    vec![self.expression(value, Place::Row, 1)?],
+                )
             }
             Gatherer::Bloom => self.bloom(call, span)?,
             Gatherer::Histogram => self.histogram(call, span)?,
@@ -111,13 +123,19 @@ impl Reader<'_> {
         if !(least..=most).contains(&all.len()) {
             return Err(form_of(form, span));
         }
-        all.into_iter().map(|one| self.expression(one, Place::Row, 1)).collect()
+        all.into_iter()
+            .map(|one| self.expression(one, Place::Row, 1))
+            .collect()
     }
 
     /// `FIRST(n, x ORDER BY key)`: ascending, or by the value itself; `TOP`
     /// the same, descending.
     fn first(&mut self, call: &Function, span: Span, top: bool) -> Read<(Kind, Vec<Expression>)> {
-        let form = if top { "TOP(n, x ORDER BY key)" } else { "FIRST(n, x ORDER BY key)" };
+        let form = if top {
+            "TOP(n, x ORDER BY key)"
+        } else {
+            "FIRST(n, x ORDER BY key)"
+        };
         let FunctionArguments::List(list) = &call.args else {
             return Err(form_of(form, span));
         };
@@ -126,13 +144,10 @@ impl Reader<'_> {
         };
         let most = self.most(unnamed(most, span)?, form)?;
         let value = self.expression(unnamed(value, span)?, Place::Row, 1)?;
-        let mut arguments = vec![value.clone()];
+        let mut arguments = vec![value];
         let mut descending = Vec::new();
         match &list.clauses[..] {
-            [] => {
-                arguments.push(value);
-                descending.push(top);
-            }
+            [] => descending.push(top),
             [FunctionArgumentClause::OrderBy(keys)] if keys.len() <= KEYS_MAX => {
                 for key in keys {
                     descending.push(direction(key, top, form)?);
@@ -163,9 +178,16 @@ impl Reader<'_> {
             _ => return Err(form()),
         };
         let items = items.filter(|items| (1..=BLOOM_ITEMS_MAX).contains(items));
-        let items = items.and_then(|items| usize::try_from(items).ok()).ok_or_else(form)?;
-        let bytes = (items * BLOOM_BITS_PER_ITEM / 8).next_power_of_two().clamp(16, 1_024);
-        Ok((Kind::Bloom { bytes }, vec![self.expression(value, Place::Row, 1)?]))
+        let items = items
+            .and_then(|items| usize::try_from(items).ok())
+            .ok_or_else(form)?;
+        let bytes = (items * BLOOM_BITS_PER_ITEM / 8)
+            .next_power_of_two()
+            .clamp(16, 1_024);
+        Ok((
+            Kind::Bloom { bytes },
+            vec![self.expression(value, Place::Row, 1)?],
+        ))
     }
 
     fn histogram(&mut self, call: &Function, span: Span) -> Read<(Kind, Vec<Expression>)> {
@@ -178,7 +200,10 @@ impl Reader<'_> {
         if !fits || !bounds.is_sorted_by(|one, next| one < next) {
             return Err(form());
         }
-        Ok((Kind::Histogram { bounds }, vec![self.expression(value, Place::Row, 1)?]))
+        Ok((
+            Kind::Histogram { bounds },
+            vec![self.expression(value, Place::Row, 1)?],
+        ))
     }
 }
 

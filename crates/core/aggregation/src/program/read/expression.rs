@@ -13,7 +13,12 @@ use sqlparser::tokenizer::Span;
 use wire::attributes::Value;
 
 impl Reader<'_> {
-    pub(super) fn expression(&mut self, expr: &Expr, place: Place, depth: usize) -> Read<Expression> {
+    pub(super) fn expression(
+        &mut self,
+        expr: &Expr,
+        place: Place,
+        depth: usize,
+    ) -> Read<Expression> {
         self.node(expr.span(), depth)?;
         let deeper = depth + 1;
         match expr {
@@ -47,7 +52,10 @@ impl Reader<'_> {
                 high,
             } => {
                 let value = self.boxed(value, place, deeper)?;
-                let (low, high) = (self.boxed(low, place, deeper)?, self.boxed(high, place, deeper)?);
+                let (low, high) = (
+                    self.boxed(low, place, deeper)?,
+                    self.boxed(high, place, deeper)?,
+                );
                 Ok(not(*negated, Expression::Between(value, low, high)))
             }
             Expr::In {
@@ -77,7 +85,13 @@ impl Reader<'_> {
                 conditions,
                 else_result,
                 ..
-            } => self.case(operand.as_deref(), conditions, else_result.as_deref(), place, deeper),
+            } => self.case(
+                operand.as_deref(),
+                conditions,
+                else_result.as_deref(),
+                place,
+                deeper,
+            ),
             Expr::Function(function) => self.call(function, expr.span(), place, deeper),
             other => Err(refused(other)),
         }
@@ -106,7 +120,10 @@ impl Reader<'_> {
             UnaryOperator::Not => Ok(Expression::Not(of)),
             UnaryOperator::Minus => Ok(Expression::Negative(of)),
             UnaryOperator::Plus => Ok(*of),
-            other => Err(Wrong::span(of_span, format!("{} is not part of the language", quoted(&other.to_string())))),
+            other => Err(Wrong::span(
+                of_span,
+                format!("{} is not part of the language", quoted(&other.to_string())),
+            )),
         }
     }
 
@@ -119,7 +136,10 @@ impl Reader<'_> {
         depth: usize,
     ) -> Read<Expression> {
         let span = left.span();
-        let (left, right) = (self.boxed(left, place, depth)?, self.boxed(right, place, depth)?);
+        let (left, right) = (
+            self.boxed(left, place, depth)?,
+            self.boxed(right, place, depth)?,
+        );
         let binary = match op {
             BinaryOperator::And => return Ok(Expression::And(left, right)),
             BinaryOperator::Or => return Ok(Expression::Or(left, right)),
@@ -153,7 +173,10 @@ impl Reader<'_> {
             Expr::IsNotFalse(of) => (Is::False, of, true),
             Expr::IsDistinctFrom(one, other) | Expr::IsNotDistinctFrom(one, other) => {
                 let negated = matches!(expr, Expr::IsDistinctFrom(..));
-                let (one, other) = (self.boxed(one, place, depth)?, self.boxed(other, place, depth)?);
+                let (one, other) = (
+                    self.boxed(one, place, depth)?,
+                    self.boxed(other, place, depth)?,
+                );
                 return Ok(not(negated, Expression::Binary(Binary::Same, one, other)));
             }
             other => return Err(refused(other)),
@@ -170,7 +193,9 @@ impl Reader<'_> {
         place: Place,
         depth: usize,
     ) -> Read<Expression> {
-        let operand = operand.map(|one| self.boxed(one, place, depth)).transpose()?;
+        let operand = operand
+            .map(|one| self.boxed(one, place, depth))
+            .transpose()?;
         let mut branches = Vec::new();
         for CaseWhen { condition, result } in conditions {
             let condition = self.expression(condition, place, depth)?;
@@ -187,7 +212,13 @@ impl Reader<'_> {
         })
     }
 
-    fn call(&mut self, call: &Function, span: Span, place: Place, depth: usize) -> Read<Expression> {
+    fn call(
+        &mut self,
+        call: &Function,
+        span: Span,
+        place: Place,
+        depth: usize,
+    ) -> Read<Expression> {
         let name = call.name.to_string().to_ascii_uppercase();
         if call.over.is_some()
             || call.null_treatment.is_some()
@@ -195,8 +226,11 @@ impl Reader<'_> {
             || !call.within_group.is_empty()
             || !matches!(call.parameters, FunctionArguments::None)
         {
-            return Err(Wrong::span(span, format!("{} with windows or parameters", quoted(&name)))
-                .write("the function with its arguments alone"));
+            return Err(Wrong::span(
+                span,
+                format!("{} with windows or parameters", quoted(&name)),
+            )
+            .write("the function with its arguments alone"));
         }
         if let Some(gatherer) = functions::gatherer(&name) {
             if place == Place::Row {
@@ -219,23 +253,38 @@ impl Reader<'_> {
         let arguments = plain_arguments(call, span)?;
         if !(signature.least..=signature.most).contains(&arguments.len()) {
             let (least, most, found) = (signature.least, signature.most, arguments.len());
-            let wants = if least == most { format!("{least}") } else { format!("{least} to {most}") };
+            let wants = if least == most {
+                format!("{least}")
+            } else {
+                format!("{least} to {most}")
+            };
             let what = format!("{} takes {wants} arguments, not {found}", signature.name);
             return Err(Wrong::span(span, what));
         }
-        let arguments = arguments.into_iter().map(|one| self.expression(one, place, depth));
-        Ok(Expression::Call(signature.function, arguments.collect::<Read<_>>()?))
+        let arguments = arguments
+            .into_iter()
+            .map(|one| self.expression(one, place, depth));
+        Ok(Expression::Call(
+            signature.function,
+            arguments.collect::<Read<_>>()?,
+        ))
     }
 }
 
 /// Of a function that orders nothing.
 pub(super) fn plain_arguments(call: &Function, span: Span) -> Read<Vec<&Expr>> {
     let FunctionArguments::List(list) = &call.args else {
-        return Err(Wrong::span(span, format!("{} without arguments", quoted(&call.name.to_string())))
-            .write("parentheses behind it"));
+        return Err(Wrong::span(
+            span,
+            format!("{} without arguments", quoted(&call.name.to_string())),
+        )
+        .write("parentheses behind it"));
     };
     if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
-        return Err(Wrong::span(span, "ORDER BY or DISTINCT in a function that has none"));
+        return Err(Wrong::span(
+            span,
+            "ORDER BY or DISTINCT in a function that has none",
+        ));
     }
     list.args.iter().map(|one| unnamed(one, span)).collect()
 }
@@ -262,7 +311,10 @@ fn refused(expr: &Expr) -> Wrong {
         }
         Expr::Like { .. } => ("LIKE with ESCAPE or ANY", Some("STARTS_WITH or INSTR")),
         Expr::Tuple(_) => ("several values in parentheses", Some("one value")),
-        Expr::TypedString(_) => ("a text with a type", Some("INTERVAL '5m', or TIME(seconds)")),
+        Expr::TypedString(_) => (
+            "a text with a type",
+            Some("INTERVAL '5m', or TIME(seconds)"),
+        ),
         Expr::CompoundIdentifier(_) => ("a name with dots", Some("names of attributes alone")),
         _ => ("an expression that is not part of the language", None),
     };
@@ -279,12 +331,17 @@ fn literal(value: &Literal, span: Span) -> Read<Expression> {
         Literal::Boolean(truth) => Ok(Expression::Constant(Value::Bool(*truth))),
         Literal::SingleQuotedString(text) if text.len() > Limits::LITERAL_BYTES_MAX => {
             let most = Limits::LITERAL_BYTES_MAX;
-            Err(Wrong::span(span, format!("a text of more than {most} bytes")))
+            Err(Wrong::span(
+                span,
+                format!("a text of more than {most} bytes"),
+            ))
         }
         Literal::SingleQuotedString(text) => Ok(Expression::Constant(Value::Text(text.clone()))),
         Literal::Number(digits, false) => number(digits, span),
-        _ => Err(Wrong::span(span, "a literal that is not part of the language")
-            .write("numbers, texts in single quotes, TRUE, FALSE, NULL or INTERVAL '5m'")),
+        _ => Err(
+            Wrong::span(span, "a literal that is not part of the language")
+                .write("numbers, texts in single quotes, TRUE, FALSE, NULL or INTERVAL '5m'"),
+        ),
     }
 }
 
@@ -294,7 +351,10 @@ fn number(digits: &str, span: Span) -> Read<Expression> {
     }
     match digits.parse::<f64>() {
         Ok(float) if float.is_finite() => Ok(Expression::Constant(Value::Float(float))),
-        _ => Err(Wrong::span(span, format!("{} is no number", quoted(digits)))),
+        _ => Err(Wrong::span(
+            span,
+            format!("{} is no number", quoted(digits)),
+        )),
     }
 }
 

@@ -53,8 +53,8 @@ pub(super) fn plan(
     limits: &Limits,
 ) -> Result<Plan, ProgramError> {
     let read = tokens::read(text, limits)
-        .and_then(|(tokens, _)| select::parse(tokens))
-        .and_then(|select| Reader::new(limits).select(*select));
+        .and_then(select::parse)
+        .and_then(|select| Reader::new(limits).select(&select));
     read.map_err(|wrong| ProgramError {
         program: program.clone(),
         line: wrong.at.line.max(1),
@@ -91,13 +91,11 @@ impl<'a> Reader<'a> {
     }
 
     fn column(&mut self, name: AttributeName) -> usize {
-        match self.columns.iter().position(|known| *known == name) {
-            Some(index) => index,
-            None => {
-                self.columns.push(name);
-                self.columns.len() - 1
-            }
-        }
+        let known = self.columns.iter().position(|known| *known == name);
+        known.unwrap_or_else(|| {
+            self.columns.push(name);
+            self.columns.len() - 1
+        })
     }
 
     /// Calls that are the same share a state.
@@ -107,7 +105,10 @@ impl<'a> Reader<'a> {
         }
         if self.aggregates.len() == self.limits.states {
             let most = self.limits.states;
-            return Err(Wrong::span(span, format!("more than {most} different aggregates")));
+            return Err(Wrong::span(
+                span,
+                format!("more than {most} different aggregates"),
+            ));
         }
         self.aggregates.push(aggregate);
         Ok(self.aggregates.len() - 1)
@@ -117,12 +118,17 @@ impl<'a> Reader<'a> {
         self.nodes += 1;
         if depth > self.limits.depth {
             let most = self.limits.depth;
-            return Err(Wrong::span(span, format!("more than {most} levels of operators"))
-                .write("parentheses around halves of a long chain"));
+            return Err(
+                Wrong::span(span, format!("more than {most} levels of operators"))
+                    .write("parentheses around halves of a long chain"),
+            );
         }
         if self.nodes > self.limits.nodes {
             let most = self.limits.nodes;
-            return Err(Wrong::span(span, format!("more than {most} operators and values")));
+            return Err(Wrong::span(
+                span,
+                format!("more than {most} operators and values"),
+            ));
         }
         Ok(())
     }

@@ -1,95 +1,155 @@
 //! Reads the frame of a program: one `SELECT … FROM children [WHERE …]`.
 //!
-//! Holds: each part of sqlparser's tree is looked at; what we do not know is
-//! refused, never passed over.
+//! Holds: sqlparser is asked for expressions alone. What it would do for a whole
+//! query takes a stack of three quarters of a megabyte, and a hundred clauses
+//! to refuse.
 
 use super::tokens::Children;
 use super::{Place, Read, Reader, Wrong, quoted};
 use crate::program::plan::{Expression, Plan};
-use sqlparser::ast::{
-    Expr, GroupByExpr, Ident, Query, Select, SelectItem, SetExpr, Spanned, TableFactor,
-    TableWithJoins,
-};
+use sqlparser::ast::{Expr, Ident};
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan};
+use sqlparser::tokenizer::{Token, TokenWithSpan};
 use wire::attributes::AttributeName;
-
-/// Levels of the parser's own recursion.
-const RECURSION_MAX: usize = 48;
 
 const FORM: &str = "SELECT … AS name, … FROM children [WHERE …]";
 
-pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Read<Box<Select>> {
+/// The parser's own recursion: a level of ours can take several of its.
+const LEVELS_MAX: usize = 40;
+
+/// A program's text by its parts.
+pub(super) struct Select {
+    outputs: Vec<(Expr, Ident)>,
+    filter: Option<Expr>,
+}
+
+pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Read<Select> {
     let mut parser = Parser::new(&Children)
-        .with_recursion_limit(RECURSION_MAX)
+        .with_recursion_limit(LEVELS_MAX)
         .with_tokens_with_locations(tokens);
-    let query = parser.parse_query().map_err(|error| wrong(&parser, error))?;
-    while parser.consume_token(&Token::SemiColon) {}
-    let rest = parser.peek_token();
-    if rest.token != Token::EOF {
-        let what = format!("{} after the end", quoted(&rest.token.to_string()));
-        return Err(Wrong::span(rest.span, what).write(FORM));
+    if !parser.parse_keyword(Keyword::SELECT) {
+        return Err(unexpected(&parser).write(FORM));
     }
-    let Query {
-        with: None,
-        body,
-        order_by: None,
-        limit_clause: None,
-        fetch: None,
-        locks,
-        for_clause: None,
-        settings: None,
-        format_clause: None,
-        pipe_operators,
-    } = *query
-    else {
-        return Err(Wrong::at(Location::new(1, 1), "a clause that is not part of the language")
-            .write("ORDER BY within FIRST(n, x ORDER BY key)"));
+    let mut outputs = Vec::new();
+    loop {
+        outputs.push(output(&mut parser)?);
+        if !parser.consume_token(&Token::Comma) {
+            break;
+        }
+    }
+    if !parser.parse_keyword(Keyword::FROM) {
+        return Err(unexpected(&parser).write("FROM children"));
+    }
+    let table = parser.peek_token();
+    match &table.token {
+        Token::Word(word) if word.value.eq_ignore_ascii_case("children") => {
+            parser.next_token();
+        }
+        other => {
+            let what = format!("there is no table {}", quoted(&other.to_string()));
+            return Err(Wrong::span(table.span, what).write("FROM children"));
+        }
+    }
+    let filter = match parser.parse_keyword(Keyword::WHERE) {
+        true => Some(expression(&mut parser)?),
+        false => None,
     };
-    match *body {
-        SetExpr::Select(select) if locks.is_empty() && pipe_operators.is_empty() => Ok(select),
-        _ => Err(Wrong::at(Location::new(1, 1), "not one SELECT").write(FORM)),
+    while parser.consume_token(&Token::SemiColon) {}
+    if parser.peek_token_ref().token == Token::EOF {
+        return Ok(Select { outputs, filter });
     }
+    Err(beyond(&parser))
+}
+
+fn output(parser: &mut Parser) -> Read<(Expr, Ident)> {
+    let begins = parser.peek_token();
+    if begins.token == Token::Mul {
+        return Err(Wrong::span(begins.span, "all attributes at once")
+            .write("each value with its name, such as MAX(load) AS load"));
+    }
+    let expr = expression(parser)?;
+    if !parser.parse_keyword(Keyword::AS) {
+        let ends = &parser.peek_token_ref().token;
+        if matches!(ends, Token::Comma | Token::EOF) || is_from(ends) {
+            return Err(
+                Wrong::span(begins.span, "a value without a name").write("AS name behind it")
+            );
+        }
+        return Err(unexpected(parser).write("AS name behind a value"));
+    }
+    let name = parser.parse_identifier();
+    let name = name.map_err(|error| wrong(parser, error))?;
+    Ok((expr, name))
+}
+
+fn is_from(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == Keyword::FROM)
+}
+
+fn expression(parser: &mut Parser) -> Read<Expr> {
+    let expr = parser.parse_expr();
+    expr.map_err(|error| wrong(parser, error))
+}
+
+fn unexpected(parser: &Parser) -> Wrong {
+    let next = parser.peek_token_ref();
+    let what = match &next.token {
+        Token::EOF => "the text ends too early".to_owned(),
+        other => format!("{} does not belong here", quoted(&other.to_string())),
+    };
+    Wrong::span(next.span, what)
+}
+
+/// What people expect behind the table.
+fn beyond(parser: &Parser) -> Wrong {
+    let next = parser.peek_token_ref();
+    let word = next.token.to_string().to_ascii_uppercase();
+    let nearest = match word.as_str() {
+        "GROUP" | "HAVING" => "COUNT(*) FILTER (WHERE x = 'a') for each group",
+        "ORDER" | "LIMIT" => "FIRST(n, x ORDER BY key)",
+        "AND" | "OR" => "WHERE before it",
+        "," | "JOIN" => "FROM children alone",
+        _ => FORM,
+    };
+    let what = format!("{} is not part of the language here", quoted(&word));
+    Wrong::span(next.span, what).write(nearest)
 }
 
 fn wrong(parser: &Parser, error: ParserError) -> Wrong {
-    let at = parser.peek_token().span.start;
+    let at = parser.peek_token_ref().span;
     match error {
-        ParserError::RecursionLimitExceeded => Wrong::at(at, "too many levels of operators"),
+        ParserError::RecursionLimitExceeded => Wrong::span(at, "too many levels of operators"),
         ParserError::ParserError(what) | ParserError::TokenizerError(what) => {
             // The place is told once, by us.
             let end = what.find(" at Line:").unwrap_or(what.len());
-            let what: String = what[..end].chars().take(200).filter(|c| !c.is_control()).collect();
-            Wrong::at(at, what)
+            let what = what[..end].chars().take(200).filter(|c| !c.is_control());
+            Wrong::span(at, what.collect::<String>())
         }
     }
 }
 
 impl Reader<'_> {
-    pub(super) fn select(mut self, select: Select) -> Read<Plan> {
-        frame(&select)?;
-        let Select {
-            projection,
-            selection,
-            from,
-            ..
-        } = select;
-        from_children(&from)?;
-        if projection.len() > self.limits.outputs {
+    pub(super) fn select(mut self, select: &Select) -> Read<Plan> {
+        if let Some((_, name)) = select.outputs.get(self.limits.outputs) {
             let most = self.limits.outputs;
-            let span = projection.last().map_or(Span::empty(), Spanned::span);
-            return Err(Wrong::span(span, format!("more than {most} values are selected")));
+            return Err(Wrong::span(
+                name.span,
+                format!("more than {most} values are selected"),
+            ));
         }
-        let filter = match &selection {
+        let filter = match &select.filter {
             Some(filter) => Some(self.expression(filter, Place::Row, 1)?),
             None => None,
         };
         let mut outputs: Vec<(AttributeName, Expression)> = Vec::new();
-        for item in &projection {
-            let (expr, alias) = named(item)?;
+        for (expr, alias) in &select.outputs {
             let name = attribute(alias)?;
             if outputs.iter().any(|(known, _)| *known == name) {
-                return Err(Wrong::span(alias.span, format!("`{name}` is selected twice")));
+                return Err(Wrong::span(
+                    alias.span,
+                    format!("`{name}` is selected twice"),
+                ));
             }
             outputs.push((name, self.expression(expr, Place::End, 1)?));
         }
@@ -102,72 +162,14 @@ impl Reader<'_> {
     }
 }
 
-fn frame(select: &Select) -> Read<()> {
-    let grouped = !matches!(&select.group_by, GroupByExpr::Expressions(by, with) if by.is_empty() && with.is_empty());
-    if grouped {
-        return Err(Wrong::span(select.span(), "GROUP BY is not part of the language")
-            .write("COUNT(*) FILTER (WHERE x = 'a') for each group"));
-    }
-    let plain = select.distinct.is_none()
-        && select.optimizer_hints.is_empty()
-        && select.select_modifiers.is_none()
-        && select.top.is_none()
-        && select.exclude.is_none()
-        && select.into.is_none()
-        && select.lateral_views.is_empty()
-        && select.prewhere.is_none()
-        && select.connect_by.is_empty()
-        && select.cluster_by.is_empty()
-        && select.distribute_by.is_empty()
-        && select.sort_by.is_empty()
-        && select.having.is_none()
-        && select.named_window.is_empty()
-        && select.qualify.is_none()
-        && select.value_table_mode.is_none();
-    if plain {
-        return Ok(());
-    }
-    Err(Wrong::span(select.span(), "a clause that is not part of the language").write(FORM))
-}
-
-fn from_children(from: &[TableWithJoins]) -> Read<()> {
-    let span = from.first().map_or(Span::empty(), Spanned::span);
-    let wrong = |what: &str| Err(Wrong::span(span, what).write("FROM children"));
-    let [TableWithJoins { relation, joins }] = from else {
-        return wrong(if from.is_empty() { "no FROM" } else { "several tables" });
-    };
-    let TableFactor::Table {
-        name, alias, args, ..
-    } = relation
-    else {
-        return wrong("no plain table");
-    };
-    let is_children = name.to_string().eq_ignore_ascii_case("children");
-    if !is_children {
-        return wrong(&format!("there is no table {}", quoted(&name.to_string())));
-    }
-    if alias.is_some() || args.is_some() || !joins.is_empty() {
-        return wrong("`children` stands alone");
-    }
-    Ok(())
-}
-
-fn named(item: &SelectItem) -> Read<(&Expr, &Ident)> {
-    match item {
-        SelectItem::ExprWithAlias { expr, alias } => Ok((expr, alias)),
-        SelectItem::UnnamedExpr(expr) => {
-            Err(Wrong::span(expr.span(), "a value without a name").write("AS name behind it"))
-        }
-        other => Err(Wrong::span(other.span(), "all attributes at once")
-            .write("each value with its name, such as MAX(load) AS load")),
-    }
-}
-
 /// As SQL reads a name without quotes: its case does not count.
 pub(super) fn attribute(ident: &Ident) -> Read<AttributeName> {
     let name = ident.value.to_ascii_lowercase().parse();
     name.map_err(|_| {
-        Wrong::span(ident.span, format!("{} is no name of an attribute", quoted(&ident.value)))
-            .write("up to 64 letters, digits and `_`, a letter first")
+        Wrong::span(
+            ident.span,
+            format!("{} is no name of an attribute", quoted(&ident.value)),
+        )
+        .write("up to 64 letters, digits and `_`, a letter first")
     })
 }

@@ -1,6 +1,7 @@
 //! Decides which words and signs reach the parser.
 
 use super::{Read, Wrong, quoted};
+use crate::program::functions;
 use crate::program::limits::Limits;
 use sqlparser::dialect::Dialect;
 use sqlparser::keywords::Keyword;
@@ -25,7 +26,7 @@ impl Dialect for Children {
 }
 
 /// The words that mean something; all others are names.
-const WORDS: [Keyword; 28] = [
+const WORDS: [Keyword; 26] = [
     Keyword::SELECT,
     Keyword::FROM,
     Keyword::WHERE,
@@ -52,24 +53,23 @@ const WORDS: [Keyword; 28] = [
     Keyword::DESC,
     Keyword::FILTER,
     Keyword::DISTINCT,
-    // Refused with a word of their own, when they stand where they would act.
-    Keyword::GROUP,
-    Keyword::LIMIT,
 ];
 
-/// Tokens for the parser, without comments and spaces, and the last's place.
-pub(super) fn read(text: &str, limits: &Limits) -> Read<(Vec<TokenWithSpan>, Location)> {
+/// Tokens for the parser, without comments and spaces.
+pub(super) fn read(text: &str, limits: &Limits) -> Read<Vec<TokenWithSpan>> {
     let start = Location::new(1, 1);
     if text.len() > limits.text_bytes {
         let (long, most) = (text.len(), limits.text_bytes);
-        return Err(Wrong::at(start, format!("{long} bytes are over the limit of {most}")));
+        return Err(Wrong::at(
+            start,
+            format!("{long} bytes are over the limit of {most}"),
+        ));
     }
     let tokens = Tokenizer::new(&Children, text)
         .tokenize_with_location()
         .map_err(|error| Wrong::at(error.location, error.message))?;
     let mut kept: Vec<TokenWithSpan> = Vec::new();
     let mut open = 0_usize;
-    let mut last = start;
     for mut token in tokens {
         let at = token.span.start;
         let prior = kept.last().map(|prior| &prior.token);
@@ -83,6 +83,7 @@ pub(super) fn read(text: &str, limits: &Limits) -> Read<(Vec<TokenWithSpan>, Loc
                 return Err(Wrong::at(at, "two texts side by side").write("`||` between them"));
             }
             Token::LParen => {
+                function_is_known(kept.last())?;
                 open += 1;
                 if open > limits.depth {
                     let most = limits.depth;
@@ -93,18 +94,20 @@ pub(super) fn read(text: &str, limits: &Limits) -> Read<(Vec<TokenWithSpan>, Loc
             known if is_allowed(known) => {}
             other => {
                 let sign = other.to_string();
-                return Err(Wrong::at(at, format!("{} is not part of the language", quoted(&sign)))
-                    .with_nearest(instead(other)));
+                return Err(Wrong::at(
+                    at,
+                    format!("{} is not part of the language", quoted(&sign)),
+                )
+                .with_nearest(instead(other)));
             }
         }
-        last = at;
         kept.push(token);
         if kept.len() > limits.tokens {
             let most = limits.tokens;
             return Err(Wrong::at(at, format!("more than {most} words and signs")));
         }
     }
-    Ok((kept, last))
+    Ok(kept)
 }
 
 fn word_is_allowed(
@@ -125,8 +128,10 @@ fn word_is_allowed(
                 .write("one SELECT over the children; its parts are merged level by level"));
         }
         Keyword::INTERVAL => {}
-        // `DISTINCT(x)` is a function of its own, but in `COUNT(DISTINCT x)`.
-        Keyword::DISTINCT if !opens_count(prior, before) => word.keyword = Keyword::NoKeyword,
+        // Elsewhere, `DISTINCT(x)` is a function of its own.
+        Keyword::DISTINCT if !(opens_count(prior, before) || is_is(prior)) => {
+            word.keyword = Keyword::NoKeyword;
+        }
         known if WORDS.contains(&known) => {}
         _ => word.keyword = Keyword::NoKeyword,
     }
@@ -137,6 +142,33 @@ fn opens_count(prior: Option<&Token>, before: Option<&Token>) -> bool {
     let is_count =
         matches!(before, Some(Token::Word(word)) if word.value.eq_ignore_ascii_case("count"));
     is_count && prior == Some(&Token::LParen)
+}
+
+/// `IS DISTINCT FROM`, `IS NOT DISTINCT FROM`.
+fn is_is(prior: Option<&Token>) -> bool {
+    matches!(prior, Some(Token::Word(word)) if matches!(word.keyword, Keyword::IS | Keyword::NOT))
+}
+
+/// A name before a parenthesis is a function's: told here, since the parser may
+/// stumble over its arguments first.
+fn function_is_known(prior: Option<&TokenWithSpan>) -> Read<()> {
+    let Some(TokenWithSpan {
+        token: Token::Word(word),
+        span,
+    }) = prior
+    else {
+        return Ok(());
+    };
+    let name = word.value.to_ascii_uppercase();
+    let known = functions::function(&name).is_some() || functions::gatherer(&name).is_some();
+    if known || word.keyword != Keyword::NoKeyword {
+        return Ok(());
+    }
+    let wrong = Wrong::at(
+        span.start,
+        format!("there is no function {}", quoted(&name)),
+    );
+    Err(wrong.with_nearest(functions::nearest(&name)))
 }
 
 fn is_allowed(token: &Token) -> bool {
