@@ -137,6 +137,7 @@ fn membership(bytes: &[u8]) {
     let belongs = Belongs {
         zone: ZonePath::root(),
         revoked: false,
+        outbound_only: false,
     };
     let table = (1..=4)
         .map(|node| (NodeId(node), belongs.clone()))

@@ -136,11 +136,7 @@ impl World {
                 ));
                 self.decisions += 1;
             }
-            NodeEffect::FetchContent { .. }
-            | NodeEffect::MendContent { .. }
-            | NodeEffect::DropContent { .. }
-            | NodeEffect::ContentHeldBack { .. }
-            | NodeEffect::Record(_)
+            NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }
             | NodeEffect::RestartDone { .. }

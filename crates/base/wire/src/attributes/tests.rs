@@ -3,7 +3,6 @@
 use super::*;
 use kernel::UnixMillis;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
 
 fn name(text: &str) -> AttributeName {
     text.parse().expect("a name")
