@@ -95,6 +95,7 @@ mod tests {
     fn what_is_held_and_how_long_survives_a_restart() {
         let folder = tempfile::tempdir().expect("a folder");
         let layout = Layout::new(folder.path());
+        std::fs::create_dir_all(layout.content()).expect("a folder");
         let mut kept = Kept::read(&layout);
         let one = One {
             tree: true,

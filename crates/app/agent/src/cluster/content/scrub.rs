@@ -14,8 +14,8 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-/// A second. At this rate 1 TiB takes a day and a half.
-const RATE: Bytes = Bytes::mebibytes(8);
+/// A second. At this rate 100 GiB take 14 h.
+const RATE: Bytes = Bytes::mebibytes(2);
 const EVERY: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_mins(1);
 /// The place of a round is written down this often.
