@@ -30,7 +30,7 @@ int gettimeofday(struct timeval *at, void *zone)
     struct timespec now;
     (void)zone;
     int outcome = clock_gettime(CLOCK_REALTIME, &now);
-    if (outcome == 0 && at) {
+    if (outcome == 0) {
         at->tv_sec = now.tv_sec;
         at->tv_usec = now.tv_nsec / 1000;
     }

@@ -50,11 +50,9 @@ struct Machine {
 impl Machine {
     fn here() -> Self {
         let system = rustix::system::sysinfo();
-        // A word is as wide as the machine's.
-        let pages = u64::try_from(system.totalram).unwrap_or(u64::MAX);
         Self {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            memory_bytes: pages.saturating_mul(system.mem_unit.into()),
+            memory_bytes: system.totalram.saturating_mul(system.mem_unit.into()),
         }
     }
 }

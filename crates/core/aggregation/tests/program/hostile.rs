@@ -83,6 +83,47 @@ fn what_repeats_without_end_is_refused() {
     }
 }
 
+/// As threads have that do other work besides.
+#[test]
+fn reading_takes_a_small_stack() {
+    const STACK_BYTES: usize = 1_500_000;
+    let levels = |open: &str, close: &str| {
+        (1..40)
+            .map(|levels| {
+                format!(
+                    "SELECT SUM({}x{}) AS o FROM children WHERE up",
+                    open.repeat(levels),
+                    close.repeat(levels)
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let texts = [
+        levels("(", ")"),
+        levels("- ", ""),
+        levels("NOT ", ""),
+        levels("ABS(", ")"),
+        levels("CASE WHEN ", " THEN 1 END"),
+        levels("CASE WHEN x THEN ", " END"),
+        levels("x BETWEEN (", ") AND 1"),
+        levels("x IN (", ")"),
+        levels("x LIKE (", ")"),
+        levels("COALESCE(1, (", "))"),
+    ];
+    let reading = move || {
+        let mut read = 0;
+        for text in texts.iter().flatten() {
+            read += usize::from(Program::compile(&name("p"), text, Limits::default()).is_ok());
+        }
+        read
+    };
+    let thread = std::thread::Builder::new()
+        .stack_size(STACK_BYTES)
+        .spawn(reading);
+    let read = thread.expect("a thread").join().expect("no panic");
+    assert!(read > 60, "{read} were read");
+}
+
 #[test]
 fn fuel_ends_what_computes_too_much() {
     // Searches over long texts, for many rows.

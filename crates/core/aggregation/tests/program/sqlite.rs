@@ -9,7 +9,7 @@ use rusqlite::types::Value as Theirs;
 use std::fmt::Write as _;
 use wire::attributes::{Row, Scalar, Value};
 
-/// Outside CI there are more: `cargo xtask cases evaluator`.
+/// Outside CI there are more: `cargo xtask fuzz evaluator`.
 const CASES: &str = "HOMEOSTAT_SQLITE_CASES";
 const CASES_IN_CI: u64 = 10_000;
 

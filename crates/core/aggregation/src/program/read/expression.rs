@@ -23,7 +23,7 @@ impl Reader<'_> {
         let deeper = depth + 1;
         match expr {
             // Parentheses are bounded with the tokens.
-            Expr::Nested(inner) => self.expression(inner, place, deeper),
+            Expr::Nested(inner) => self.expression(inner, place, depth),
             Expr::Value(value) => literal(&value.value, value.span),
             Expr::Interval(interval) => duration(interval, expr.span()),
             Expr::Identifier(ident) => {
