@@ -233,7 +233,7 @@ mod tests {
         // It became one when all was there already.
         let before = Placements::from([(name("a"), counts(&[(1, 2)]))]);
         assert_eq!(on(2, &before), counts(&[(1, 1), (2, 1)]));
-        assert_eq!(on(0, &before), counts(&[]));
+        assert_eq!(on(1, &before), counts(&[(2, 1)]));
     }
 
     proptest! {

@@ -285,6 +285,10 @@ impl std::fmt::Debug for JoinTokenReply {
 }
 
 /// A node as the one that was asked sees it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question that people ask of a node"
+)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
     pub id: String,

@@ -46,7 +46,7 @@ impl Value {
             Self::Bytes(bytes) => json!({ "base64": BASE64_STANDARD.encode(bytes) }),
             Self::Time(at) => json!({ "unix_ms": at.0 }),
             Self::Duration(nanoseconds) => json!({ "nanoseconds": nanoseconds }),
-            Self::Set(texts) => Json::from_iter(texts.iter().map(String::as_str)),
+            Self::Set(texts) => texts.iter().map(String::as_str).collect(),
             Self::List(all) => all
                 .iter()
                 .map(|one| Self::from(one.clone()).to_json())
