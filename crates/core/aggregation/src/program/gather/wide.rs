@@ -174,7 +174,9 @@ mod tests {
 
     fn sum(of: &[f64]) -> Option<f64> {
         let mut sum = WideSum::default();
-        of.iter().for_each(|number| sum.add(*number));
+        for number in of {
+            sum.add(*number);
+        }
         rounded(&sum.wide())
     }
 
@@ -230,14 +232,18 @@ mod tests {
         #[test]
         fn groups_make_the_same(mut all in prop::collection::vec(floats(), 0..40), at in 0..40_usize) {
             let mut whole = WideSum::default();
-            all.iter().for_each(|number| whole.add(*number));
+            for number in all {
+                whole.add(*number);
+            }
             let whole = whole.wide();
             prop_assert!(whole.is_sound());
             let rest = all.split_off(at.min(all.len()));
             let mut parts = WideSum::default();
             for part in [rest, all] {
                 let mut sum = WideSum::default();
-                part.iter().for_each(|number| sum.add(*number));
+                for number in part {
+                    sum.add(*number);
+                }
                 parts.merge(&sum.wide());
             }
             prop_assert_eq!(parts.wide(), whole);

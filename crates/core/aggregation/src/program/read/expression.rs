@@ -7,12 +7,22 @@ use crate::program::limits::Limits;
 use crate::program::plan::{Binary, Expression, Is};
 use sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    InTarget, Interval, Spanned, UnaryOperator, Value as Literal,
+    Ident, InTarget, Interval, Spanned, UnaryOperator, Value as Literal,
 };
 use sqlparser::tokenizer::Span;
 use wire::attributes::Value;
 
 impl Reader<'_> {
+    fn named(&mut self, ident: &Ident, place: Place) -> Read<Expression> {
+        let name = attribute(ident)?;
+        if place == Place::End {
+            let what = format!("`{name}` stands outside an aggregate");
+            return Err(Wrong::span(ident.span, what)
+                .write(format!("MAX({name}), SUM({name}), FIRST(1, {name}), …")));
+        }
+        Ok(Expression::Column(self.column(name)))
+    }
+
     pub(super) fn expression(
         &mut self,
         expr: &Expr,
@@ -26,15 +36,7 @@ impl Reader<'_> {
             Expr::Nested(inner) => self.expression(inner, place, depth),
             Expr::Value(value) => literal(&value.value, value.span),
             Expr::Interval(interval) => duration(interval, expr.span()),
-            Expr::Identifier(ident) => {
-                let name = attribute(ident)?;
-                if place == Place::End {
-                    let what = format!("`{name}` stands outside an aggregate");
-                    return Err(Wrong::span(ident.span, what)
-                        .write(format!("MAX({name}), SUM({name}), FIRST(1, {name}), …")));
-                }
-                Ok(Expression::Column(self.column(name)))
-            }
+            Expr::Identifier(ident) => self.named(ident, place),
             Expr::UnaryOp { op, expr: of } => self.unary(*op, of, place, deeper),
             Expr::BinaryOp { left, op, right } => self.binary(left, op, right, place, deeper),
             Expr::IsNull(_)
@@ -52,10 +54,8 @@ impl Reader<'_> {
                 high,
             } => {
                 let value = self.boxed(value, place, deeper)?;
-                let (low, high) = (
-                    self.boxed(low, place, deeper)?,
-                    self.boxed(high, place, deeper)?,
-                );
+                let low = self.boxed(low, place, deeper)?;
+                let high = self.boxed(high, place, deeper)?;
                 Ok(not(*negated, Expression::Between(value, low, high)))
             }
             Expr::In {

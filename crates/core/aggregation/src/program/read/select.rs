@@ -53,9 +53,10 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Read<Select> {
             return Err(Wrong::span(table.span, what).write("FROM children"));
         }
     }
-    let filter = match parser.parse_keyword(Keyword::WHERE) {
-        true => Some(expression(&mut parser)?),
-        false => None,
+    let filter = if parser.parse_keyword(Keyword::WHERE) {
+        Some(expression(&mut parser)?)
+    } else {
+        None
     };
     while parser.consume_token(&Token::SemiColon) {}
     if parser.peek_token_ref().token == Token::EOF {
