@@ -12,6 +12,7 @@ use crate::{Bench, Report, goals};
 use bench_common::child::installed;
 use bench_common::figure::{Figure, quantile};
 use bench_common::{Failure, beside, conditions, note, say};
+use std::fmt::Write as _;
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,12 +41,11 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
         cluster.publish(at, text)?;
     }
     let scratch = tempfile::tempdir()?;
-    let serf = match &peer {
-        Some(program) => Some(Serf::start(&cluster, program, scratch.path(), &notes)?),
-        None => {
-            say("    Serf is missing (Debian package serf): its figures have peer=-");
-            None
-        }
+    let serf = if let Some(program) = &peer {
+        Some(Serf::start(&cluster, program, scratch.path(), &notes)?)
+    } else {
+        say("    Serf is missing (Debian package serf): its figures have peer=-");
+        None
     };
     conditions::tell([(
         "gossip beside Serf",
@@ -85,13 +85,13 @@ fn version() -> String {
 
 /// As hard to shorten as what nodes may publish.
 fn text(at: usize, round: usize) -> String {
-    let mut state = (at as u64 + 1) * 0x9e37_79b9_7f4a_7c15 ^ ((round as u64) << 32);
+    let mut state = ((at as u64 + 1) * 0x9e37_79b9_7f4a_7c15) ^ ((round as u64) << 32);
     let mut text = String::new();
     while text.len() < NOTE_BYTES {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        text.push_str(&format!("{state:016x}"));
+        let _ = write!(text, "{state:016x}");
     }
     text.truncate(NOTE_BYTES);
     text
@@ -177,15 +177,15 @@ impl Pair {
     fn change(&mut self, at: usize) -> Result<(f64, Option<f64>), Failure> {
         self.round += 1;
         self.notes[at] = text(at, self.round);
-        let text = &self.notes[at];
+        let note = &self.notes[at];
         self.cluster.ear.forget();
-        let moment = self.cluster.publish(at, text)?;
+        let moment = self.cluster.publish(at, note)?;
         let ours = self.cluster.heard(What::Changed, at, moment)?;
         let Some(serf) = &self.serf else {
             return Ok((ours, None));
         };
         serf.forget();
-        let moment = serf.publish(&self.cluster, at, text)?;
+        let moment = serf.publish(&self.cluster, at, note)?;
         let peer = serf.heard(&self.cluster, (What::Changed, at), moment)?;
         Ok((ours, Some(peer)))
     }
@@ -268,18 +268,17 @@ impl Pair {
 fn rules() -> String {
     let mut text = "table inet bench {\ncounter ours { }\ncounter serf { }\n".to_owned();
     for hook in ["input", "output"] {
-        text.push_str(&format!(
-            "chain {hook} {{ type filter hook {hook} priority 0;\n"
-        ));
+        let _ = writeln!(text, "chain {hook} {{ type filter hook {hook} priority 0;");
         for (name, protocol, port) in [
             ("ours", "udp", AGENT_PORT),
             ("serf", "udp", PORT),
             ("serf", "tcp", PORT),
         ] {
-            text.push_str(&format!(
+            let _ = writeln!(
+                text,
                 "{protocol} dport {port} counter name {name} accept\n\
-                 {protocol} sport {port} counter name {name} accept\n"
-            ));
+                 {protocol} sport {port} counter name {name} accept"
+            );
         }
         text.push_str("}\n");
     }

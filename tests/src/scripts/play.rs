@@ -149,23 +149,7 @@ impl Play<'_> {
                     self.world.ends(*node);
                 }
             }
-            Action::Cut { from, to, both } => {
-                for (from, to) in from
-                    .iter()
-                    .flat_map(|one| to.iter().map(move |to| (*one, *to)))
-                {
-                    let between = Between {
-                        from: self.stage.place(from),
-                        to: Some(self.stage.place(to)),
-                        one_way: !both,
-                    };
-                    self.impaired.push(self.stage.impair(Fault::Cut(between))?);
-                    self.world.cuts.insert((from, to));
-                    if *both {
-                        self.world.cuts.insert((to, from));
-                    }
-                }
-            }
+            Action::Cut { from, to, both } => self.cut(from, to, *both)?,
             Action::Heal => {
                 for fault in std::mem::take(&mut self.impaired) {
                     let undone = self.stage.lab.undo(Some(fault));
@@ -210,6 +194,25 @@ impl Play<'_> {
         Ok(())
     }
 
+    fn cut(&mut self, from: &[usize], to: &[usize], both: bool) -> Told {
+        let pairs = from
+            .iter()
+            .flat_map(|one| to.iter().map(move |to| (*one, *to)));
+        for (from, to) in pairs {
+            let between = Between {
+                from: self.stage.place(from),
+                to: Some(self.stage.place(to)),
+                one_way: !both,
+            };
+            self.impaired.push(self.stage.impair(Fault::Cut(between))?);
+            self.world.cuts.insert((from, to));
+            if both {
+                self.world.cuts.insert((to, from));
+            }
+        }
+        Ok(())
+    }
+
     fn start(&mut self, nodes: &[usize], memory: Memory, clock_off_s: i64) -> Told {
         let known = |node: &&usize| self.world.has_started(**node);
         let (again, first): (Vec<usize>, Vec<usize>) = nodes.iter().partition(known);
@@ -227,7 +230,9 @@ impl Play<'_> {
         if !first.is_empty() {
             self.joining
                 .push(self.stage.first_starts(&first, clock_off_s));
-            first.iter().for_each(|node| self.world.starts(*node));
+            for node in &first {
+                self.world.starts(*node);
+            }
         }
         Ok(())
     }

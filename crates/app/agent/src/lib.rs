@@ -192,18 +192,15 @@ async fn open(
     let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
     let cluster = cluster::Cluster::open(layout, &store, &node_name()).await;
     let cluster = cluster.map_err(AgentError::Cluster)?;
-    let holdings = cluster::content::Settings::from_environment();
-    let holdings = Arc::new(cluster::content::Holdings::new(holdings));
+    let settings = cluster::content::Settings::from_environment();
+    let holdings = Arc::new(cluster::content::Holdings::new(settings));
     let told = Arc::clone(&holdings);
     let content = content::Content::open(layout.content())
         .map_err(AgentError::Content)?
         .reporting_to(move |event| told.on_event(event));
-    let fetching = content::FetchOptions {
-        room_left: cluster::content::Settings::room_left(&layout.content()),
-        ..content::FetchOptions::default()
-    };
-    let certificates = cluster::Certificates::open(&layout.tls(), cluster.holder().is_none());
-    let certificates = certificates.map_err(AgentError::Tls)?;
+    let fetching = cluster::content::Settings::fetching(&layout.content());
+    let certificates = cluster::Certificates::open(&layout.tls(), cluster.holder().is_none())
+        .map_err(AgentError::Tls)?;
     let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
     let journal = telemetry::Journal::open(&layout.journal(), telemetry::JournalOptions::default())
         .map_err(AgentError::Journal)?;

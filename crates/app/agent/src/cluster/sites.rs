@@ -14,7 +14,7 @@ use crate::tls::{self, Authority, Leaf, TlsError, write_private};
 use kernel::NodeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -163,7 +163,7 @@ pub fn own_names(shared: &Shared, node: NodeId) -> BTreeSet<String> {
     let record = cluster.record(node);
     let written = record.as_ref().map(|record| &record.way);
     let ways = said.into_iter().chain(written);
-    let addresses = ways.flat_map(|way| &way.addresses).map(|one| one.ip());
+    let addresses = ways.flat_map(|way| &way.addresses).map(SocketAddr::ip);
     let addresses = addresses.map(|ip: IpAddr| ip.to_canonical().to_string());
     let name = record.as_ref().map(|record| record.name.to_string());
     addresses.chain(name).collect()

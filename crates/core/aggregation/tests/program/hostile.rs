@@ -127,7 +127,7 @@ fn reading_takes_a_small_stack() {
 #[test]
 fn fuel_ends_what_computes_too_much() {
     // Searches over long texts, for many rows.
-    let search = vec!["s LIKE '%a%b%a%b%c'"; 8].join(" OR ");
+    let search = ["s LIKE '%a%b%a%b%c'"; 8].join(" OR ");
     let wide = (0..12).map(|index| format!("COUNT({search} OR a = {index}) AS o{index}"));
     let text = format!(
         "SELECT {} FROM children",

@@ -4,6 +4,7 @@ use crate::samples::{context, flat, name};
 use aggregation::program::{Children, Limits, Program};
 use kernel::{NodeId, UnixMillis};
 use std::collections::BTreeSet;
+use wanted::{float, int, text, truth};
 use wire::attributes::{Average, Histogram, Row, Scalar, Value};
 
 fn row(values: &[(&str, Value)]) -> Row {
@@ -52,20 +53,26 @@ fn check(cases: &[(&str, Option<Scalar>)]) {
     }
 }
 
-fn int(int: i64) -> Option<Scalar> {
-    Some(Scalar::Int(int))
-}
+/// As cells of a table beside NULL.
+#[expect(clippy::unnecessary_wraps, reason = "they stand beside `None`")]
+mod wanted {
+    use wire::attributes::Scalar;
 
-fn float(float: f64) -> Option<Scalar> {
-    Some(Scalar::Float(float))
-}
+    pub fn int(int: i64) -> Option<Scalar> {
+        Some(Scalar::Int(int))
+    }
 
-fn text(text: &str) -> Option<Scalar> {
-    Some(Scalar::Text(text.to_owned()))
-}
+    pub fn float(float: f64) -> Option<Scalar> {
+        Some(Scalar::Float(float))
+    }
 
-fn truth(truth: bool) -> Option<Scalar> {
-    Some(Scalar::Bool(truth))
+    pub fn text(text: &str) -> Option<Scalar> {
+        Some(Scalar::Text(text.to_owned()))
+    }
+
+    pub fn truth(truth: bool) -> Option<Scalar> {
+        Some(Scalar::Bool(truth))
+    }
 }
 
 #[test]
@@ -493,12 +500,10 @@ fn bloom_never_says_no_to_what_is_there() {
 fn lots_are_drawn_alike_by_all_and_anew_by_each_issue() {
     let program = compile("SELECT RANDOM(3, x) AS r FROM children");
     let mut children = Children::of([&program]);
-    (0..20).for_each(|index| {
-        children.put_node(
-            NodeId(index),
-            &row(&[("x", Value::Int(index.cast_signed()))]),
-        )
-    });
+    for index in 0..20_u64 {
+        let row = row(&[("x", Value::Int(index.cast_signed()))]);
+        children.put_node(NodeId(index), &row);
+    }
     let drawn = |seconds: u64| {
         let mut context = context();
         context.issued_at = UnixMillis(seconds * 1_000);
@@ -584,93 +589,95 @@ fn children_made_for_others_are_refused() {
     );
 }
 
+/// What is written, and what is said of it.
+const REFUSALS: [(&str, &str); 22] = [
+    (
+        "SELECT MEDIAN(x) AS m FROM children",
+        "column 8: there is no function `MEDIAN`; write QUANTILE(x, 0.5)",
+    ),
+    (
+        "SELECT CUONT(x) AS m FROM children",
+        "column 8: there is no function `CUONT`; write COUNT",
+    ),
+    (
+        "SELECT x AS m FROM children",
+        "column 8: `x` stands outside an aggregate; write MAX(x), SUM(x), FIRST(1, x), …",
+    ),
+    (
+        "SELECT SUM(x) FROM children",
+        "column 8: a value without a name; write AS name behind it",
+    ),
+    (
+        "SELECT SUM(SUM(x)) AS s FROM children",
+        "`SUM` within WHERE or within an aggregate",
+    ),
+    (
+        "SELECT SUM(x) AS s FROM nodes",
+        "there is no table `nodes`; write FROM children",
+    ),
+    (
+        "SELECT SUM(x) AS s FROM children c",
+        "`C` is not part of the language here",
+    ),
+    (
+        "SELECT SUM(x) AS s FROM children GROUP BY zone",
+        "`GROUP` is not part of the language here; write COUNT(*) FILTER (WHERE x = 'a') for each group",
+    ),
+    (
+        "SELECT SUM(x) AS s FROM children LIMIT 3",
+        "write FIRST(n, x ORDER BY key)",
+    ),
+    (
+        "SELECT SUM(x) AS s, MAX(y) AS s FROM children",
+        "column 31: `s` is selected twice",
+    ),
+    (
+        "SELECT SUM(a.x) AS s FROM children",
+        "column 13: `.` is not part of the language; write names of attributes alone",
+    ),
+    (
+        "SELECT SUM(\"x\") AS s FROM children",
+        "`x` is a quoted name",
+    ),
+    (
+        "SELECT SUM(x) AS s FROM children WHERE x IN (SELECT 1)",
+        "a second SELECT",
+    ),
+    (
+        "SELECT FIRST(x ORDER BY y) AS s FROM children",
+        "arguments that do not fit; write FIRST(n, x ORDER BY key)",
+    ),
+    (
+        "SELECT FIRST(99, x) AS s FROM children",
+        "write FIRST(n, x ORDER BY key) with a number from 1 to 32",
+    ),
+    (
+        "SELECT QUANTILE(x, 2) AS s FROM children",
+        "write QUANTILE(x, 0.99)",
+    ),
+    ("SELECT AVG(CAST(x AS INT)) AS s FROM children", "CAST"),
+    (
+        "SELECT SUM(x) AS p_parts FROM children",
+        "`p_parts` is where this program's parts are",
+    ),
+    (
+        "SELECT LN(SUM(x)) AS l FROM children",
+        "they differ between machines",
+    ),
+    (
+        "SELECT COUNT(*) AS c\nFROM children\nWHERE x ==",
+        "line 3, column 9: `==` is not part of the language; write `=`",
+    ),
+    (
+        "DROP TABLE children",
+        "line 1, column 1: `DROP` does not belong here",
+    ),
+    ("", "column 1: the text ends too early"),
+];
+
 #[test]
 fn refusals_say_where_and_what_is_right() {
-    let cases = [
-        (
-            "SELECT MEDIAN(x) AS m FROM children",
-            "column 8: there is no function `MEDIAN`; write QUANTILE(x, 0.5)",
-        ),
-        (
-            "SELECT CUONT(x) AS m FROM children",
-            "column 8: there is no function `CUONT`; write COUNT",
-        ),
-        (
-            "SELECT x AS m FROM children",
-            "column 8: `x` stands outside an aggregate; write MAX(x), SUM(x), FIRST(1, x), …",
-        ),
-        (
-            "SELECT SUM(x) FROM children",
-            "column 8: a value without a name; write AS name behind it",
-        ),
-        (
-            "SELECT SUM(SUM(x)) AS s FROM children",
-            "`SUM` within WHERE or within an aggregate",
-        ),
-        (
-            "SELECT SUM(x) AS s FROM nodes",
-            "there is no table `nodes`; write FROM children",
-        ),
-        (
-            "SELECT SUM(x) AS s FROM children c",
-            "`C` is not part of the language here",
-        ),
-        (
-            "SELECT SUM(x) AS s FROM children GROUP BY zone",
-            "`GROUP` is not part of the language here; write COUNT(*) FILTER (WHERE x = 'a') for each group",
-        ),
-        (
-            "SELECT SUM(x) AS s FROM children LIMIT 3",
-            "write FIRST(n, x ORDER BY key)",
-        ),
-        (
-            "SELECT SUM(x) AS s, MAX(y) AS s FROM children",
-            "column 31: `s` is selected twice",
-        ),
-        (
-            "SELECT SUM(a.x) AS s FROM children",
-            "column 13: `.` is not part of the language; write names of attributes alone",
-        ),
-        (
-            "SELECT SUM(\"x\") AS s FROM children",
-            "`x` is a quoted name",
-        ),
-        (
-            "SELECT SUM(x) AS s FROM children WHERE x IN (SELECT 1)",
-            "a second SELECT",
-        ),
-        (
-            "SELECT FIRST(x ORDER BY y) AS s FROM children",
-            "arguments that do not fit; write FIRST(n, x ORDER BY key)",
-        ),
-        (
-            "SELECT FIRST(99, x) AS s FROM children",
-            "write FIRST(n, x ORDER BY key) with a number from 1 to 32",
-        ),
-        (
-            "SELECT QUANTILE(x, 2) AS s FROM children",
-            "write QUANTILE(x, 0.99)",
-        ),
-        ("SELECT AVG(CAST(x AS INT)) AS s FROM children", "CAST"),
-        (
-            "SELECT SUM(x) AS p_parts FROM children",
-            "`p_parts` is where this program's parts are",
-        ),
-        (
-            "SELECT LN(SUM(x)) AS l FROM children",
-            "they differ between machines",
-        ),
-        (
-            "SELECT COUNT(*) AS c\nFROM children\nWHERE x ==",
-            "line 3, column 9: `==` is not part of the language; write `=`",
-        ),
-        (
-            "DROP TABLE children",
-            "line 1, column 1: `DROP` does not belong here",
-        ),
-        ("", "column 1: the text ends too early"),
-    ];
-    for (text, wanted) in cases {
+    for (text, wanted) in REFUSALS {
         let error = Program::compile(&name("p"), text, Limits::default()).expect_err("refused");
         let found = error.to_string();
         assert!(

@@ -1,5 +1,5 @@
 //! Aggregate programs: what each function gives, that trees give what one zone
-//! would, that nothing hostile gets through, and that SQLite agrees.
+//! would, that nothing hostile gets through, and that `SQLite` agrees.
 
 mod hostile;
 mod language;

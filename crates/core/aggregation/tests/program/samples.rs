@@ -235,61 +235,62 @@ fn constant(rng: &mut Rng) -> String {
     pick(rng, &CONSTANTS).to_owned()
 }
 
+const BINARY: [&str; 15] = [
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "||",
+    "=",
+    "<>",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "AND",
+    "OR",
+    "IS DISTINCT FROM",
+];
+const ONE: [&str; 19] = [
+    "ABS",
+    "SIGN",
+    "ROUND",
+    "FLOOR",
+    "CEIL",
+    "SQRT",
+    "INT",
+    "FLOAT",
+    "TEXT",
+    "LENGTH",
+    "LOWER",
+    "UPPER",
+    "TRIM",
+    "LTRIM",
+    "RTRIM",
+    "TIME",
+    "UNIX_SECONDS",
+    "SECONDS",
+    "DURATION",
+];
+const TWO: [&str; 13] = [
+    "LEAST",
+    "GREATEST",
+    "COALESCE",
+    "NULLIF",
+    "SUBSTR",
+    "INSTR",
+    "STARTS_WITH",
+    "ENDS_WITH",
+    "CONTAINS",
+    "DATE_PART",
+    "DATE_TRUNC",
+    "ROUND",
+    "IFNULL",
+];
+const THREE: [&str; 3] = ["SUBSTR", "REPLACE", "SPLIT_PART"];
+
 fn operator(rng: &mut Rng, depth: u32, inner: fn(&mut Rng, u32) -> String) -> String {
-    const BINARY: [&str; 15] = [
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "||",
-        "=",
-        "<>",
-        "<",
-        "<=",
-        ">",
-        ">=",
-        "AND",
-        "OR",
-        "IS DISTINCT FROM",
-    ];
-    const ONE: [&str; 19] = [
-        "ABS",
-        "SIGN",
-        "ROUND",
-        "FLOOR",
-        "CEIL",
-        "SQRT",
-        "INT",
-        "FLOAT",
-        "TEXT",
-        "LENGTH",
-        "LOWER",
-        "UPPER",
-        "TRIM",
-        "LTRIM",
-        "RTRIM",
-        "TIME",
-        "UNIX_SECONDS",
-        "SECONDS",
-        "DURATION",
-    ];
-    const TWO: [&str; 13] = [
-        "LEAST",
-        "GREATEST",
-        "COALESCE",
-        "NULLIF",
-        "SUBSTR",
-        "INSTR",
-        "STARTS_WITH",
-        "ENDS_WITH",
-        "CONTAINS",
-        "DATE_PART",
-        "DATE_TRUNC",
-        "ROUND",
-        "IFNULL",
-    ];
-    const THREE: [&str; 3] = ["SUBSTR", "REPLACE", "SPLIT_PART"];
     let mut one = || inner(rng, depth - 1);
     let (a, b, c) = (one(), one(), one());
     match rng.below(13) {
@@ -382,8 +383,9 @@ fn reworded(rng: &mut Rng, text: &str) -> String {
 /// All rows in one zone.
 pub fn flat(program: &Program, rows: &[(NodeId, Row)]) -> Result<Outcome, EvaluateError> {
     let mut children = Children::of([program]);
-    rows.iter()
-        .for_each(|(node, row)| children.put_node(*node, row));
+    for (node, row) in rows {
+        children.put_node(*node, row);
+    }
     program.evaluate(&children, &context())
 }
 

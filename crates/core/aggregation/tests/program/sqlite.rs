@@ -1,4 +1,4 @@
-//! The part of the language that SQLite has too gives what SQLite gives, in
+//! The part of the language that `SQLite` has too gives what `SQLite` gives, in
 //! trees as in one table.
 
 use crate::samples::{NoTree, between, name, pick, plain_row, tree};
@@ -9,11 +9,11 @@ use rusqlite::types::Value as Theirs;
 use std::fmt::Write as _;
 use wire::attributes::{Row, Scalar, Value};
 
-/// Outside CI there are more: `cargo xtask fuzz evaluator`.
+/// Outside CI there are more: `cargo xtask cases evaluator`.
 const CASES: &str = "HOMEOSTAT_SQLITE_CASES";
 const CASES_IN_CI: u64 = 10_000;
 
-/// The same in our words and in SQLite's.
+/// The same in our words and in `SQLite`'s.
 #[derive(Clone)]
 struct Both {
     ours: String,
@@ -213,7 +213,7 @@ fn aggregate(rng: &mut Rng, filter: &str) -> Both {
             let order = pick(rng, &[("FIRST", "ASC"), ("TOP", "DESC")]);
             let ours = format!("{}({most}, @ ORDER BY @)", order.0);
             let theirs = format!(
-                "(SELECT COALESCE(group_concat(v, '|'), '') FROM (SELECT @ AS v FROM children WHERE {filter} AND v IS NOT NULL ORDER BY @ {} NULLS LAST, v LIMIT {most}))",
+                "(SELECT COALESCE(group_concat(v, '|'), '') FROM (SELECT @ AS v FROM children WHERE {filter} AND v IS NOT NULL ORDER BY (@) + 0 {} NULLS LAST, v LIMIT {most}))",
                 order.1
             );
             join_two(&ours, &theirs, &[&text, &a])

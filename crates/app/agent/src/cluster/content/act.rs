@@ -108,10 +108,10 @@ fn told(name: &str, fetched: &Fetched) -> String {
         text.push_str(&from.join(", "));
     }
     if fetched.resumed.0 > 0 {
-        text.push_str(&format!("; {} were here already", fetched.resumed));
+        text.extend(["; ", &fetched.resumed.to_string(), " were here already"]);
     }
     for holder in &fetched.wrong {
-        text.push_str(&format!("; {holder} sent wrong bytes"));
+        text.extend(["; ", &holder.to_string(), " sent wrong bytes"]);
     }
     text
 }

@@ -56,11 +56,18 @@ impl Settings {
     }
 
     /// What stays free of the disk that content lies on.
-    pub fn room_left(content: &Path) -> Bytes {
+    fn room_left(content: &Path) -> Bytes {
         rustix::fs::statvfs(content).map_or(ROOM_LEFT_MAX, |disk| {
             let whole = disk.f_blocks.saturating_mul(disk.f_frsize);
             Bytes((whole / 20).min(ROOM_LEFT_MAX.0))
         })
+    }
+
+    pub fn fetching(content: &Path) -> ::content::FetchOptions {
+        ::content::FetchOptions {
+            room_left: Self::room_left(content),
+            ..::content::FetchOptions::default()
+        }
     }
 
     pub fn parameters(self, content: &Path) -> control::holding::Parameters {

@@ -133,38 +133,43 @@ impl WideSum {
 
 /// The nearest float, of two as near the even one; `None` beyond the largest.
 pub(in crate::program) fn rounded(wide: &Wide) -> Option<f64> {
-    let offset = usize::from(wide.offset);
-    let Some(last) = wide.digits.last() else {
+    /// Bytes that hold 53 bits, wherever they begin, and one more to round by.
+    const BYTES: usize = 9;
+    let below = wide.digits.len().saturating_sub(BYTES);
+    let top = wide.digits.get(below..).unwrap_or_default();
+    let word = top
+        .iter()
+        .rev()
+        .fold(0_u128, |word, byte| word << 8 | u128::from(*byte));
+    if word == 0 {
         return Some(0.0);
-    };
-    let top = 8 * (offset + wide.digits.len() - 1) + 7 - last.leading_zeros() as usize;
-    // The lowest of 53 bits; below it is what is rounded away.
-    let low = top.saturating_sub(52);
-    let bit = |at: usize| {
-        let digit = (at / 8)
-            .checked_sub(offset)
-            .and_then(|place| wide.digits.get(place));
-        u64::from(digit.is_some_and(|digit| digit >> (at % 8) & 1 == 1))
-    };
-    let mut mantissa = (low..=top).rev().fold(0, |bits, at| bits << 1 | bit(at));
-    if low > 0 {
-        let half = bit(low - 1) == 1;
-        let lowest_set = 8 * offset
-            + wide
-                .digits
-                .first()
-                .map_or(0, |d| d.trailing_zeros() as usize);
-        let more = half && lowest_set < low - 1;
-        if half && (more || mantissa & 1 == 1) {
+    }
+    // Where the word's lowest bit stands, in units of 2^-1074.
+    let base = 8 * (usize::from(wide.offset) + below);
+    let length = word.ilog2() as usize + 1;
+    // A float's mantissa has 53 bits, or fewer where no smaller ones exist.
+    let cut = length.saturating_sub(53);
+    let mut mantissa = word >> cut;
+    if cut > 0 {
+        let rest = word & ((1 << cut) - 1);
+        let half = 1 << (cut - 1);
+        // The first digit is not 0: below the word there is something.
+        let is_more = rest > half || (rest == half && below > 0);
+        if is_more || (rest == half && mantissa & 1 == 1) {
             mantissa += 1;
         }
     }
-    // A mantissa without its first bit, or one that has just grown, carries into
-    // the exponent by itself.
-    let bits = ((low as u64) << 52) + mantissa;
-    let float = f64::from_bits(bits);
+    let low = base + cut;
+    let missing = 53_usize.saturating_sub(length - cut).min(low);
+    let (mantissa, low) = (u64::try_from(mantissa << missing).ok()?, low - missing);
+    // A mantissa without its first bit is of the smallest floats; one that has
+    // just grown to 54 bits carries into the exponent by itself.
+    if low >= 2_046 {
+        return None;
+    }
+    let float = f64::from_bits(((low as u64) << 52) + mantissa);
     let signed = if wide.negative { -float } else { float };
-    float.is_finite().then_some(signed).filter(|_| low < 2_046)
+    float.is_finite().then_some(signed)
 }
 
 #[cfg(test)]
@@ -172,12 +177,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sum(of: &[f64]) -> Option<f64> {
+    fn wide(of: &[f64]) -> WideSum {
         let mut sum = WideSum::default();
         for number in of {
             sum.add(*number);
         }
-        rounded(&sum.wide())
+        sum
+    }
+
+    fn sum(of: &[f64]) -> Option<f64> {
+        rounded(&wide(of).wide())
     }
 
     #[test]
@@ -231,20 +240,12 @@ mod tests {
 
         #[test]
         fn groups_make_the_same(mut all in prop::collection::vec(floats(), 0..40), at in 0..40_usize) {
-            let mut whole = WideSum::default();
-            for number in all {
-                whole.add(*number);
-            }
-            let whole = whole.wide();
+            let whole = wide(&all).wide();
             prop_assert!(whole.is_sound());
             let rest = all.split_off(at.min(all.len()));
             let mut parts = WideSum::default();
             for part in [rest, all] {
-                let mut sum = WideSum::default();
-                for number in part {
-                    sum.add(*number);
-                }
-                parts.merge(&sum.wide());
+                parts.merge(&wide(&part).wide());
             }
             prop_assert_eq!(parts.wide(), whole);
         }

@@ -7,22 +7,12 @@ use crate::program::limits::Limits;
 use crate::program::plan::{Binary, Expression, Is};
 use sqlparser::ast::{
     BinaryOperator, CaseWhen, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    Ident, InTarget, Interval, Spanned, UnaryOperator, Value as Literal,
+    InTarget, Interval, Spanned, UnaryOperator, Value as Literal,
 };
 use sqlparser::tokenizer::Span;
 use wire::attributes::Value;
 
 impl Reader<'_> {
-    fn named(&mut self, ident: &Ident, place: Place) -> Read<Expression> {
-        let name = attribute(ident)?;
-        if place == Place::End {
-            let what = format!("`{name}` stands outside an aggregate");
-            return Err(Wrong::span(ident.span, what)
-                .write(format!("MAX({name}), SUM({name}), FIRST(1, {name}), …")));
-        }
-        Ok(Expression::Column(self.column(name)))
-    }
-
     pub(super) fn expression(
         &mut self,
         expr: &Expr,
@@ -36,7 +26,15 @@ impl Reader<'_> {
             Expr::Nested(inner) => self.expression(inner, place, depth),
             Expr::Value(value) => literal(&value.value, value.span),
             Expr::Interval(interval) => duration(interval, expr.span()),
-            Expr::Identifier(ident) => self.named(ident, place),
+            Expr::Identifier(ident) => {
+                let name = attribute(ident)?;
+                if place == Place::End {
+                    let what = format!("`{name}` stands outside an aggregate");
+                    return Err(Wrong::span(ident.span, what)
+                        .write(format!("MAX({name}), SUM({name}), FIRST(1, {name}), …")));
+                }
+                Ok(Expression::Column(self.column(name)))
+            }
             Expr::UnaryOp { op, expr: of } => self.unary(*op, of, place, deeper),
             Expr::BinaryOp { left, op, right } => self.binary(left, op, right, place, deeper),
             Expr::IsNull(_)
@@ -47,6 +45,29 @@ impl Reader<'_> {
             | Expr::IsNotFalse(_)
             | Expr::IsDistinctFrom(..)
             | Expr::IsNotDistinctFrom(..) => self.is(expr, place, deeper),
+            Expr::Between { .. } | Expr::In { .. } | Expr::Like { .. } => {
+                self.among(expr, place, deeper)
+            }
+            Expr::Case {
+                operand,
+                conditions,
+                else_result,
+                ..
+            } => self.case(
+                operand.as_deref(),
+                conditions,
+                else_result.as_deref(),
+                place,
+                deeper,
+            ),
+            Expr::Function(function) => self.call(function, expr.span(), place, deeper),
+            other => Err(refused(other)),
+        }
+    }
+
+    /// Whether a value is between two, in a list, or like a pattern.
+    fn among(&mut self, expr: &Expr, place: Place, deeper: usize) -> Read<Expression> {
+        match expr {
             Expr::Between {
                 expr: value,
                 negated,
@@ -54,8 +75,10 @@ impl Reader<'_> {
                 high,
             } => {
                 let value = self.boxed(value, place, deeper)?;
-                let low = self.boxed(low, place, deeper)?;
-                let high = self.boxed(high, place, deeper)?;
+                let (low, high) = (
+                    self.boxed(low, place, deeper)?,
+                    self.boxed(high, place, deeper)?,
+                );
                 Ok(not(*negated, Expression::Between(value, low, high)))
             }
             Expr::In {
@@ -80,19 +103,6 @@ impl Reader<'_> {
                 let pattern = self.boxed(pattern, place, deeper)?;
                 Ok(not(*negated, Expression::Like(value, pattern)))
             }
-            Expr::Case {
-                operand,
-                conditions,
-                else_result,
-                ..
-            } => self.case(
-                operand.as_deref(),
-                conditions,
-                else_result.as_deref(),
-                place,
-                deeper,
-            ),
-            Expr::Function(function) => self.call(function, expr.span(), place, deeper),
             other => Err(refused(other)),
         }
     }

@@ -53,11 +53,10 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Read<Select> {
             return Err(Wrong::span(table.span, what).write("FROM children"));
         }
     }
-    let filter = if parser.parse_keyword(Keyword::WHERE) {
-        Some(expression(&mut parser)?)
-    } else {
-        None
-    };
+    let mut filter = None;
+    if parser.parse_keyword(Keyword::WHERE) {
+        filter = Some(expression(&mut parser)?);
+    }
     while parser.consume_token(&Token::SemiColon) {}
     if parser.peek_token_ref().token == Token::EOF {
         return Ok(Select { outputs, filter });
