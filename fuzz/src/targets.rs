@@ -239,7 +239,7 @@ fn row(bytes: &[u8]) {
     if let Ok(read) = Row::decode(bytes) {
         assert_eq!(read.encode().expect("writes"), bytes);
     }
-    with_text(bytes, |text| text_again::<AttributeName>(text));
+    with_text(bytes, text_again::<AttributeName>);
 }
 
 fn manifest_text(bytes: &[u8]) {

@@ -15,7 +15,7 @@ const fn sets(name: &'static str, of: Of, closes: f64, last: f64) -> Goal {
 
 /// A row changes, then 4 programs run over 64 rows, on one core.
 pub const SETS: Goal = sets("evaluator_sets", Of::Number, 40_000.0, 100_000.0);
-/// The same work by SQLite.
+/// The same work by `SQLite`.
 pub const SETS_SQLITE: Goal = sets("evaluator_sets_vs_sqlite", Of::Ratio, 1.3, 1.5);
 /// The programs alone, nothing changed.
 pub const RUNS_SQLITE: Goal = sets("evaluator_runs_vs_sqlite", Of::Ratio, 1.3, 1.5);

@@ -1,4 +1,4 @@
-//! Measures the evaluator of aggregates beside SQLite, and what hostile programs
+//! Measures the evaluator of aggregates beside `SQLite`, and what hostile programs
 //! cost.
 //!
 //! In: `--quick`, and names of parts to measure alone. Out: conditions and

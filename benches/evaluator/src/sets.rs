@@ -1,5 +1,5 @@
 //! Sets of four programs over the 64 rows of a zone, on one core, beside
-//! SQLite.
+//! `SQLite`.
 //!
 //! Holds: both have the same rows, kept up to date one row at a time, and the
 //! same questions, read once before; before anything is measured their answers
@@ -21,7 +21,7 @@ const ROWS: u64 = 64;
 /// Rows that take turns, so that each change is one.
 const TURNS: u64 = 512;
 
-/// Ours, then SQLite's where its words differ.
+/// Ours, then `SQLite`'s where its words differ.
 const PROGRAMS: [(&str, &str, Option<&str>); 4] = [
     (
         "load",

@@ -181,12 +181,12 @@ impl Pair {
         self.cluster.ear.forget();
         let moment = self.cluster.publish(at, note)?;
         let ours = self.cluster.heard(What::Changed, at, moment)?;
-        let Some(serf) = &self.serf else {
+        let Some(theirs) = &self.serf else {
             return Ok((ours, None));
         };
-        serf.forget();
-        let moment = serf.publish(&self.cluster, at, note)?;
-        let peer = serf.heard(&self.cluster, (What::Changed, at), moment)?;
+        theirs.forget();
+        let moment = theirs.publish(&self.cluster, at, note)?;
+        let peer = theirs.heard(&self.cluster, (What::Changed, at), moment)?;
         Ok((ours, Some(peer)))
     }
 

@@ -71,8 +71,21 @@ fn tokens() -> Vec<(&'static str, Vec<u8>)> {
     vec![("usual", token.to_string().into_bytes())]
 }
 
+fn hellos() -> Vec<(&'static str, Vec<u8>)> {
+    use wire::net::frame::{Head, Hello, VERSION, VERSION_MIN};
+    let hello = Head::Hello(Hello {
+        instance: 1,
+        sequence: 2,
+        generation: 0,
+        relays: false,
+    });
+    let written = [("hello-old", VERSION_MIN), ("hello", VERSION)];
+    let seeds = written.map(|(name, version)| (name, hello.encode(version).expect("writes")));
+    seeds.into()
+}
+
 fn heads() -> Vec<(&'static str, Vec<u8>)> {
-    use wire::net::frame::{Call, Head, Hello, Open, Reply, Status, VERSION, VERSION_MIN};
+    use wire::net::frame::{Call, Head, Open, Reply, Status, VERSION};
     use wire::net::join::{Admitted, JoinAnswer, JoinRequest, Refusal, Signature, Wish};
     let wish = Wish {
         token: wire::net::TokenId(1),
@@ -81,12 +94,6 @@ fn heads() -> Vec<(&'static str, Vec<u8>)> {
         addresses: vec![address()],
         words: b"{}".to_vec(),
     };
-    let hello = Head::Hello(Hello {
-        instance: 1,
-        sequence: 2,
-        generation: 0,
-        relays: false,
-    });
     let heads = [
         (
             "call",
@@ -137,11 +144,7 @@ fn heads() -> Vec<(&'static str, Vec<u8>)> {
             }),
         ),
     ];
-    let old = hello.encode(VERSION_MIN).expect("writes");
-    let mut seeds = vec![
-        ("hello-old", old),
-        ("hello", hello.encode(VERSION).expect("writes")),
-    ];
+    let mut seeds = hellos();
     seeds.extend(heads.map(|(name, head)| (name, head.encode(VERSION).expect("writes"))));
     seeds
 }

@@ -111,7 +111,7 @@ fn told(name: &str, fetched: &Fetched) -> String {
         text.extend(["; ", &fetched.resumed.to_string(), " were here already"]);
     }
     for holder in &fetched.wrong {
-        text.extend(["; ", &holder.to_string(), " sent wrong bytes"]);
+        text.extend(["; ", holder.as_str(), " sent wrong bytes"]);
     }
     text
 }
