@@ -14,7 +14,6 @@ pub mod cluster;
 pub mod content;
 pub mod decision;
 pub mod edge;
-pub mod exchange;
 pub mod frame;
 pub mod gossip;
 pub mod lab;
@@ -25,3 +24,5 @@ pub mod record;
 pub mod rows;
 pub mod shim;
 pub mod supervise;
+
+pub use content::exchange;

@@ -1,6 +1,8 @@
 //! A tree of content: paths to hashes. A tree is itself stored by its hash, so
 //! a site's head is one hash and moves atomically.
 
+pub mod exchange;
+
 use kernel::{Hash, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
