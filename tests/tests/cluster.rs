@@ -227,7 +227,7 @@ fn what_is_published_on_one_node_is_seen_on_another_and_outlives_a_killed_agent(
     kill(agent);
     until("another agent", || {
         let (_, now, _) = first.find_pids()?;
-        (now != agent && first.run(&["status"]).status.success()).then_some(())
+        (now != agent && first.run(&["node", "ls"]).status.success()).then_some(())
     });
     first.ok(&["publish", "disk=nvme"]);
     wanted(&second, "one", "disk", json!("nvme"));
