@@ -1,10 +1,10 @@
 //! Congestion control of bulk: gives way to everything else on the path.
 //!
 //! In: when packets were sent, acknowledged and lost. Out: the window.
-//! Holds: each connection keeps a few packets and a sixteenth of its window in
-//! the narrowest queue, which shares it alike with its like and stays a small
-//! part of a round trip however many they are; from time to time it lets the
-//! queue drain, so that all measure the distance anew.
+//! Holds: all that give way keep the narrowest queue a few milliseconds long
+//! together, and a few packets more for each, which makes their shares alike;
+//! from time to time each lets the queue drain, so that all measure the
+//! distance anew.
 //! Never: fills a queue until it overflows, as controllers that wait for loss do.
 //!
 //! Source: Wei, Jin, Low, Hegde, "FAST TCP: Motivation, Architecture,
@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 /// Packets of one connection in the queue: what makes shares alike.
 const QUEUED_PACKETS: u64 = 4;
-/// And this part of the window: what a busy machine's unsteady measurements are
-/// not taken for a queue.
-const QUEUED_PART: u64 = 16;
+/// And the queue may be so long, or this part of the distance: what a busy
+/// machine's unsteady measurements are not taken for a queue.
+const QUEUE: Duration = Duration::from_millis(3);
+const QUEUE_PART: u32 = 16;
 const WINDOW_PACKETS_MIN: u64 = 2;
 const WINDOW_PACKETS_FIRST: u64 = 10;
 /// Distances are remembered for three spans of this.
@@ -131,12 +132,16 @@ impl Yielding {
         WINDOW_PACKETS_MIN * self.mtu
     }
 
-    fn queued(&self) -> u64 {
-        QUEUED_PACKETS * self.mtu + self.window / QUEUED_PART
+    /// The window with which the queue would be as long as it may be; at most
+    /// twice this one.
+    fn goal(&self, distance: Duration, round_trip: Duration) -> u64 {
+        let may = distance + QUEUE.max(distance / QUEUE_PART);
+        let goal = self.scaled(may, round_trip) + QUEUED_PACKETS * self.mtu;
+        goal.min(2 * self.window)
     }
 
-    /// What of the window would be in flight if there were no queue.
-    fn without_queue(&self, distance: Duration, round_trip: Duration) -> u64 {
+    /// What of the window would be in flight if a round trip took `distance`.
+    fn scaled(&self, distance: Duration, round_trip: Duration) -> u64 {
         let nanos = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX).max(1);
         let whole = u128::from(self.window) * u128::from(nanos(distance));
         u64::try_from(whole / u128::from(nanos(round_trip))).unwrap_or(u64::MAX)
@@ -176,7 +181,7 @@ impl Yielding {
         else {
             return;
         };
-        let goal = self.without_queue(distance, *round_trip) + self.queued();
+        let goal = self.goal(distance, *round_trip);
         if goal < self.window {
             self.window = goal.max(self.least());
             self.phase = Phase::Steady;
@@ -194,11 +199,11 @@ impl Yielding {
         };
         self.round_start = now;
         self.round_over = false;
-        let goal = self.without_queue(distance, round_trip) + self.queued();
+        let goal = self.goal(distance, round_trip);
         match self.phase {
             Phase::Start => {}
             Phase::Steady => {
-                let is_empty = goal + self.mtu > self.window + self.queued();
+                let is_empty = self.scaled(distance, round_trip) + self.mtu > self.window;
                 self.empty_rounds = if is_empty { self.empty_rounds + 1 } else { 0 };
                 let next = if self.empty_rounds > EMPTY_ROUNDS {
                     // The path got wider, or the start was ended by a flutter.
@@ -405,8 +410,8 @@ impl Controller for Choosing {
 mod tests {
     use super::*;
 
-    // The queue is a sixteenth of a round trip most of the time; the bounds
-    // below are met for a moment, when a window returns after a drain.
+    // The queue is three milliseconds most of the time; the bounds below are met
+    // for a moment, when a window returns after a drain.
 
     /// A path of one queue, shared by senders that always have something to
     /// send; one step is the time of one packet.

@@ -26,6 +26,7 @@ use futures_util::future::BoxFuture;
 use kernel::{Hash, NodeId};
 use net::transport::{Priority, Stream, Transport};
 use node::desired::{Applied, Desired};
+use node::nodes::NodeRecord;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,24 +68,40 @@ impl Holder for Other {
     }
 }
 
+/// Who is worth asking: nodes that are up or connected; while none is, those
+/// too of which nothing was heard. One that is gone costs whoever asks it the
+/// time that a living one would have taken.
+fn worth_asking(cluster: &Cluster) -> Vec<NodeRecord> {
+    let transport = cluster.transport();
+    let nodes = cluster.nodes.borrow().clone();
+    let others = nodes
+        .values()
+        .filter(|record| record.belongs() && record.id != cluster.own.id);
+    let is_there = |record: &&&NodeRecord| {
+        cluster.reach(record.id).is_up() || transport.rtt(record.id).is_some()
+    };
+    let there: Vec<NodeRecord> = others.clone().filter(|it| is_there(&it)).cloned().collect();
+    if !there.is_empty() {
+        return there;
+    }
+    let unheard = others.filter(|record| cluster.reach(record.id) == Reach::Unheard);
+    unheard.cloned().collect()
+}
+
 /// Everybody who may have it, `origin` always among them.
 fn holders(cluster: &Cluster, origin: NodeId) -> Vec<Arc<dyn Holder>> {
     let transport = cluster.transport();
-    let nodes = cluster.nodes.borrow().clone();
-    let mut others: Vec<Other> = nodes
-        .values()
-        .filter(|record| record.belongs() && record.id != cluster.own.id)
-        .filter(|record| {
-            let reach = cluster.reach(record.id);
-            record.id == origin || reach.is_up() || reach == Reach::Unheard
-        })
-        .map(|record| Other {
-            transport: transport.clone(),
-            node: record.id,
-            name: record.name.to_string(),
-            distance: transport.rtt(record.id).unwrap_or(FAR),
-        })
-        .collect();
+    let mut asked = worth_asking(cluster);
+    if origin != cluster.own.id && !asked.iter().any(|record| record.id == origin) {
+        asked.extend(cluster.record(origin).filter(NodeRecord::belongs));
+    }
+    let other = |record: NodeRecord| Other {
+        transport: transport.clone(),
+        node: record.id,
+        name: record.name.to_string(),
+        distance: transport.rtt(record.id).unwrap_or(FAR),
+    };
+    let mut others: Vec<Other> = asked.into_iter().map(other).collect();
     others.sort_by_key(|other| (other.node != origin, other.distance));
     others.truncate(HOLDERS_MAX);
     let holders = others.into_iter();
@@ -95,13 +112,7 @@ fn holders(cluster: &Cluster, origin: NodeId) -> Vec<Arc<dyn Holder>> {
 
 /// How many nodes may be asked now.
 fn others(cluster: &Cluster) -> u32 {
-    let nodes = cluster.nodes.borrow().clone();
-    let others = nodes.values().filter(|record| {
-        let reach = cluster.reach(record.id);
-        let may = reach.is_up() || reach == Reach::Unheard;
-        record.belongs() && record.id != cluster.own.id && may
-    });
-    u32::try_from(others.count()).unwrap_or(u32::MAX)
+    u32::try_from(worth_asking(cluster).len()).unwrap_or(u32::MAX)
 }
 
 /// Answers who fetches from this node.
