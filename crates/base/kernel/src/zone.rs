@@ -25,6 +25,16 @@ impl ZonePath {
         Some(Self(above.to_vec()))
     }
 
+    /// How many names lead to it; 0 is the root's.
+    pub fn depth(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The zone that the first `depth` names lead to; itself when it has no more.
+    pub fn ancestor(&self, depth: usize) -> Self {
+        Self(self.0.iter().take(depth).cloned().collect())
+    }
+
     /// Whether `other` is this zone or lies below it.
     pub fn contains(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
@@ -82,6 +92,9 @@ mod tests {
         assert!(eu.contains(&rack) && ZonePath::root().contains(&eu));
         assert!(!rack.contains(&eu));
         assert_eq!(eu.parent(), Some(ZonePath::root()));
+        assert_eq!((rack.depth(), ZonePath::root().depth()), (3, 0));
+        assert_eq!((rack.ancestor(1), rack.ancestor(9)), (eu.clone(), rack.clone()));
+        assert_eq!(rack.ancestor(0), ZonePath::root());
         assert_eq!(rack.to_string(), "/eu/vienna/rack1");
         for wrong in ["", "eu", "/eu/", "//", "/EU", "/a/b/c/d/e/f/g/h/i"] {
             assert!(wrong.parse::<ZonePath>().is_err(), "{wrong}");

@@ -11,6 +11,7 @@ pub mod attributes;
 pub mod bucket;
 pub mod checkpoint;
 pub mod cluster;
+mod compact;
 pub mod content;
 pub mod decision;
 pub mod edge;
@@ -24,5 +25,6 @@ pub mod record;
 pub mod rows;
 pub mod shim;
 pub mod supervise;
+pub mod tree;
 
 pub use content::exchange;

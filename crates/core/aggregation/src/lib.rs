@@ -1,7 +1,8 @@
-//! What a node knows of the others. Its first part is who is reachable; rows
-//! and their aggregates stand on it.
+//! What a node knows of the others: who is reachable, and the zones' rows that
+//! are aggregated from theirs.
 //!
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
 pub mod membership;
 pub mod program;
+pub mod tree;

@@ -7,6 +7,7 @@
 //! was at most that long, is whole, and has one spelling only.
 //! Never: says who may speak; the transport and the node table do.
 
+use crate::compact::{self, put};
 use kernel::NodeId;
 
 pub const VERSION: u8 = 1;
@@ -215,7 +216,7 @@ pub fn decode(bytes: &[u8]) -> Result<Packet, GossipError> {
     if bytes.len() > PACKET_BYTES_MAX {
         return Err(GossipError::TooLong { bytes: bytes.len() });
     }
-    let mut reader = Reader(bytes);
+    let mut reader = Reader(compact::Reader::new(bytes));
     let version = reader.byte()?;
     if version != VERSION {
         return Err(GossipError::Version { found: version });
@@ -236,14 +237,6 @@ fn said_byte(said: Said) -> u8 {
         Said::Dead => 2,
         Said::Left => 3,
     }
-}
-
-fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value.to_le_bytes()[0] | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value.to_le_bytes()[0]);
 }
 
 fn put_node(bytes: &mut Vec<u8>, node: NodeId) {
@@ -315,35 +308,27 @@ fn put_body(bytes: &mut Vec<u8>, body: &Body) {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a>(compact::Reader<'a>);
+
+impl From<compact::CompactError> for GossipError {
+    fn from(why: compact::CompactError) -> Self {
+        match why {
+            compact::CompactError::Cut => Self::Cut,
+            compact::CompactError::Spelling { found } => Self::Wrong {
+                what: "a number's spelling",
+                found,
+            },
+        }
+    }
+}
 
 impl Reader<'_> {
     fn byte(&mut self) -> Result<u8, GossipError> {
-        let (first, rest) = self.0.split_first().ok_or(GossipError::Cut)?;
-        self.0 = rest;
-        Ok(*first)
+        Ok(self.0.byte()?)
     }
 
-    /// In its shortest spelling only: a packet has one.
     fn number(&mut self) -> Result<u64, GossipError> {
-        let mut value = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            let part = u64::from(byte & 0x7f);
-            let overflows = shift == 63 && part > 1;
-            let padded = shift > 0 && byte == 0;
-            if overflows || padded {
-                break;
-            }
-            value |= part << shift;
-            if byte < 0x80 {
-                return Ok(value);
-            }
-        }
-        Err(GossipError::Wrong {
-            what: "a number's spelling",
-            found: value,
-        })
+        Ok(self.0.number()?)
     }
 
     fn small(&mut self, what: &'static str) -> Result<u32, GossipError> {
@@ -358,9 +343,7 @@ impl Reader<'_> {
     }
 
     fn eight(&mut self) -> Result<u64, GossipError> {
-        let (first, rest) = self.0.split_first_chunk::<8>().ok_or(GossipError::Cut)?;
-        self.0 = rest;
-        Ok(u64::from_be_bytes(*first))
+        Ok(self.0.eight()?)
     }
 
     fn node(&mut self) -> Result<NodeId, GossipError> {
@@ -455,12 +438,11 @@ impl Reader<'_> {
     }
 
     fn news(&mut self) -> Result<News, GossipError> {
-        if self.0.first() == Some(&4) {
+        if self.0.peek() == Some(4) {
             self.byte()?;
             let (node, version) = (self.node()?, self.version()?);
             let length = self.count("a length of attributes", ATTRIBUTES_BYTES_MAX)?;
-            let (bytes, rest) = self.0.split_at_checked(length).ok_or(GossipError::Cut)?;
-            self.0 = rest;
+            let bytes = self.0.take(length)?;
             return Ok(News::Attributes {
                 node,
                 version,

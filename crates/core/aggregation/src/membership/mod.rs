@@ -32,6 +32,7 @@ mod spread;
 mod wake;
 
 pub use event::{Belongs, Counts, Effect, Event, Reach, Start, Table, View};
+pub(crate) use member::RoundTrip;
 pub use parameters::Parameters;
 
 use kernel::{NodeId, Rng, Time};

@@ -1,0 +1,224 @@
+//! The way to one other node: what is to be told, what is not yet
+//! acknowledged, how long an answer takes.
+//!
+//! Holds: what waits is named, not copied: what is sent is always the latest;
+//! each zone waits once; a packet is sent a bounded number of times.
+
+use super::parameters::Parameters;
+use crate::membership::RoundTrip;
+use kernel::Time;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use wire::tree::{ACKS_MAX, Contact, ZoneKey};
+
+/// A level's table, and one of its zones.
+pub type Item = (u8, ZoneKey);
+
+/// Packets under way to one node; older ones are given up for newer.
+const FLIGHTS_MAX: usize = 32;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// The row is known there; it still holds.
+    Beat,
+    /// The row, in case nobody else brought it.
+    Spare,
+    Row,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Pending {
+    pub kind: Kind,
+    pub due: Time,
+    pub tries: u8,
+}
+
+#[derive(Clone, Debug)]
+pub struct Flight {
+    seq: u32,
+    sent: Time,
+    deadline: Time,
+    pub tries: u8,
+    pub items: Vec<(Item, Kind)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Link {
+    pub contact: Contact,
+    pub pending: BTreeMap<Item, Pending>,
+    acks: Vec<u32>,
+    ack_due: Option<Time>,
+    flights: Vec<Flight>,
+    seq: u32,
+    round_trip: RoundTrip,
+    pub silent_until: Option<Time>,
+    pub used: Time,
+    /// As it stands in the agenda of all links.
+    due: Option<Time>,
+}
+
+impl Link {
+    fn new(contact: Contact, now: Time) -> Self {
+        Self {
+            contact,
+            pending: BTreeMap::new(),
+            acks: Vec::new(),
+            ack_due: None,
+            flights: Vec::new(),
+            seq: 0,
+            round_trip: RoundTrip::default(),
+            silent_until: None,
+            used: now,
+            due: None,
+        }
+    }
+
+    pub fn is_silent(&self, now: Time) -> bool {
+        self.silent_until.is_some_and(|until| now < until)
+    }
+
+    pub fn queue(&mut self, item: Item, pending: Pending) {
+        let held = self.pending.entry(item).or_insert(pending);
+        held.due = held.due.min(pending.due);
+        if pending.kind > held.kind {
+            *held = Pending {
+                due: pending.due,
+                ..pending
+            };
+        }
+    }
+
+    /// The other has it: it has sent the same.
+    pub fn has(&mut self, item: Item, up_to: Kind) {
+        if self.pending.get(&item).is_some_and(|one| one.kind <= up_to) {
+            self.pending.remove(&item);
+        }
+    }
+
+    pub fn acknowledge(&mut self, seq: u32, due: Time) {
+        if !self.acks.contains(&seq) && self.acks.len() < ACKS_MAX {
+            self.acks.push(seq);
+        }
+        self.ack_due.get_or_insert(due);
+    }
+
+    pub fn take_acks(&mut self) -> Vec<u32> {
+        self.ack_due = None;
+        std::mem::take(&mut self.acks)
+    }
+
+    pub fn on_ack(&mut self, seq: u32, now: Time) {
+        if let Some(at) = self.flights.iter().position(|one| one.seq == seq) {
+            let flight = self.flights.remove(at);
+            self.round_trip.sample(now.since(flight.sent));
+            self.silent_until = None;
+        }
+    }
+
+    pub fn next_seq(&mut self) -> u32 {
+        self.seq = self.seq.wrapping_add(1).max(1);
+        self.seq
+    }
+
+    pub fn take_off(&mut self, items: Vec<(Item, Kind)>, tries: u8, now: Time, limits: &Parameters) {
+        let wait = self.round_trip.wait().unwrap_or(limits.resend_first);
+        let wait = wait + limits.ack_hold;
+        let wait = wait.clamp(limits.resend_min, limits.resend_max) * (2 + u32::from(tries)) / 2;
+        if self.flights.len() >= FLIGHTS_MAX {
+            self.flights.remove(0);
+        }
+        self.flights.push(Flight {
+            seq: self.seq,
+            sent: now,
+            deadline: now + wait,
+            tries,
+            items,
+        });
+    }
+
+    /// Packets that no acknowledgement came for.
+    pub fn overdue(&mut self, now: Time) -> Vec<Flight> {
+        let mut late = Vec::new();
+        self.flights.retain(|one| {
+            let is_late = one.deadline <= now;
+            if is_late {
+                late.push(one.clone());
+            }
+            !is_late
+        });
+        late
+    }
+
+    fn next(&self) -> Option<Time> {
+        let pending = self.pending.values().map(|one| one.due);
+        let flights = self.flights.iter().map(|one| one.deadline);
+        pending.chain(flights).chain(self.ack_due).min()
+    }
+
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.wait()
+    }
+}
+
+/// All ways, and when each is due.
+#[derive(Clone, Debug, Default)]
+pub struct Links {
+    links: BTreeMap<kernel::NodeId, Link>,
+    agenda: BTreeSet<(Time, kernel::NodeId)>,
+}
+
+/// Ways of one node; more than any shape of a tree asks for.
+const LINKS_MAX: usize = 4_096;
+
+impl Links {
+    pub fn get(&self, node: kernel::NodeId) -> Option<&Link> {
+        self.links.get(&node)
+    }
+
+    /// Changes one and notes when it is due now.
+    pub fn change<T>(
+        &mut self,
+        contact: Contact,
+        now: Time,
+        change: impl FnOnce(&mut Link) -> T,
+    ) -> Option<T> {
+        let node = contact.node;
+        if self.links.len() >= LINKS_MAX && !self.links.contains_key(&node) {
+            return None;
+        }
+        let link = self.links.entry(node);
+        let link = link.or_insert_with(|| Link::new(contact, now));
+        link.contact = contact;
+        link.used = now;
+        let result = change(link);
+        let next = link.next();
+        if next != link.due {
+            if let Some(due) = link.due {
+                self.agenda.remove(&(due, node));
+            }
+            if let Some(next) = next {
+                self.agenda.insert((next, node));
+            }
+            link.due = next;
+        }
+        Some(result)
+    }
+
+    pub fn contact(&self, node: kernel::NodeId) -> Option<Contact> {
+        self.links.get(&node).map(|link| link.contact)
+    }
+
+    pub fn next(&self) -> Option<Time> {
+        self.agenda.first().map(|(at, _)| *at)
+    }
+
+    pub fn next_due(&self, now: Time) -> Option<kernel::NodeId> {
+        let (at, node) = self.agenda.first()?;
+        (*at <= now).then_some(*node)
+    }
+
+    pub fn forget_idle(&mut self, now: Time, idle: Duration) {
+        self.links
+            .retain(|_, link| link.due.is_some() || now.since(link.used) < idle);
+    }
+}
