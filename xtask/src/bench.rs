@@ -18,7 +18,13 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
+    Bench {
+        name: "aggregation",
+        package: "bench-aggregation",
+        packages: &[],
+        examples: &[],
+    },
     Bench {
         name: "content",
         package: "bench-content",

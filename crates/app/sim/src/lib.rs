@@ -20,6 +20,7 @@ mod queue;
 pub mod store;
 mod table;
 mod trace;
+pub mod tree;
 mod world;
 
 pub use deaths::{DeathRun, Deaths};

@@ -44,7 +44,7 @@ use rumour::Rumours;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use wake::Agenda;
-use wire::gossip::Life;
+use wire::gossip::{AttributesVersion, Life};
 
 pub struct Membership {
     parameters: Parameters,
@@ -132,6 +132,11 @@ impl Membership {
     /// Of this run.
     pub fn life(&self) -> Life {
         self.own.life
+    }
+
+    /// Of this node's own attributes.
+    pub fn version(&self) -> AttributesVersion {
+        self.own.version
     }
 
     pub fn counts(&self) -> Counts {

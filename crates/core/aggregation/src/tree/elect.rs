@@ -155,6 +155,11 @@ impl Tree {
 
     /// Takes over where nobody leads, and issues what has changed.
     pub(super) fn consider(&mut self, level: usize, tools: super::Tools) {
+        let post = &mut self.posts[level];
+        if post.rank.is_none() && post.lead.is_none() {
+            (post.issue_at, post.vacant_since) = (None, None);
+            return;
+        }
         match self.seat(level) {
             Seat::Own => {
                 self.posts[level].vacant_since = None;
@@ -224,11 +229,11 @@ impl Tree {
     fn take_over(&mut self, level: usize, tools: super::Tools) {
         let last = self.tables[level].get(self.path[level + 1].key);
         let epoch = last.map_or(0, |entry| entry.stamp().epoch) + 1;
+        let post = &mut self.posts[level];
+        post.vacant_since = None;
         if epoch > wire::tree::EPOCH_MAX {
             return;
         }
-        let post = &mut self.posts[level];
-        post.vacant_since = None;
         post.lead = Some(Lead {
             epoch,
             number: 0,

@@ -104,6 +104,28 @@ pub struct Counts {
     pub verified: u64,
 }
 
+impl Counts {
+    pub fn add(&mut self, other: &Self) {
+        self.garbled += other.garbled;
+        self.forged += other.forged;
+        self.forged_beats += other.forged_beats;
+        self.outdated += other.outdated;
+        self.future += other.future;
+        self.repeated += other.repeated;
+        self.strange += other.strange;
+        self.unproven += other.unproven;
+        self.accepted += other.accepted;
+        self.issued += other.issued;
+        self.oversized += other.oversized;
+        self.beats += other.beats;
+        self.sent += other.sent;
+        self.sent_again += other.sent_again;
+        self.silent += other.silent;
+        self.signed += other.signed;
+        self.verified += other.verified;
+    }
+}
+
 /// What is known of a zone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct View {

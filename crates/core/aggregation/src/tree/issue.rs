@@ -52,7 +52,7 @@ impl Tree {
     }
 
     /// A zone of which nothing is heard keeps what it expects.
-    fn coverage(&self, place: usize) -> Coverage {
+    pub(super) fn coverage(&self, place: usize) -> Coverage {
         let mut sum = Coverage::default();
         if place == self.depth() {
             for mate in self.mates.values() {
@@ -246,7 +246,8 @@ impl Tree {
     /// Computes again what the leader has issued.
     pub(super) fn check(&mut self, level: usize, tools: Tools) {
         let post = &self.posts[level];
-        if post.rank.is_none() || post.lead.is_some() || !post.unchecked {
+        let represents = post.rank.is_some_and(|rank| rank < self.parameters.representatives);
+        if !represents || post.lead.is_some() || !post.unchecked {
             return;
         }
         let Some(entry) = self.tables[level].get(self.path[level + 1].key) else {

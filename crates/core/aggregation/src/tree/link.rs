@@ -154,10 +154,6 @@ impl Link {
         let flights = self.flights.iter().map(|one| one.deadline);
         pending.chain(flights).chain(self.ack_due).min()
     }
-
-    pub fn round_trip(&self) -> Option<Duration> {
-        self.round_trip.wait()
-    }
 }
 
 /// All ways, and when each is due.

@@ -12,10 +12,41 @@ use super::event::Effect;
 use super::link::{Item, Kind, Pending};
 use kernel::{NodeId, Time};
 use std::collections::BTreeMap;
-use wire::tree::{Beat, Contact, PACKET_BYTES_MAX, Part, Writer, ZoneKey};
+use wire::tree::{Contact, PACKET_BYTES_MAX, Part, Writer, ZoneKey};
 
 /// Packets to one node at one time.
 const BURST_MAX: usize = 16;
+
+/// Packets that nobody acknowledges: what is lost is found missing again.
+#[derive(Default)]
+pub struct Packets {
+    done: Vec<Vec<u8>>,
+    open: Option<Writer>,
+}
+
+/// In answer to one packet.
+const ANSWERS_MAX: usize = 24;
+
+impl Packets {
+    /// What is over the limit is dropped.
+    pub fn push(&mut self, part: &Part) {
+        let writer = self.open.get_or_insert_with(|| Writer::new(0, &[]));
+        if writer.push(part) || self.done.len() >= ANSWERS_MAX {
+            return;
+        }
+        let mut next = Writer::new(0, &[]);
+        next.push(part);
+        if let Some(full) = self.open.replace(next) {
+            self.done.push(full.into_bytes());
+        }
+    }
+
+    pub fn into_payloads(self) -> Vec<Vec<u8>> {
+        let mut all = self.done;
+        all.extend(self.open.map(Writer::into_bytes));
+        all
+    }
+}
 
 impl Tree {
     /// `asked`: it came by a comparison, past those who should have told it.
@@ -36,12 +67,14 @@ impl Tree {
             if post.rank.is_none() {
                 continue;
             }
-            has_post = true;
+            let is_topmost = !std::mem::replace(&mut has_post, true);
             let from_server = post.servers.iter().any(|one| Some(one.node) == from);
             if !from_server {
                 for (at, one) in post.servers.iter().enumerate() {
-                    // The contacts have their own copy of a row from above.
+                    // The contacts have their own copy of a row from above; in
+                    // zones further down, from this node alone.
                     let is_spare = kind == Kind::Row
+                        && is_topmost
                         && !asked
                         && from.is_some()
                         && at < self.parameters.representatives;
@@ -216,6 +249,7 @@ impl Tree {
         let Some((mut taken, mut acks)) = taken else {
             return;
         };
+        taken.retain(|(item, pending)| self.has_to_say(*item, pending.kind));
         taken.reverse();
         for _ in 0..BURST_MAX {
             if taken.is_empty() {
@@ -259,6 +293,12 @@ impl Tree {
         self.put_on_the_way(contact, writer.into_bytes());
     }
 
+    fn has_to_say(&self, (level, key): Item, kind: Kind) -> bool {
+        let table = self.tables.get(usize::from(level));
+        let entry = table.and_then(|table| table.get(key));
+        entry.is_some_and(|entry| kind != Kind::Beat || entry.beat > 0)
+    }
+
     /// Whether there was room; what is known no more needs none.
     fn write_item(&self, writer: &mut Writer, item: Item, kind: Kind, now: Time) -> bool {
         let table = self.tables.get(usize::from(item.0));
@@ -266,7 +306,6 @@ impl Tree {
             return true;
         };
         let age_ms = entry.confirmed.age_ms(now);
-        let stamp = entry.stamp();
         if kind != Kind::Beat {
             let bytes = entry.row.bytes();
             let asked = false;
@@ -277,14 +316,7 @@ impl Tree {
         if entry.beat == 0 {
             return true;
         }
-        let beat = Beat {
-            zone: item.1,
-            epoch: stamp.epoch,
-            number: stamp.number,
-            beat: entry.beat,
-            proof: entry.proof,
-            age_ms,
-        };
+        let beat = self.beat_of(item.1, entry);
         writer.push(&Part::Beat(beat)) || kind != Kind::Beat
     }
 

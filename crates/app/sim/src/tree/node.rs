@@ -1,0 +1,64 @@
+//! One simulated node: its two cores, its clock, and what it publishes.
+
+use super::keys::SimKeys;
+use super::rows::{Facts, SimPrograms};
+use super::shape::contact;
+use aggregation::membership::{Membership, Reach};
+use aggregation::tree::{Mate, Tools, Tree};
+use kernel::Time;
+use std::sync::Arc;
+use wire::gossip::AttributesVersion;
+
+pub struct Node {
+    pub alive: bool,
+    /// Counts starts: what was under way in an earlier one is lost.
+    pub boot: u32,
+    /// None where the leaf zone's gossip is not simulated.
+    pub membership: Option<Membership>,
+    pub tree: Tree,
+    pub keys: SimKeys,
+    pub programs: SimPrograms,
+    pub membership_wake: Option<Time>,
+    pub tree_wake: Option<Time>,
+    pub facts: Facts,
+    pub version: AttributesVersion,
+    pub attributes: Arc<[u8]>,
+    /// Its boot-time clock reads as much more than simulated time.
+    pub clock: u64,
+    /// Its wall clock is off by as much.
+    pub wall_off_ms: i64,
+    /// On the wire, sent and received, payloads only.
+    pub bytes: u64,
+}
+
+impl Node {
+    pub fn local(&self, now: Time) -> Time {
+        Time(now.0 + self.clock)
+    }
+
+    pub fn global(&self, local: Time) -> Time {
+        Time(local.0.saturating_sub(self.clock))
+    }
+
+    pub fn tools(keys: &SimKeys, programs: SimPrograms) -> Tools<'_> {
+        let programs: &dyn aggregation::tree::Programs = if programs.lies {
+            &SimPrograms { lies: true }
+        } else {
+            &SimPrograms { lies: false }
+        };
+        Tools { keys, programs }
+    }
+
+    /// As its membership has it; without one, all are alive.
+    pub fn mate(&self, at: usize, version: AttributesVersion, attributes: Arc<[u8]>) -> Mate {
+        Mate {
+            contact: contact(at),
+            fitness: 1,
+            domain: 0,
+            reach: Reach::Alive,
+            since: Time(0),
+            version,
+            attributes,
+        }
+    }
+}

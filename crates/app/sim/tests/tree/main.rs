@@ -1,0 +1,7 @@
+//! Trees of zones in the simulated world. One seed, one history; a failing run
+//! says its seed.
+
+mod faults;
+mod hostile;
+mod random;
+mod spreading;

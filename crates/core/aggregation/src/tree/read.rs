@@ -1,0 +1,94 @@
+//! What a reader on this node is given.
+//!
+//! Holds: a row comes with its age, its coverage, and whether it is unknown; a
+//! reader that asks for more than is here is told so, and gets nothing.
+
+use super::event::{Aggregate, Demand, ReadError, View};
+use super::{Tools, Tree};
+use kernel::{NodeId, ZonePath};
+use wire::tree::{Coverage, ZoneKey};
+
+impl Tree {
+    /// The row of a child of one of this node's zones, as it was issued.
+    pub fn view(&self, zone: &ZonePath) -> Option<View> {
+        let level = zone.depth().checked_sub(1)?;
+        let entry = self.tables.get(level)?.get(ZoneKey::of(zone))?;
+        if entry.row.row.zone != *zone {
+            return None;
+        }
+        Some(View {
+            row: entry.row.clone(),
+            age: entry.confirmed.age(self.now),
+            unknown: entry.unknown,
+            ended: entry.row.row.ended,
+            coverage: entry.row.row.coverage,
+        })
+    }
+
+    /// The same, unless it is older than the reader can use.
+    ///
+    /// # Errors
+    /// What is here does not meet the demand.
+    pub fn read(&self, zone: &ZonePath, demand: Demand) -> Result<View, ReadError> {
+        let view = self.view(zone).ok_or(ReadError::Nothing)?;
+        let stamp = view.row.row.stamp;
+        if demand.at_least.is_some_and(|least| stamp < least) {
+            return Err(ReadError::Behind { stamp });
+        }
+        if demand.age_max.is_some_and(|most| view.age > most) {
+            return Err(ReadError::Stale { age: view.age });
+        }
+        Ok(view)
+    }
+
+    /// The children of one of this node's zones; none of any other's.
+    pub fn children(&self, zone: &ZonePath) -> impl Iterator<Item = View> {
+        let level = self.path.iter().position(|step| step.zone == *zone);
+        let table = level.and_then(|level| self.tables.get(level));
+        let entries = table.into_iter().flat_map(super::Table::iter);
+        entries.map(|(_, entry)| View {
+            row: entry.row.clone(),
+            age: entry.confirmed.age(self.now),
+            unknown: entry.unknown,
+            ended: entry.row.row.ended,
+            coverage: entry.row.row.coverage,
+        })
+    }
+
+    /// The row of one of this node's zones as its children's rows give it here
+    /// and now; the root's too.
+    pub fn aggregate(&self, zone: &ZonePath, tools: Tools) -> Option<Aggregate> {
+        let place = self.path.iter().position(|step| step.zone == *zone)?;
+        Some(self.compute(place, tools))
+    }
+
+    /// How much of one of this node's zones its row has, without computing it.
+    pub fn coverage_of(&self, zone: &ZonePath) -> Option<Coverage> {
+        let place = self.path.iter().position(|step| step.zone == *zone)?;
+        Some(self.coverage(place))
+    }
+
+    /// The same for nodes that hold the same rows of that zone's children.
+    pub fn fingerprint(&self, zone: &ZonePath) -> Option<u64> {
+        let place = self.path.iter().position(|step| step.zone == *zone)?;
+        self.tables.get(place).map(super::Table::hash)
+    }
+
+    /// Whether this node issues the row of that zone.
+    pub fn leads(&self, zone: &ZonePath) -> bool {
+        let level = zone.depth().checked_sub(1);
+        let post = level.and_then(|level| self.posts.get(level));
+        let is_own = self.path.get(zone.depth()).is_some_and(|step| step.zone == *zone);
+        is_own && post.is_some_and(|post| post.lead.is_some())
+    }
+
+    /// Those elected to represent that zone of this node's, as it sees them.
+    pub fn representatives(&self, zone: &ZonePath) -> Vec<NodeId> {
+        let is_own = self.path.get(zone.depth()).is_some_and(|step| step.zone == *zone);
+        let level = zone.depth().checked_sub(1).filter(|_| is_own);
+        let post = level.and_then(|level| self.posts.get(level));
+        let servers = post.map_or(&[][..], |post| &post.servers);
+        let some = servers.iter().take(self.parameters.representatives);
+        some.map(|one| one.node).collect()
+    }
+}
