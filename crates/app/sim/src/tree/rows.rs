@@ -16,7 +16,7 @@ pub const DEPTH_MAX: usize = 8;
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
     pub cpu: f64,
-    pub memory_free: i64,
+    pub memory_free: f64,
     /// By depth; 0 is told to nobody.
     pub marks: [i64; DEPTH_MAX + 1],
 }
@@ -30,7 +30,7 @@ impl Facts {
             }
         };
         put("cpu", Value::Float(self.cpu));
-        put("memory_free", Value::Int(self.memory_free));
+        put("memory_free", Value::Float(self.memory_free));
         put("requests", Value::Float(self.cpu * 1_000.0));
         put("version", Value::Text("0.1.0".to_owned()));
         for (depth, mark) in self.marks.iter().enumerate() {

@@ -88,7 +88,7 @@ pub struct TreeWorld {
 impl TreeWorld {
     pub fn new(start: WorldStart) -> Self {
         let shape = Rc::new(start.shape);
-        let table = |leaf: usize| {
+        let table = |leaf: usize| -> Arc<Table> {
             let zone = shape.zone(leaf);
             let first = leaf * shape.leaf;
             let belongs = |_| Belongs {
@@ -137,7 +137,7 @@ impl TreeWorld {
         let clock = self.rng.below(1 << 50);
         let facts = Facts {
             cpu: self.rng.unit(),
-            memory_free: 1 << 30,
+            memory_free: 1e9,
             ..Facts::default()
         };
         let start = Start {
