@@ -32,10 +32,16 @@ fn svg(sizes: &[Size]) -> Result<String, std::fmt::Error> {
     };
     let panels = [
         ("root aggregate known to all, p99, s", of(|one| one.p99_s)),
-        ("traffic of a node, sent and received, KB/s", of(|one| one.traffic_kb)),
+        (
+            "traffic of a node, sent and received, KB/s",
+            of(|one| one.traffic_kb),
+        ),
         ("simulated memory of a node, KB", of(|one| one.memory_kb)),
     ];
-    for (left, (title, values)) in [0.0, WIDTH + LEFT, 2.0 * (WIDTH + LEFT)].iter().zip(&panels) {
+    for (left, (title, values)) in [0.0, WIDTH + LEFT, 2.0 * (WIDTH + LEFT)]
+        .iter()
+        .zip(&panels)
+    {
         panel(&mut text, *left, title, values)?;
     }
     text.push_str("</svg>\n");
@@ -63,7 +69,10 @@ fn panel(
         let (x, y) = (x(*nodes), y(*value));
         let step = if line.is_empty() { 'M' } else { 'L' };
         write!(line, "{step}{x:.1} {y:.1}")?;
-        writeln!(text, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"#1667b7\"/>")?;
+        writeln!(
+            text,
+            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"#1667b7\"/>"
+        )?;
         writeln!(
             text,
             "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{value:.2}</text>",
@@ -75,5 +84,8 @@ fn panel(
             floor + 16.0
         )?;
     }
-    writeln!(text, "<path d=\"{line}\" stroke=\"#1667b7\" fill=\"none\"/>")
+    writeln!(
+        text,
+        "<path d=\"{line}\" stroke=\"#1667b7\" fill=\"none\"/>"
+    )
 }

@@ -18,7 +18,10 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let (_, said) = ways(&shape, 1)?;
     conditions::tell([
         ("distances", said),
-        ("tree under faults", format!("{} nodes as {BRANCHING:?} zones of {LEAF}", shape.nodes())),
+        (
+            "tree under faults",
+            format!("{} nodes as {BRANCHING:?} zones of {LEAF}", shape.nodes()),
+        ),
     ])?;
     let (without, with) = (spread(bench, 0.0)?, spread(bench, 0.15)?);
     report(Figure {
@@ -51,10 +54,10 @@ fn spread(bench: &Bench, loss: f64) -> Result<f64, Failure> {
         watch_every: Duration::from_millis(500),
     };
     let found = run.run()?;
-    note(&format!("median, p99 and missed at {loss} loss"), &[
-        quantile(&found.last_s, 0.5),
-        quantile(&found.last_s, 0.99),
-    ]);
+    note(
+        &format!("median, p99 and missed at {loss} loss"),
+        &[quantile(&found.last_s, 0.5), quantile(&found.last_s, 0.99)],
+    );
     if found.missed > 0 {
         return Err(format!("{} changes were not known by all in 30 s", found.missed).into());
     }

@@ -20,11 +20,19 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     });
     settle(&mut world)?;
     let zone: ZonePath = "/z1".parse()?;
-    let known = world.nodes[0].tree.view(&zone).ok_or("no row to forge")?.row;
+    let known = world.nodes[0]
+        .tree
+        .view(&zone)
+        .ok_or("no row to forge")?
+        .row;
     let mut row = known.row.clone();
     row.stamp.epoch += 1;
     let encoded = row.encode()?;
-    let good = SignedRow::new(row.clone(), encoded.clone(), &signature(row.stamp.issuer, &encoded));
+    let good = SignedRow::new(
+        row.clone(),
+        encoded.clone(),
+        &signature(row.stamp.issuer, &encoded),
+    );
     let before = world.nodes[0].tree.counts();
     let count = if bench.is_quick { 100_000 } else { 10_000_000 };
     let mut rng = Rng::seeded(1);
@@ -33,19 +41,33 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
             0 => bent(good.bytes(), &mut rng),
             1 => {
                 let other = id(usize::try_from(rng.below(1_000))? + 8);
-                SignedRow::new(row.clone(), encoded.clone(), &signature(other, &encoded)).bytes().to_vec()
+                SignedRow::new(row.clone(), encoded.clone(), &signature(other, &encoded))
+                    .bytes()
+                    .to_vec()
             }
             _ => {
                 let mut bytes = good.bytes().to_vec();
                 let from = bytes.len() - 64;
-                bytes[from..].iter_mut().for_each(|byte| *byte = rng.next_u64().to_le_bytes()[0]);
+                bytes[from..]
+                    .iter_mut()
+                    .for_each(|byte| *byte = rng.next_u64().to_le_bytes()[0]);
                 bytes
             }
         };
         let mut writer = Writer::new(0, &[]);
-        writer.push(&Part::Row { asked: false, age_ms: 0, bytes: &bytes });
+        writer.push(&Part::Row {
+            asked: false,
+            age_ms: 0,
+            bytes: &bytes,
+        });
         let payload = writer.into_bytes();
-        let _ = world.tree(0, Event::Received { from: contact(4), payload });
+        let _ = world.tree(
+            0,
+            Event::Received {
+                from: contact(4),
+                payload,
+            },
+        );
     }
     let after = world.nodes[0].tree.counts();
     let refused = after.forged - before.forged + after.garbled - before.garbled;

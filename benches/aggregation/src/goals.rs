@@ -10,7 +10,13 @@ pub const TRAFFIC: Goal = Goal::number("traffic_per_node", "KB/s", 10.0, 6.0);
 /// The most by the least, over the sizes.
 pub const TRAFFIC_FLAT: Goal = Goal::number("traffic_most_by_least", "", 1.2, 1.2);
 /// With 15 % loss by without.
-pub const LOSS: Goal = Goal::ratio("root_aggregate_at_15_percent_loss", "s", Better::Less, 1.25, 1.15);
+pub const LOSS: Goal = Goal::ratio(
+    "root_aggregate_at_15_percent_loss",
+    "s",
+    Better::Less,
+    1.25,
+    1.15,
+);
 pub const REPAIRED: Goal = Goal::number("representatives_killed_to_repaired", "s", 5.0, 3.0);
 pub const HEALED: Goal = Goal::number("halves_cut_10_min_to_healed", "s", 5.0, 5.0);
 pub const FORGED: Goal = Goal::number("forged_rows_accepted", "", 0.0, 0.0);

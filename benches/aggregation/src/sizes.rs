@@ -21,7 +21,11 @@ pub struct Size {
 
 pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let mut sizes = Vec::new();
-    let shapes = if bench.is_quick { &SHAPES[..2] } else { &SHAPES[..] };
+    let shapes = if bench.is_quick {
+        &SHAPES[..2]
+    } else {
+        &SHAPES[..]
+    };
     for (branching, leaf) in shapes {
         let shape = Shape::new(branching, *leaf);
         let (ways, said) = ways(&shape, 1)?;
@@ -45,7 +49,10 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
         tell(&found, &size, branching, *leaf, took, &said)?;
         sizes.push(size);
     }
-    for (goal, nodes) in [(goals::ROOT_10K_P99, 10_000), (goals::ROOT_100K_P99, 100_000)] {
+    for (goal, nodes) in [
+        (goals::ROOT_10K_P99, 10_000),
+        (goals::ROOT_100K_P99, 100_000),
+    ] {
         let size = sizes.iter().find(|one| one.nodes / nodes == 1);
         if let Some(size) = size {
             report(Figure::alone(goal, size.p99_s));

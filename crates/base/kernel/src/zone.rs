@@ -93,7 +93,10 @@ mod tests {
         assert!(!rack.contains(&eu));
         assert_eq!(eu.parent(), Some(ZonePath::root()));
         assert_eq!((rack.depth(), ZonePath::root().depth()), (3, 0));
-        assert_eq!((rack.ancestor(1), rack.ancestor(9)), (eu.clone(), rack.clone()));
+        assert_eq!(
+            (rack.ancestor(1), rack.ancestor(9)),
+            (eu.clone(), rack.clone())
+        );
         assert_eq!(rack.ancestor(0), ZonePath::root());
         assert_eq!(rack.to_string(), "/eu/vienna/rack1");
         for wrong in ["", "eu", "/eu/", "//", "/EU", "/a/b/c/d/e/f/g/h/i"] {

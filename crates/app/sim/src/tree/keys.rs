@@ -40,13 +40,7 @@ impl Keys for SimKeys {
         signature(self.node, bytes)
     }
 
-    fn verify(
-        &self,
-        issuer: NodeId,
-        zone: &ZonePath,
-        bytes: &[u8],
-        given: &Signature,
-    ) -> Verdict {
+    fn verify(&self, issuer: NodeId, zone: &ZonePath, bytes: &[u8], given: &Signature) -> Verdict {
         if at(issuer) >= self.shape.nodes() || self.unproven.borrow().contains(&issuer) {
             return Verdict::UnknownKey;
         }
@@ -106,7 +100,9 @@ pub fn digest(key: u64, bytes: &[u8]) -> Digest {
     for chunk in &mut chunks {
         let word = u64::from_le_bytes(chunk.first_chunk().copied().unwrap_or_default());
         one = mix(one ^ word);
-        other = (other ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+        other = (other ^ word)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29);
     }
     let mut last = [0; 8];
     for (to, from) in last.iter_mut().zip(chunks.remainder()) {

@@ -61,6 +61,13 @@ impl Watch {
 
     /// Until the last node knew it; none while one does not.
     pub fn last(&self) -> Option<Duration> {
-        (self.left == 0).then(|| self.seen.iter().flatten().max().copied().unwrap_or_default())
+        (self.left == 0).then(|| {
+            self.seen
+                .iter()
+                .flatten()
+                .max()
+                .copied()
+                .unwrap_or_default()
+        })
     }
 }

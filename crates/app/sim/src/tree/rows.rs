@@ -72,7 +72,11 @@ impl Programs for SimPrograms {
                         }
                     }
                     Value::Float(value) => {
-                        let weight = if name == "cpu" { weight(input.nodes) } else { 1.0 };
+                        let weight = if name == "cpu" {
+                            weight(input.nodes)
+                        } else {
+                            1.0
+                        };
                         *sums.entry(name.to_owned()).or_default() += value * weight;
                     }
                     _ => {}
@@ -86,14 +90,21 @@ impl Programs for SimPrograms {
             }
         };
         for (name, sum) in sums {
-            let value = if name == "cpu" { sum / weight(nodes.max(1)) } else { sum };
+            let value = if name == "cpu" {
+                sum / weight(nodes.max(1))
+            } else {
+                sum
+            };
             put(&name, Value::Float(value));
         }
         for (name, mark) in marks {
             put(&name, Value::Int(mark));
         }
         let nodes = if self.lies { nodes + 1 } else { nodes };
-        put("nodes", Value::Int(i64::try_from(nodes).unwrap_or(i64::MAX)));
+        put(
+            "nodes",
+            Value::Int(i64::try_from(nodes).unwrap_or(i64::MAX)),
+        );
         row.encode().unwrap_or_default()
     }
 
@@ -102,8 +113,13 @@ impl Programs for SimPrograms {
             return old != new;
         };
         let marks = |row: &Row| -> Vec<(String, Value)> {
-            let marks = row.0.iter().filter(|(name, _)| depth_of(name.as_str()).is_some());
-            marks.map(|(name, value)| (name.to_string(), value.clone())).collect()
+            let marks = row
+                .0
+                .iter()
+                .filter(|(name, _)| depth_of(name.as_str()).is_some());
+            marks
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect()
         };
         let cpu = |row: &Row| match row.get("cpu") {
             Some(Value::Float(cpu)) => *cpu,
@@ -119,7 +135,10 @@ fn depth_of(name: &str) -> Option<usize> {
     name.strip_prefix('m')?.parse().ok()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "there are fewer nodes than 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "there are fewer nodes than 2^53"
+)]
 fn weight(nodes: u64) -> f64 {
     nodes as f64
 }

@@ -92,7 +92,9 @@ impl TreeRun {
         #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
         let busiest = busiest.unwrap_or_default() as f64;
         found.busiest = busiest / world.now.since(began).as_secs_f64();
-        world.until(GIVE_UP, |world| world.watches.iter().all(|one| one.left == 0));
+        world.until(GIVE_UP, |world| {
+            world.watches.iter().all(|one| one.left == 0)
+        });
         collect(world, &mut found, true);
         found.counts = world.counts();
         found.unknown = world.unknown - unknown;
@@ -145,5 +147,7 @@ fn depth(world: &TreeWorld, rng: &mut Rng) -> usize {
     let chosen = rng.unit();
     let shape = &world.shape;
     let reaches = |depth: &usize| chosen < 1.0 / shape.below(*depth) as f64;
-    (1..=shape.depth()).find(reaches).unwrap_or(shape.depth() + 1)
+    (1..=shape.depth())
+        .find(reaches)
+        .unwrap_or(shape.depth() + 1)
 }

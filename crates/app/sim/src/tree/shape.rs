@@ -80,7 +80,9 @@ pub fn id(at: usize) -> NodeId {
 }
 
 pub fn at(node: NodeId) -> usize {
-    usize::try_from(node.0).unwrap_or(usize::MAX).wrapping_sub(1)
+    usize::try_from(node.0)
+        .unwrap_or(usize::MAX)
+        .wrapping_sub(1)
 }
 
 pub fn contact(at: usize) -> Contact {

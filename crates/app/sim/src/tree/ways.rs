@@ -73,9 +73,8 @@ impl Ways {
     fn hosts(micros: Vec<Vec<u32>>, shape: &Shape, seed: u64) -> Self {
         let mut rng = Rng::seeded(seed ^ 0x40575);
         let hosts = micros.len().min(usize::from(u16::MAX));
-        let of_leaf = (0..shape.leaves()).map(|_| {
-            u16::try_from(draw(hosts, &mut rng)).unwrap_or_default()
-        });
+        let of_leaf =
+            (0..shape.leaves()).map(|_| u16::try_from(draw(hosts, &mut rng)).unwrap_or_default());
         Self::Hosts {
             of_leaf: of_leaf.collect(),
             micros,

@@ -33,10 +33,20 @@ const STRANGERS: usize = 3;
 enum What {
     MembershipWake,
     TreeWake,
-    Gossip { from: u32, payload: Vec<u8> },
-    Tree { from: u32, payload: Vec<u8> },
+    Gossip {
+        from: u32,
+        payload: Vec<u8>,
+    },
+    Tree {
+        from: u32,
+        payload: Vec<u8>,
+    },
     /// Of a node whose leaf zone's gossip is not simulated.
-    Row { of: u32, version: AttributesVersion, attributes: Arc<[u8]> },
+    Row {
+        of: u32,
+        version: AttributesVersion,
+        attributes: Arc<[u8]>,
+    },
 }
 
 struct Happening {
@@ -310,7 +320,8 @@ impl TreeWorld {
 
     fn put(&mut self, at: Time, node: usize, boot: u32, what: What) {
         let node = u32::try_from(node).unwrap_or(u32::MAX);
-        self.queue.put(at.max(self.now), Happening { node, boot, what });
+        self.queue
+            .put(at.max(self.now), Happening { node, boot, what });
     }
 
     pub fn advance(&mut self, end: Time) {
@@ -422,7 +433,13 @@ impl TreeWorld {
                     share.packets += 1;
                     share.payload_bytes += payload.len() as u64;
                     let from = u32::try_from(node).unwrap_or_default();
-                    self.transmit(node, at(to), self.loss, |payload| What::Gossip { from, payload }, payload);
+                    self.transmit(
+                        node,
+                        at(to),
+                        self.loss,
+                        |payload| What::Gossip { from, payload },
+                        payload,
+                    );
                 }
                 membership::Effect::Reach { node, .. }
                 | membership::Effect::Attributes { node, .. } => {
@@ -486,7 +503,11 @@ impl TreeWorld {
     }
 
     fn see(&mut self, node: usize, key: ZoneKey, stamp: Stamp, attributes: &[u8]) {
-        if !self.watches.iter().any(|watch| watch.key == key && watch.left > 0) {
+        if !self
+            .watches
+            .iter()
+            .any(|watch| watch.key == key && watch.left > 0)
+        {
             return;
         }
         let value = match self.mark_read {
@@ -509,7 +530,13 @@ impl TreeWorld {
             kept.push((contact(node), to, payload.clone()));
         }
         let from = u32::try_from(node).unwrap_or_default();
-        self.transmit(node, at(to.node), loss, |payload| What::Tree { from, payload }, payload);
+        self.transmit(
+            node,
+            at(to.node),
+            loss,
+            |payload| What::Tree { from, payload },
+            payload,
+        );
     }
 
     fn transmit(

@@ -93,7 +93,9 @@ fn a_zone_that_is_gone_is_unknown_and_counted_and_comes_back() {
     for node in 5..10 {
         world.start(node);
     }
-    let back = world.until(SECOND * 20, |world| world.all_count(15) && world.all_agree());
+    let back = world.until(SECOND * 20, |world| {
+        world.all_count(15) && world.all_agree()
+    });
     assert!(back.is_some(), "{:?}", world.counts());
     let after = world.nodes[0].tree.view(&zone("/z1")).expect("known");
     assert!(after.row.row.stamp.epoch > before.row.row.stamp.epoch);
@@ -107,9 +109,15 @@ fn a_change_reaches_all_though_packets_are_lost() {
         world.watch(node);
         world.pass(SECOND);
     }
-    let seen = world.until(SECOND * 10, |world| world.watches.iter().all(|one| one.left == 0));
+    let seen = world.until(SECOND * 10, |world| {
+        world.watches.iter().all(|one| one.left == 0)
+    });
     assert!(seen.is_some());
-    assert!(world.until(SECOND * 10, |world| world.all_count(54)).is_some());
+    assert!(
+        world
+            .until(SECOND * 10, |world| world.all_count(54))
+            .is_some()
+    );
 }
 
 #[test]
@@ -120,10 +128,16 @@ fn a_clock_an_hour_off_poisons_nothing() {
         let off = [0, HOUR_MS, -HOUR_MS][node % 3];
         world.start_with(node, off);
     }
-    let whole = world.until(SECOND * 20, |world| world.all_count(16) && world.all_agree());
+    let whole = world.until(SECOND * 20, |world| {
+        world.all_count(16) && world.all_agree()
+    });
     assert!(whole.is_some(), "{:?}", world.counts());
     world.watch(3);
-    assert!(world.until(SECOND * 5, |world| world.watches[0].left == 0).is_some());
+    assert!(
+        world
+            .until(SECOND * 5, |world| world.watches[0].left == 0)
+            .is_some()
+    );
     world.pass(SECOND * 20);
     assert_eq!(world.unknown, 0);
     let ages = world.nodes.iter().map(|one| one.tree.view(&zone("/z1")));
@@ -139,9 +153,12 @@ fn a_leader_that_lies_is_named_by_those_who_compute_the_same() {
     world.change(liar, 1);
     let named = world.until(SECOND * 5, |world| !world.lies.is_empty());
     assert!(named.is_some());
-    assert!(world.lies.iter().all(|(by, of, stamp)| {
-        *of == zone && stamp.issuer == id(liar) && *by != id(liar)
-    }));
+    assert!(
+        world
+            .lies
+            .iter()
+            .all(|(by, of, stamp)| { *of == zone && stamp.issuer == id(liar) && *by != id(liar) })
+    );
 }
 
 #[test]
@@ -158,12 +175,20 @@ fn a_quiet_tree_finds_nobody_unknown_and_names_nobody() {
 fn zones_of_one_node_and_of_many_work() {
     let mut lonely = settled(&[4], 1, 1);
     lonely.watch(2);
-    assert!(lonely.until(SECOND * 5, |world| world.watches[0].left == 0).is_some());
+    assert!(
+        lonely
+            .until(SECOND * 5, |world| world.watches[0].left == 0)
+            .is_some()
+    );
     assert_eq!(lonely.warned, 0);
     let mut large = settled(&[2], 100, 1);
     assert_eq!(large.warned, 200);
     large.watch(150);
-    assert!(large.until(SECOND * 5, |world| world.watches[0].left == 0).is_some());
+    assert!(
+        large
+            .until(SECOND * 5, |world| world.watches[0].left == 0)
+            .is_some()
+    );
     let root_only = settled(&[], 6, 1);
     assert_eq!(root_only.alive(), 6);
 }

@@ -53,12 +53,24 @@ fn an_altered_row_is_never_accepted() {
         let at = usize::try_from(rng.below(bytes.len() as u64)).expect("small");
         bytes[at] ^= 1 << rng.below(8);
         let payload = packet(&[&bytes]);
-        let _ = world.tree(0, Event::Received { from: contact(4), payload });
+        let _ = world.tree(
+            0,
+            Event::Received {
+                from: contact(4),
+                payload,
+            },
+        );
     }
     assert_eq!(world.nodes[0].tree.counts().accepted, accepted);
     assert_eq!(held(&world, 0, "/z1"), known);
     let payload = packet(&[good.bytes()]);
-    let _ = world.tree(0, Event::Received { from: contact(4), payload });
+    let _ = world.tree(
+        0,
+        Event::Received {
+            from: contact(4),
+            payload,
+        },
+    );
     assert_eq!(world.nodes[0].tree.counts().accepted, accepted + 1);
 }
 
@@ -72,9 +84,18 @@ fn only_nodes_of_a_zone_speak_for_it() {
     let stranger = signed_by(id(9), &row);
     let other_key = signed_by(id(9), &later(&known.row, 1));
     let payload = packet(&[stranger.bytes(), other_key.bytes()]);
-    let _ = world.tree(0, Event::Received { from: contact(8), payload });
+    let _ = world.tree(
+        0,
+        Event::Received {
+            from: contact(8),
+            payload,
+        },
+    );
     let after = world.nodes[0].tree.counts();
-    assert_eq!((after.accepted, after.forged), (before.accepted, before.forged + 2));
+    assert_eq!(
+        (after.accepted, after.forged),
+        (before.accepted, before.forged + 2)
+    );
 }
 
 #[test]
@@ -88,11 +109,23 @@ fn rows_of_the_future_and_of_dead_epochs_are_refused_and_counted() {
     old.stamp.epoch -= 1;
     let old = signed_by(issuer, &old);
     let payload = packet(&[future.bytes(), old.bytes()]);
-    let told = world.tree(0, Event::Received { from: contact(5), payload });
+    let told = world.tree(
+        0,
+        Event::Received {
+            from: contact(5),
+            payload,
+        },
+    );
     let after = world.nodes[0].tree.counts();
-    assert_eq!((after.future, after.outdated), (before.future + 1, before.outdated + 1));
+    assert_eq!(
+        (after.future, after.outdated),
+        (before.future + 1, before.outdated + 1)
+    );
     assert_eq!(held(&world, 0, "/z1"), known);
-    assert!(told.contains(&id(5)), "whoever is behind is told the newer row");
+    assert!(
+        told.contains(&id(5)),
+        "whoever is behind is told the newer row"
+    );
 }
 
 #[test]
@@ -100,7 +133,13 @@ fn a_row_of_a_zone_that_is_no_neighbour_is_not_kept() {
     let mut world = settled(&[2, 2], 3, 1);
     let far = held(&world, 6, "/z1/z0");
     let payload = packet(&[far.bytes()]);
-    let _ = world.tree(0, Event::Received { from: contact(6), payload });
+    let _ = world.tree(
+        0,
+        Event::Received {
+            from: contact(6),
+            payload,
+        },
+    );
     assert_eq!(world.nodes[0].tree.counts().strange, 1);
     assert!(world.nodes[0].tree.view(&zone("/z1/z0")).is_none());
 }
@@ -113,7 +152,13 @@ fn a_row_waits_for_its_issuers_certificate() {
     let new = signed_by(issuer, &later(&known.row, 1));
     world.unproven.borrow_mut().insert(issuer);
     let payload = packet(&[new.bytes()]);
-    let _ = world.tree(0, Event::Received { from: contact(4), payload });
+    let _ = world.tree(
+        0,
+        Event::Received {
+            from: contact(4),
+            payload,
+        },
+    );
     assert_eq!(held(&world, 0, "/z1"), known);
     world.unproven.borrow_mut().clear();
     let _ = world.tree(0, Event::KeyLearned(issuer));
@@ -136,7 +181,9 @@ fn bent_packets_do_no_harm() {
         let node = usize::try_from(to.node.0).expect("small") - 1;
         world.packet(node, *from, payload);
     }
-    let whole = world.until(SECOND * 20, |world| world.all_count(12) && world.all_agree());
+    let whole = world.until(SECOND * 20, |world| {
+        world.all_count(12) && world.all_agree()
+    });
     assert!(whole.is_some(), "{:?}", world.counts());
     assert_eq!(world.lies, []);
 }

@@ -48,9 +48,14 @@ fn history(seed: u64) -> Option<String> {
         }
     }
     let all = world.nodes.len();
-    let whole = world.until(SECOND * 40, |world| world.all_count(all) && world.all_agree());
+    let whole = world.until(SECOND * 40, |world| {
+        world.all_count(all) && world.all_agree()
+    });
     if whole.is_none() {
-        return Some(format!("seed {seed} is not whole again: {:?}", world.counts()));
+        return Some(format!(
+            "seed {seed} is not whole again: {:?}",
+            world.counts()
+        ));
     }
     world.watch(usize::try_from(rng.below(NODES)).expect("small"));
     let seen = world.until(SECOND * 5, |world| world.watches[0].left == 0);

@@ -21,7 +21,9 @@ pub fn settled(branching: &[usize], leaf: usize, seed: u64) -> TreeWorld {
     let mut world = world(branching, leaf, seed);
     world.start_all(SECOND);
     let all = world.alive();
-    let whole = world.until(SECOND * 30, |world| world.all_count(all) && world.all_agree());
+    let whole = world.until(SECOND * 30, |world| {
+        world.all_count(all) && world.all_agree()
+    });
     assert!(whole.is_some(), "seed {seed}: {:?}", world.counts());
     world
 }

@@ -38,7 +38,8 @@ impl Tree {
         let turn = self.rng.next_u64();
         let levels = (0..self.depth()).filter(|level| {
             let post = &self.posts[*level];
-            post.rank.is_some_and(|rank| rank < self.parameters.representatives)
+            post.rank
+                .is_some_and(|rank| rank < self.parameters.representatives)
         });
         let levels: Vec<usize> = levels.collect();
         let lonely = self.tables.iter().any(|table| table.len() < 2);
@@ -116,7 +117,10 @@ impl Tree {
 
     fn level_of_key(&self, zone: ZoneKey) -> Option<usize> {
         let levels = self.path.iter().take(self.depth());
-        levels.enumerate().find(|(_, step)| step.key == zone).map(|(level, _)| level)
+        levels
+            .enumerate()
+            .find(|(_, step)| step.key == zone)
+            .map(|(level, _)| level)
     }
 
     pub(super) fn on_hash(&mut self, from: Contact, zone: ZoneKey, hash: u64) {
@@ -185,7 +189,10 @@ impl Tree {
         }
         let mut packets = Packets::default();
         for zone in zones {
-            let level = self.tables.iter().position(|table| table.get(*zone).is_some());
+            let level = self
+                .tables
+                .iter()
+                .position(|table| table.get(*zone).is_some());
             if let Some(level) = level {
                 self.write_asked(&mut packets, level, *zone);
             }

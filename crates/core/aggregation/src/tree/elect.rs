@@ -86,8 +86,8 @@ impl Tree {
     }
 
     fn usable(&self, mate: &Mate) -> bool {
-        let doubtful = mate.reach == Reach::Suspect
-            && self.now.since(mate.since) < self.parameters.doubt_hold;
+        let doubtful =
+            mate.reach == Reach::Suspect && self.now.since(mate.since) < self.parameters.doubt_hold;
         mate.contact.node == self.own.node || mate.reach == Reach::Alive || doubtful
     }
 
@@ -134,10 +134,13 @@ impl Tree {
 
     fn served_nodes(&self, rank: usize, servers: &[Contact]) -> Vec<Vec<Contact>> {
         let is_server = |node: NodeId| servers.iter().any(|one| one.node == node);
-        let others = self.mates.values().filter(|one| {
-            one.reach.is_up() && !is_server(one.contact.node)
-        });
-        let mine = others.enumerate().filter(|(at, _)| at % servers.len() == rank);
+        let others = self
+            .mates
+            .values()
+            .filter(|one| one.reach.is_up() && !is_server(one.contact.node));
+        let mine = others
+            .enumerate()
+            .filter(|(at, _)| at % servers.len() == rank);
         mine.map(|(_, one)| vec![one.contact]).collect()
     }
 
@@ -149,8 +152,11 @@ impl Tree {
             let contacts = &entry.row.row.contacts;
             *key != own && !entry.row.row.ended && !contacts.iter().any(is_server)
         });
-        let mine = children.enumerate().filter(|(at, _)| at % servers.len() == rank);
-        mine.map(|(_, (_, entry))| entry.row.row.contacts.clone()).collect()
+        let mine = children
+            .enumerate()
+            .filter(|(at, _)| at % servers.len() == rank);
+        mine.map(|(_, (_, entry))| entry.row.row.contacts.clone())
+            .collect()
     }
 
     /// Takes over where nobody leads, and issues what has changed.
@@ -219,7 +225,11 @@ impl Tree {
         let before = post.servers.iter().take(rank);
         let before = before.filter(|one| Some(one.node) != issuer).count();
         let step = self.parameters.takeover_step;
-        let first = if last.is_some() { step / 4 } else { Duration::ZERO };
+        let first = if last.is_some() {
+            step / 4
+        } else {
+            Duration::ZERO
+        };
         let before = u32::try_from(before).unwrap_or(u32::MAX);
         let at = since + first + step * before;
         let height = u32::try_from(self.depth() - level).unwrap_or(u32::MAX);

@@ -42,7 +42,10 @@ pub enum Event {
     /// Some nodes of other zones, whom to ask when rows lead to none.
     Acquainted(Vec<Contact>),
     /// `from.node` is who the transport has proven it to be.
-    Received { from: Contact, payload: Vec<u8> },
+    Received {
+        from: Contact,
+        payload: Vec<u8>,
+    },
     /// The certificate that [`Effect::KeyWanted`] asked for is known now.
     KeyLearned(NodeId),
     /// A zone beside one of this node's has been ended on purpose.
@@ -169,7 +172,11 @@ impl std::fmt::Display for ReadError {
         match self {
             Self::Nothing => write!(f, "no row of the zone is known here"),
             Self::Stale { age } => {
-                write!(f, "the row was confirmed {} ms ago, longer than asked for", age.as_millis())
+                write!(
+                    f,
+                    "the row was confirmed {} ms ago, longer than asked for",
+                    age.as_millis()
+                )
             }
             Self::Behind { stamp } => write!(
                 f,

@@ -84,7 +84,11 @@ impl Tree {
 
     /// In whose table a zone of this name stands.
     fn level_of(&self, zone: &str) -> Option<usize> {
-        let level = zone.bytes().filter(|byte| *byte == b'/').count().checked_sub(1)?;
+        let level = zone
+            .bytes()
+            .filter(|byte| *byte == b'/')
+            .count()
+            .checked_sub(1)?;
         let step = self.path.get(level).filter(|_| level < self.depth())?;
         zone.starts_with(&step.prefix).then_some(level)
     }
@@ -129,7 +133,9 @@ impl Tree {
         };
         let known = entry.stamp();
         if head.stamp >= known && self.links.get(from.node).is_some() {
-            let _ = self.links.change(from, self.now, |link| link.has(item, Kind::Row));
+            let _ = self
+                .links
+                .change(from, self.now, |link| link.has(item, Kind::Row));
         }
         if head.stamp == known {
             self.counts.repeated += 1;
@@ -262,7 +268,10 @@ impl Tree {
 
     /// Returns the zone whose row is missing here.
     fn hear_beat(&mut self, from: Contact, beat: &Beat, tools: Tools) -> Option<ZoneKey> {
-        let level = self.tables.iter().position(|table| table.get(beat.zone).is_some());
+        let level = self
+            .tables
+            .iter()
+            .position(|table| table.get(beat.zone).is_some());
         let Some(level) = level else {
             return Some(beat.zone);
         };
@@ -273,7 +282,9 @@ impl Tree {
         }
         let item = (u8::try_from(level).unwrap_or(u8::MAX), beat.zone);
         if beat.beat >= entry.beat && self.links.get(from.node).is_some() {
-            let _ = self.links.change(from, self.now, |link| link.has(item, Kind::Beat));
+            let _ = self
+                .links
+                .change(from, self.now, |link| link.has(item, Kind::Beat));
         }
         if beat.beat <= entry.beat || beat.beat > entry.row.row.beats {
             return None;

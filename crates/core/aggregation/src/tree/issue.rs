@@ -133,7 +133,9 @@ impl Tree {
                 row.contacts == contacts
                     && row.coverage.expected == computed.coverage.expected
                     && row.coverage.reporting == computed.coverage.reporting
-                    && !tools.programs.differs(&zone, &row.attributes, &computed.attributes)
+                    && !tools
+                        .programs
+                        .differs(&zone, &row.attributes, &computed.attributes)
             });
             if same {
                 return;
@@ -246,7 +248,9 @@ impl Tree {
     /// Computes again what the leader has issued.
     pub(super) fn check(&mut self, level: usize, tools: Tools) {
         let post = &self.posts[level];
-        let represents = post.rank.is_some_and(|rank| rank < self.parameters.representatives);
+        let represents = post
+            .rank
+            .is_some_and(|rank| rank < self.parameters.representatives);
         if !represents || post.lead.is_some() || !post.unchecked {
             return;
         }
@@ -277,7 +281,10 @@ impl Tree {
             return;
         };
         let is_child = self.path.get(level).map(|step| &step.zone) == zone.parent().as_ref();
-        let is_own = self.path.get(level + 1).is_some_and(|step| step.zone == *zone);
+        let is_own = self
+            .path
+            .get(level + 1)
+            .is_some_and(|step| step.zone == *zone);
         if !is_child || is_own || level >= self.depth() {
             return;
         }

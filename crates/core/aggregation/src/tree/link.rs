@@ -120,7 +120,13 @@ impl Link {
         self.seq
     }
 
-    pub fn take_off(&mut self, items: Vec<(Item, Kind)>, tries: u8, now: Time, limits: &Parameters) {
+    pub fn take_off(
+        &mut self,
+        items: Vec<(Item, Kind)>,
+        tries: u8,
+        now: Time,
+        limits: &Parameters,
+    ) {
         let wait = self.round_trip.wait().unwrap_or(limits.resend_first);
         let wait = wait + limits.ack_hold;
         let wait = wait.clamp(limits.resend_min, limits.resend_max) * (2 + u32::from(tries)) / 2;

@@ -78,13 +78,19 @@ impl Tree {
     pub fn leads(&self, zone: &ZonePath) -> bool {
         let level = zone.depth().checked_sub(1);
         let post = level.and_then(|level| self.posts.get(level));
-        let is_own = self.path.get(zone.depth()).is_some_and(|step| step.zone == *zone);
+        let is_own = self
+            .path
+            .get(zone.depth())
+            .is_some_and(|step| step.zone == *zone);
         is_own && post.is_some_and(|post| post.lead.is_some())
     }
 
     /// Those elected to represent that zone of this node's, as it sees them.
     pub fn representatives(&self, zone: &ZonePath) -> Vec<NodeId> {
-        let is_own = self.path.get(zone.depth()).is_some_and(|step| step.zone == *zone);
+        let is_own = self
+            .path
+            .get(zone.depth())
+            .is_some_and(|step| step.zone == *zone);
         let level = zone.depth().checked_sub(1).filter(|_| is_own);
         let post = level.and_then(|level| self.posts.get(level));
         let servers = post.map_or(&[][..], |post| &post.servers);

@@ -168,7 +168,9 @@ impl Tree {
             due: self.now + wait,
             tries: 0,
         };
-        let _ = self.links.change(contact, self.now, |link| link.queue(item, pending));
+        let _ = self
+            .links
+            .change(contact, self.now, |link| link.queue(item, pending));
     }
 
     /// Sends what is due on all ways.
@@ -309,7 +311,11 @@ impl Tree {
         if kind != Kind::Beat {
             let bytes = entry.row.bytes();
             let asked = false;
-            if !writer.push(&Part::Row { asked, age_ms, bytes }) {
+            if !writer.push(&Part::Row {
+                asked,
+                age_ms,
+                bytes,
+            }) {
                 return false;
             }
         }
