@@ -3,6 +3,7 @@
 //!
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
+pub mod installed;
 pub mod membership;
 pub mod program;
 pub mod tree;

@@ -13,7 +13,7 @@ mod shape;
 mod ways;
 mod world;
 
-pub use keys::{SIGN_NANOS, Shelf, SimKeys, VERIFY_NANOS, signature};
+pub use keys::{AUTHORITY, SIGN_NANOS, Shelf, SimKeys, VERIFY_NANOS, signature};
 pub use measure::{Traffic, TrafficShare, Watch};
 pub use node::Node;
 pub use rows::{Facts, SimPrograms, mark, nodes};

@@ -3,9 +3,11 @@
 use super::keys::SimKeys;
 use super::rows::{Facts, SimPrograms};
 use super::shape::contact;
+use aggregation::installed::Installed;
 use aggregation::membership::{Membership, Reach};
-use aggregation::tree::{Mate, Tools, Tree};
-use kernel::Time;
+use aggregation::tree::{Mate, Programs, Tools, Tree};
+use kernel::{Time, UnixMillis};
+use std::rc::Rc;
 use std::sync::Arc;
 use wire::gossip::AttributesVersion;
 
@@ -18,6 +20,8 @@ pub struct Node {
     pub tree: Tree,
     pub keys: SimKeys,
     pub programs: SimPrograms,
+    /// In their place, where the world runs SQL.
+    pub installed: Option<Rc<Installed>>,
     pub membership_wake: Option<Time>,
     pub tree_wake: Option<Time>,
     pub facts: Facts,
@@ -40,13 +44,18 @@ impl Node {
         Time(local.0.saturating_sub(self.clock))
     }
 
-    pub fn tools(keys: &SimKeys, programs: SimPrograms) -> Tools<'_> {
-        let programs: &dyn aggregation::tree::Programs = if programs.lies {
-            &SimPrograms { lies: true }
-        } else {
-            &SimPrograms { lies: false }
+    /// Hands the tree to `with`, and what it is lent.
+    pub fn with_tree<T>(&mut self, wall: UnixMillis, with: impl FnOnce(&mut Tree, Tools) -> T) -> T {
+        let programs: &dyn Programs = match &self.installed {
+            Some(installed) => installed.as_ref(),
+            None => &self.programs,
         };
-        Tools { keys, programs }
+        let tools = Tools {
+            keys: &self.keys,
+            programs,
+            wall,
+        };
+        with(&mut self.tree, tools)
     }
 
     /// As its membership has it; without one, all are alive.

@@ -5,8 +5,8 @@
 //! that depth and not beyond: so the load decides how often the row of each
 //! zone changes.
 
-use aggregation::tree::{Input, Programs};
-use kernel::ZonePath;
+use aggregation::tree::{Evaluated, Input, Programs};
+use kernel::{UnixMillis, ZonePath};
 use std::collections::BTreeMap;
 use wire::attributes::{Row, Value};
 
@@ -53,7 +53,11 @@ pub struct SimPrograms {
 const CPU_STEP: f64 = 0.1;
 
 impl Programs for SimPrograms {
-    fn evaluate(&self, zone: &ZonePath, inputs: &[Input]) -> Vec<u8> {
+    fn fingerprint(&self, _: &ZonePath) -> u64 {
+        0
+    }
+
+    fn evaluate(&self, zone: &ZonePath, _: UnixMillis, inputs: &[Input]) -> Evaluated {
         let mut sums: BTreeMap<String, f64> = BTreeMap::new();
         let mut marks: BTreeMap<String, i64> = BTreeMap::new();
         let mut nodes = 0_u64;
@@ -105,7 +109,10 @@ impl Programs for SimPrograms {
             "nodes",
             Value::Int(i64::try_from(nodes).unwrap_or(i64::MAX)),
         );
-        row.encode().unwrap_or_default()
+        Evaluated {
+            attributes: row.encode().unwrap_or_default(),
+            failed: Vec::new(),
+        }
     }
 
     fn differs(&self, _: &ZonePath, old: &[u8], new: &[u8]) -> bool {

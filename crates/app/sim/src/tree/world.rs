@@ -2,7 +2,7 @@
 //!
 //! Holds: all randomness comes from one seed; what happens is hashed in order.
 
-use super::keys::{Shelf, SimKeys};
+use super::keys::{Shelf, SimKeys, signature};
 use super::measure::{Traffic, Watch};
 use super::node::Node;
 use super::rows::{Facts, SimPrograms, mark};
@@ -10,16 +10,17 @@ use super::shape::{Shape, at, contact, id};
 use super::ways::Ways;
 use crate::queue::Queue;
 use crate::trace::Trace;
+use aggregation::installed::Installed;
 use aggregation::membership::{self, Belongs, Membership, Table};
-use aggregation::tree::{Counts, Effect, Event, Parameters, Start, Tree};
+use aggregation::tree::{Counts, Effect, Event, Failed, Parameters, Standing, Start, Tree};
 use kernel::{NodeId, Rng, Time, UnixMillis, ZonePath};
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::gossip::AttributesVersion;
-use wire::tree::{Contact, Stamp, ZoneKey};
+use wire::tree::{Contact, Notice, NoticeKey, SignedNotice, Stamp, TreeError, ZoneKey};
 
 /// Where simulated time starts.
 pub const BEGAN: Time = Time(1_000_000_000);
@@ -29,6 +30,8 @@ const WALL_START: u64 = 1_767_225_600_000;
 /// simulated: what it waits for others to travel with.
 const GOSSIP_HOLD: Duration = Duration::from_millis(10);
 const STRANGERS: usize = 3;
+/// Sets of programs that are not read again.
+const INSTALLED_KEPT: usize = 64;
 
 enum What {
     MembershipWake,
@@ -85,6 +88,10 @@ pub struct TreeWorld {
     pub unknown: u64,
     pub warned: u64,
     pub unproven: Rc<RefCell<BTreeSet<NodeId>>>,
+    /// Whether nodes run what is installed; else all run [`SimPrograms`].
+    pub sql: bool,
+    /// What failed where, as their representatives say.
+    pub failed: BTreeMap<(NodeId, ZonePath), Vec<Failed>>,
     /// Packets of the tree that were sent, when they are kept.
     pub kept: Option<Vec<(Contact, Contact, Vec<u8>)>>,
     shelf: Rc<Shelf>,
@@ -93,6 +100,8 @@ pub struct TreeWorld {
     gossips: bool,
     parameters: Arc<Parameters>,
     mark_read: Option<(ZoneKey, Stamp, i64)>,
+    /// Programs are read once for all nodes.
+    installed: Vec<(Vec<(NoticeKey, Standing)>, Rc<Installed>)>,
 }
 
 impl TreeWorld {
@@ -104,6 +113,7 @@ impl TreeWorld {
             let belongs = |_| Belongs {
                 zone: zone.clone(),
                 revoked: false,
+                outbound_only: false,
             };
             let nodes = first..first + shape.leaf;
             Arc::new(nodes.map(|node| (id(node), belongs(node))).collect())
@@ -127,6 +137,8 @@ impl TreeWorld {
             unknown: 0,
             warned: 0,
             unproven: Rc::default(),
+            sql: false,
+            failed: BTreeMap::new(),
             kept: None,
             shelf: Rc::default(),
             queue: Queue::default(),
@@ -134,6 +146,7 @@ impl TreeWorld {
             gossips: start.gossips,
             parameters: Arc::new(start.parameters),
             mark_read: None,
+            installed: Vec::new(),
             shape,
         };
         for node in 0..world.shape.nodes() {
@@ -172,6 +185,7 @@ impl TreeWorld {
                 unproven: self.unproven.clone(),
             },
             programs: SimPrograms::default(),
+            installed: self.sql.then(Rc::default),
             membership_wake: None,
             tree_wake: None,
             attributes: facts.encode().into(),
@@ -474,10 +488,10 @@ impl TreeWorld {
 
     /// Gives the tree of a node an event; returns whom it sent something.
     pub fn tree(&mut self, node: usize, event: Event) -> Vec<NodeId> {
+        let wall = self.wall(node);
         let one = &mut self.nodes[node];
         let local = one.local(self.now);
-        let tools = Node::tools(&one.keys, one.programs);
-        let effects = one.tree.handle(event, local, tools);
+        let effects = one.with_tree(wall, |tree, tools| tree.handle(event, local, tools));
         let mut sent = Vec::new();
         for effect in effects {
             match effect {
@@ -495,11 +509,53 @@ impl TreeWorld {
                 Effect::Unknown { .. } => self.unknown += 1,
                 Effect::Lie { zone, stamp } => self.lies.push((id(node), zone, stamp)),
                 Effect::LargeZone { .. } => self.warned += 1,
+                Effect::Programs => self.make_programs(node),
+                Effect::Failed { zone, failed } => {
+                    self.failed.insert((id(node), zone), failed);
+                }
                 _ => {}
             }
         }
         self.wake_tree(node);
         sent
+    }
+
+    /// By its own clock.
+    fn wall(&self, node: usize) -> UnixMillis {
+        let wall = WALL_START + self.now.0 / 1_000_000;
+        UnixMillis(wall.saturating_add_signed(self.nodes[node].wall_off_ms))
+    }
+
+    fn make_programs(&mut self, node: usize) {
+        if !self.sql {
+            return;
+        }
+        let applied = self.nodes[node].tree.programs();
+        let standing = applied.iter();
+        let standing = standing.map(|one| (one.notice.key, one.standing.clone()));
+        let standing: Vec<(NoticeKey, Standing)> = standing.collect();
+        let known = self.installed.iter().find(|(of, _)| *of == standing);
+        let made = known.map(|(_, made)| made.clone());
+        let made = made.unwrap_or_else(|| {
+            let made = Rc::new(Installed::of(&applied));
+            self.installed.truncate(INSTALLED_KEPT);
+            self.installed.insert(0, (standing, made.clone()));
+            made
+        });
+        self.nodes[node].installed = Some(made);
+    }
+
+    /// Says something of a program to one node, signed by whoever may.
+    ///
+    /// # Errors
+    /// It is over its limits.
+    pub fn install(&mut self, node: usize, notice: &Notice) -> Result<(), TreeError> {
+        let encoded = notice.encode()?;
+        let signature = signature(notice.issuer, &encoded);
+        let signed = SignedNotice::new(notice.clone(), encoded, &signature);
+        let (notice, age) = (signed.bytes().to_vec(), Duration::ZERO);
+        self.tree(node, Event::Notice { notice, age });
+        Ok(())
     }
 
     fn see(&mut self, node: usize, key: ZoneKey, stamp: Stamp, attributes: &[u8]) {

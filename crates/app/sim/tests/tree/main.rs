@@ -3,5 +3,7 @@
 
 mod faults;
 mod hostile;
+mod programs;
 mod random;
 mod spreading;
+mod sql;

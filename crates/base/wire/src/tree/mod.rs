@@ -1,16 +1,20 @@
 //! What nodes tell each other of zones: signed rows, beats that confirm them,
-//! and packets that carry them.
+//! notices of the programs that compute them, and packets that carry all that.
 //!
 //! In: bytes from a peer whose identity the transport has proven. Out: rows and
 //! parts of packets.
 //! Holds: what is read is whole, within its limits, and has one spelling only.
 //! Never: says who may speak, nor whether a signature is good.
 
+mod notice;
 mod packet;
 mod row;
 #[cfg(test)]
 mod tests;
 
+pub use notice::{
+    LIFETIME_MS_MAX, Notice, NoticeKey, Run, Says, SignedNotice, TEXT_BYTES_MAX, WHY_BYTES_MAX,
+};
 pub use packet::{Beat, Entry, Packet, Part, Writer, decode};
 pub use row::{Contact, Coverage, Head, Row, SignedRow, Stamp, ZoneKey, head};
 
@@ -24,6 +28,8 @@ pub const STREAM_BYTES_MAX: usize = 16 << 10;
 pub const ATTRIBUTES_BYTES_MAX: usize = crate::attributes::ROW_BYTES_MAX;
 /// Of a row with its signature.
 pub const ROW_BYTES_MAX: usize = ATTRIBUTES_BYTES_MAX + 1_024;
+/// Of a notice with its signature.
+pub const NOTICE_BYTES_MAX: usize = TEXT_BYTES_MAX + 2_048;
 pub const CONTACTS_MAX: usize = 4;
 /// Beats that one signature covers.
 pub const BEATS_MAX: u16 = 1_024;
@@ -31,6 +37,8 @@ pub const ACKS_MAX: usize = 64;
 /// So that one packet holds them.
 pub const ENTRIES_MAX: usize = 32;
 pub const WANTED_MAX: usize = 100;
+/// Of one zone; so that one packet names them.
+pub const NOTICES_MAX: usize = 96;
 /// No run of a cluster comes near; so nobody can end the line of epochs.
 pub const EPOCH_MAX: u64 = 1 << 48;
 

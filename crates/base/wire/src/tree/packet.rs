@@ -7,8 +7,8 @@
 
 use super::row::{put_stamp, read_stamp};
 use super::{
-    ACKS_MAX, Digest, ENTRIES_MAX, PACKET_BYTES_MAX, ROW_BYTES_MAX, STREAM_BYTES_MAX, Stamp,
-    TreeError, VERSION, WANTED_MAX, ZoneKey, count,
+    ACKS_MAX, Digest, ENTRIES_MAX, NOTICE_BYTES_MAX, NOTICES_MAX, NoticeKey, PACKET_BYTES_MAX,
+    ROW_BYTES_MAX, STREAM_BYTES_MAX, Stamp, TreeError, VERSION, WANTED_MAX, ZoneKey, count,
 };
 use crate::compact::{Reader, put, put_piece};
 
@@ -44,6 +44,25 @@ pub enum Part<'a> {
         entries: Vec<Entry>,
     },
     Want(Vec<ZoneKey>),
+    /// A signed notice; `age_ms` since it was signed.
+    Notice {
+        age_ms: u64,
+        bytes: &'a [u8],
+    },
+    /// Of all notices that the sender holds for `zone` itself.
+    NoticesHash {
+        zone: ZoneKey,
+        hash: u64,
+    },
+    /// These are they.
+    Notices {
+        zone: ZoneKey,
+        keys: Vec<NoticeKey>,
+    },
+    WantNotices {
+        zone: ZoneKey,
+        keys: Vec<NoticeKey>,
+    },
 }
 
 /// The row with this epoch and number still holds.
@@ -163,6 +182,31 @@ fn put_part(bytes: &mut Vec<u8>, part: &Part) {
                 put_key(bytes, *zone);
             }
         }
+        Part::Notice {
+            age_ms,
+            bytes: notice,
+        } => {
+            bytes.push(6);
+            put(bytes, *age_ms);
+            put_piece(bytes, notice);
+        }
+        Part::NoticesHash { zone, hash } => {
+            bytes.push(7);
+            put_key(bytes, *zone);
+            bytes.extend_from_slice(&hash.to_be_bytes());
+        }
+        Part::Notices { zone, keys } => put_notices(bytes, 8, *zone, keys),
+        Part::WantNotices { zone, keys } => put_notices(bytes, 9, *zone, keys),
+    }
+}
+
+fn put_notices(bytes: &mut Vec<u8>, kind: u8, zone: ZoneKey, keys: &[NoticeKey]) {
+    let keys = keys.get(..NOTICES_MAX).unwrap_or(keys);
+    bytes.push(kind);
+    bytes.extend_from_slice(&zone.0.to_be_bytes());
+    put(bytes, keys.len() as u64);
+    for key in keys {
+        bytes.extend_from_slice(&key.0.to_be_bytes());
     }
 }
 
@@ -235,6 +279,26 @@ fn read_part<'a>(reader: &mut Reader<'a>) -> Result<Part<'a>, TreeError> {
         5 => {
             let count = count(reader, "a count of wanted zones", WANTED_MAX)?;
             Part::Want((0..count).map(|_| key(reader)).collect::<Result<_, _>>()?)
+        }
+        6 => {
+            let age_ms = reader.number()?;
+            let length = count(reader, "a length of a notice", NOTICE_BYTES_MAX)?;
+            let bytes = reader.take(length)?;
+            Part::Notice { age_ms, bytes }
+        }
+        7 => Part::NoticesHash {
+            zone: key(reader)?,
+            hash: reader.eight()?,
+        },
+        8 | 9 => {
+            let zone = key(reader)?;
+            let count = count(reader, "a count of notices", NOTICES_MAX)?;
+            let keys = (0..count).map(|_| Ok(NoticeKey(reader.eight()?)));
+            let keys = keys.collect::<Result<_, TreeError>>()?;
+            match kind {
+                8 => Part::Notices { zone, keys },
+                _ => Part::WantNotices { zone, keys },
+            }
         }
         other => {
             return Err(TreeError::Wrong {

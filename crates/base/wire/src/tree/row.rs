@@ -1,7 +1,7 @@
 //! A zone's row: who says it, of what, and by whose signature.
 //!
-//! Layout: `[version][zone][stamp][flags][contacts][coverage][inputs][anchor]
-//! [beats][attributes][signature]`; numbers are LEB128, ids and hashes fixed.
+//! Layout: `[version][zone][stamp][flags][contacts][coverage][issued][inputs]
+//! [anchor][beats][attributes][signature]`; numbers are LEB128, ids and hashes fixed.
 //! Holds: the signature covers every byte before it.
 
 use super::{
@@ -9,7 +9,7 @@ use super::{
     TreeError, VERSION, count,
 };
 use crate::compact::{Reader, put, put_piece};
-use kernel::{NodeId, ZonePath, fnv1a};
+use kernel::{NodeId, UnixMillis, ZonePath, fnv1a};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -68,6 +68,8 @@ pub struct Row {
     /// Its representatives, who leads first.
     pub contacts: Vec<Contact>,
     pub coverage: Coverage,
+    /// By its issuer's wall clock: `NOW()` of its programs and nothing else.
+    pub issued_at: UnixMillis,
     /// Over the names and stamps of what it was computed from.
     pub inputs: Digest,
     /// Where the chain of beats ends.
@@ -130,6 +132,7 @@ impl Row {
         put(&mut bytes, self.coverage.expected);
         put(&mut bytes, self.coverage.reporting);
         put(&mut bytes, self.coverage.oldest_ms);
+        put(&mut bytes, self.issued_at.0);
         bytes.extend_from_slice(&self.inputs);
         bytes.extend_from_slice(&self.anchor);
         put(&mut bytes, self.beats.into());
@@ -170,6 +173,7 @@ impl SignedRow {
             reporting: reader.number()?,
             oldest_ms: reader.number()?,
         };
+        let issued_at = UnixMillis(reader.number()?);
         let (inputs, anchor) = (reader.array()?, reader.array()?);
         let beats = count(&mut reader, "a count of beats", BEATS_MAX.into())?;
         let length = count(&mut reader, "a length of attributes", ATTRIBUTES_BYTES_MAX)?;
@@ -183,6 +187,7 @@ impl SignedRow {
             ended: flags == ENDED,
             contacts,
             coverage,
+            issued_at,
             inputs,
             anchor,
             beats: u16::try_from(beats).unwrap_or(BEATS_MAX),

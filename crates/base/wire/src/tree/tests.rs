@@ -1,7 +1,7 @@
 //! Rows and packets of the tree: their golden bytes, and hostile ones.
 
 use super::*;
-use kernel::{NodeId, ZonePath};
+use kernel::{NodeId, UnixMillis, ZonePath};
 use proptest::prelude::*;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -28,7 +28,7 @@ fn contact() -> impl Strategy<Value = Contact> {
 fn row() -> impl Strategy<Value = Row> {
     let zone = "(/[a-z0-9]{1,9}){1,8}".prop_map(|text| text.parse::<ZonePath>().expect("a zone"));
     let contacts = prop::collection::vec(contact(), 0..=CONTACTS_MAX);
-    let coverage = any::<(u64, u64, u64)>();
+    let coverage = any::<(u64, u64, u64, u64)>();
     let proofs = (any::<Digest>(), any::<Digest>(), 0..=BEATS_MAX);
     let attributes = prop::collection::vec(any::<u8>(), 0..400);
     (
@@ -51,6 +51,7 @@ fn row() -> impl Strategy<Value = Row> {
                     reporting: coverage.1,
                     oldest_ms: coverage.2,
                 },
+                issued_at: UnixMillis(coverage.3),
                 inputs: proofs.0,
                 anchor: proofs.1,
                 beats: proofs.2,
@@ -66,6 +67,41 @@ fn signed(row: &Row) -> SignedRow {
 
 fn key() -> impl Strategy<Value = ZoneKey> {
     any::<u64>().prop_map(ZoneKey)
+}
+
+fn notice() -> impl Strategy<Value = Notice> {
+    let zone = || "(/[a-z0-9]{1,9}){1,8}".prop_map(|text| text.parse().expect("a zone"));
+    let run = (".{0,90}", any::<(u64, u16, u8, u64)>(), zone());
+    let run = run.prop_map(|(text, numbers, canary)| {
+        Says::Run(Run {
+            text,
+            issued_at: UnixMillis(numbers.0),
+            threshold: numbers.1,
+            priority: numbers.2,
+            canary,
+            canary_ms: numbers.3,
+        })
+    });
+    let quarantine = ".{0,60}".prop_map(|why| Says::Quarantine { why });
+    let says = prop_oneof![run, Just(Says::Remove), quarantine];
+    let numbers = (any::<u64>(), any::<u64>(), 0..=LIFETIME_MS_MAX);
+    ("[a-z][a-z0-9_]{0,63}", zone(), numbers, says).prop_map(|(name, zone, numbers, says)| Notice {
+        program: name.parse().expect("a name"),
+        zone,
+        version: numbers.0,
+        issuer: NodeId(numbers.1),
+        lifetime_ms: numbers.2,
+        says,
+    })
+}
+
+fn signed_notice(notice: &Notice) -> SignedNotice {
+    let bytes = notice.encode().expect("within limits");
+    SignedNotice::new(notice.clone(), bytes, &[7; 64])
+}
+
+fn notice_keys() -> impl Strategy<Value = Vec<NoticeKey>> {
+    prop::collection::vec(any::<u64>().prop_map(NoticeKey), 0..=NOTICES_MAX)
 }
 
 fn part() -> impl Strategy<Value = Part<'static>> {
@@ -104,6 +140,13 @@ fn part() -> impl Strategy<Value = Part<'static>> {
             entries
         }),
         prop::collection::vec(key(), 0..=WANTED_MAX).prop_map(Part::Want),
+        any::<u64>().prop_map(|age_ms| Part::Notice {
+            age_ms,
+            bytes: b"opaque here"
+        }),
+        (key(), any::<u64>()).prop_map(|(zone, hash)| Part::NoticesHash { zone, hash }),
+        (key(), notice_keys()).prop_map(|(zone, keys)| Part::Notices { zone, keys }),
+        (key(), notice_keys()).prop_map(|(zone, keys)| Part::WantNotices { zone, keys }),
     ]
 }
 
@@ -145,6 +188,7 @@ fn golden_row() -> Row {
             reporting: 31,
             oldest_ms: 1_500,
         },
+        issued_at: UnixMillis(1_800_000_000_000),
         inputs: [0xaa; 16],
         anchor: [0xbb; 16],
         beats: 256,
@@ -193,6 +237,19 @@ fn golden_packets_of_version_1() {
             entries,
         },
         Part::Want(vec![zone, low]),
+        Part::Notice {
+            age_ms: 250,
+            bytes: b"notice",
+        },
+        Part::NoticesHash { zone, hash: 9 },
+        Part::Notices {
+            zone,
+            keys: vec![NoticeKey(3)],
+        },
+        Part::WantNotices {
+            zone,
+            keys: vec![NoticeKey(4)],
+        },
     ];
     let mut told = String::new();
     for part in parts {
@@ -207,6 +264,35 @@ fn golden_packets_of_version_1() {
         told.push('\n');
     }
     insta::assert_snapshot!("tree_packets_version_1", told);
+}
+
+#[test]
+fn golden_notices_of_version_1() {
+    let run = Says::Run(Run {
+        text: "SELECT COUNT(*) AS nodes FROM children".to_owned(),
+        issued_at: UnixMillis(1_800_000_000_000),
+        threshold: 50,
+        priority: 7,
+        canary: "/eu/vienna".parse().expect("a zone"),
+        canary_ms: 30_000,
+    });
+    let why = "out of fuel".to_owned();
+    let mut told = String::new();
+    for says in [run, Says::Remove, Says::Quarantine { why }] {
+        let notice = Notice {
+            program: "nodes".parse().expect("a name"),
+            zone: "/eu".parse().expect("a zone"),
+            version: 3,
+            issuer: NodeId(9),
+            lifetime_ms: 86_400_000,
+            says,
+        };
+        let signed = signed_notice(&notice);
+        assert_eq!(SignedNotice::decode(signed.bytes()), Ok(signed.clone()));
+        told.push_str(&hex(signed.bytes()));
+        told.push('\n');
+    }
+    insta::assert_snapshot!("tree_notices_version_1", told);
 }
 
 #[test]
@@ -292,7 +378,17 @@ proptest! {
             let again = row.row.encode().expect("within limits");
             prop_assert_eq!(again.as_slice(), row.signed());
         }
+        if let Ok(notice) = SignedNotice::decode(&bytes) {
+            let again = notice.notice.encode().expect("within limits");
+            prop_assert_eq!(again.as_slice(), notice.signed());
+        }
         let _ = head(&bytes);
+    }
+
+    #[test]
+    fn notices_read_back(notice in notice()) {
+        let signed = signed_notice(&notice);
+        prop_assert_eq!(SignedNotice::decode(signed.bytes()), Ok(signed));
     }
 
     #[test]

@@ -29,10 +29,12 @@ mod lift;
 mod limits;
 mod plan;
 mod read;
+mod threshold;
 
 pub use children::Children;
 pub use error::{EvaluateError, Problem, ProgramError};
 pub use limits::Limits;
+pub use threshold::differs;
 
 use error::{OutOfFuel, shown};
 use evaluate::{Meter, Scope};

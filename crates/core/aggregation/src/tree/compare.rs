@@ -27,6 +27,13 @@ impl Tree {
                 packets.push(&Part::Hash { zone, hash });
             }
         }
+        // Who has none is told by those who have some.
+        for (step, board) in self.path.iter().zip(&self.boards) {
+            if !board.is_empty() {
+                let (zone, hash) = (step.key, board.hash());
+                packets.push(&Part::NoticesHash { zone, hash });
+            }
+        }
         self.send_bare(partner, packets);
     }
 

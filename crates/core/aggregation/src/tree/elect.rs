@@ -8,7 +8,7 @@
 //! are gone, the same rule gives others.
 
 use super::Tree;
-use super::event::{Effect, Mate};
+use super::event::{Effect, Failed, Mate};
 use super::table::mix;
 use crate::membership::Reach;
 use kernel::{NodeId, Time};
@@ -35,6 +35,8 @@ pub struct Post {
     pub unchecked: bool,
     /// The last row found to be a lie.
     pub named: Option<Stamp>,
+    /// Programs that gave nothing, as was last said.
+    pub failed: Vec<Failed>,
     /// Rows issued of late, and until when that is counted.
     pub burst: u32,
     pub burst_at: Time,

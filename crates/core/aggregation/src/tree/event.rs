@@ -4,8 +4,9 @@ use crate::membership::Reach;
 use kernel::{NodeId, Time, ZonePath};
 use std::sync::Arc;
 use std::time::Duration;
+use wire::attributes::AttributeName;
 use wire::gossip::AttributesVersion;
-use wire::tree::{Contact, Coverage, SignedRow, Stamp};
+use wire::tree::{Contact, Coverage, NoticeKey, SignedRow, Stamp};
 
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -50,6 +51,12 @@ pub enum Event {
     KeyLearned(NodeId),
     /// A zone beside one of this node's has been ended on purpose.
     Ended(ZonePath),
+    /// A signed notice of a program, from this node's own disk or commander;
+    /// `age` since it was signed.
+    Notice {
+        notice: Vec<u8>,
+        age: Duration,
+    },
     Tick,
 }
 
@@ -73,14 +80,32 @@ pub enum Effect {
     KeyWanted { issuer: NodeId, from: Contact },
     /// The leaf zone works, but is larger than advised.
     LargeZone { nodes: usize, advised: usize },
+    /// What is to run has changed: make [`super::Programs`] anew from
+    /// [`super::Tree::programs`], and keep the notices over a restart.
+    Programs,
+    /// These programs give nothing for a zone that this node represents; none
+    /// of them once all do.
+    Failed {
+        zone: ZonePath,
+        failed: Vec<Failed>,
+    },
+}
+
+/// A program that gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    pub key: NoticeKey,
+    pub program: AttributeName,
+    pub version: u64,
+    pub why: String,
 }
 
 /// What was refused or ignored, and what was done, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Packets and rows that cannot be read.
+    /// Packets, rows and notices that cannot be read.
     pub garbled: u64,
-    /// Rows whose signature is not their issuer's for that zone.
+    /// Rows and notices whose signature is not that of somebody who may say so.
     pub forged: u64,
     /// Beats that do not lead to their row's anchor.
     pub forged_beats: u64,
@@ -96,7 +121,7 @@ pub struct Counts {
     pub unproven: u64,
     pub accepted: u64,
     pub issued: u64,
-    /// Own rows over the limits.
+    /// Own rows over the limits, and notices for which there is no room.
     pub oversized: u64,
     pub beats: u64,
     pub sent: u64,

@@ -8,13 +8,14 @@
 
 use super::event::Effect;
 use super::issue::hashed;
-use super::link::Kind;
+use super::link::{Item, Kind};
 use super::table::{Entry, Moment};
 use super::tools::{Tools, Verdict};
 use super::{Tree, spread};
 use kernel::NodeId;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use wire::tree::{Beat, Contact, Head, Part, SignedRow, Stamp, Writer, ZoneKey, decode, head};
 
 /// Epochs that can pass unheard: a leader a second for twelve days.
@@ -73,6 +74,13 @@ impl Tree {
                     entries,
                 } => self.on_stamps(from, zone, (low, high), &entries),
                 Part::Want(zones) => self.on_want(from, &zones),
+                Part::Notice { age_ms, bytes } => {
+                    let age = Duration::from_millis(age_ms);
+                    self.hear_notice(Some(from), bytes, age, tools);
+                }
+                Part::NoticesHash { zone, hash } => self.on_notices_hash(from, zone, hash),
+                Part::Notices { zone, keys } => self.on_notices(from, zone, &keys),
+                Part::WantNotices { zone, keys } => self.on_want_notices(from, zone, &keys),
             }
         }
         if !wanted.is_empty() && self.may_answer() {
@@ -127,7 +135,7 @@ impl Tree {
     }
 
     fn is_news(&mut self, level: usize, head: &Head, from: Contact) -> bool {
-        let item = (u8::try_from(level).unwrap_or(u8::MAX), head.key);
+        let item = Item::Zone(u8::try_from(level).unwrap_or(u8::MAX), head.key);
         let Some(entry) = self.tables[level].get(head.key) else {
             return true;
         };
@@ -280,7 +288,7 @@ impl Tree {
         if said != (known.epoch, known.number) {
             return ((known.epoch, known.number) < said).then_some(beat.zone);
         }
-        let item = (u8::try_from(level).unwrap_or(u8::MAX), beat.zone);
+        let item = Item::Zone(u8::try_from(level).unwrap_or(u8::MAX), beat.zone);
         if beat.beat >= entry.beat && self.links.get(from.node).is_some() {
             let _ = self
                 .links

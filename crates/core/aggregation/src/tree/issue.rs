@@ -8,35 +8,42 @@
 use super::event::{Aggregate, Effect};
 use super::link::Kind;
 use super::table::{Entry, Moment};
-use super::tools::{Input, Tools};
+use super::tools::{Evaluated, Input, Source, Tools};
 use super::{Tree, elect::Lead};
-use kernel::{Time, ZonePath};
+use kernel::{Time, UnixMillis, ZonePath};
 use std::sync::Arc;
 use wire::tree::{Contact, Coverage, Digest, Row, SignedRow, Stamp};
 
 /// What a row is made from.
-pub struct Computed {
-    pub attributes: Vec<u8>,
-    pub coverage: Coverage,
-    pub inputs: Digest,
+struct Computed {
+    attributes: Vec<u8>,
+    coverage: Coverage,
+    inputs: Digest,
+    issued_at: UnixMillis,
 }
 
 impl Tree {
     /// The row of the zone at this place of the path.
     pub(super) fn compute(&self, place: usize, tools: Tools) -> Aggregate {
-        let inputs = self.inputs(place);
         Aggregate {
-            attributes: tools.programs.evaluate(&self.path[place].zone, &inputs),
+            attributes: self.evaluate(place, tools.wall, tools).attributes,
             coverage: self.coverage(place),
         }
     }
 
-    fn inputs(&self, place: usize) -> Vec<Input<'_>> {
+    fn evaluate(&self, place: usize, now: UnixMillis, tools: Tools) -> Evaluated {
+        let inputs = self.inputs(place);
+        let zone = &self.path[place].zone;
+        tools.programs.evaluate(zone, now, &inputs)
+    }
+
+    pub(super) fn inputs(&self, place: usize) -> Vec<Input<'_>> {
         if place == self.depth() {
             let mates = self.mates.values();
             let reporting = mates.filter(|one| one.reach.is_up() && one.version.number > 0);
             return reporting
                 .map(|one| Input {
+                    of: Source::Node(one.contact.node),
                     attributes: &one.attributes,
                     nodes: 1,
                 })
@@ -45,6 +52,7 @@ impl Tree {
         let children = self.tables[place].iter().filter(|(_, one)| one.reports());
         children
             .map(|(_, entry)| Input {
+                of: Source::Zone(&entry.row.row.zone),
                 attributes: &entry.row.row.attributes,
                 nodes: entry.row.row.coverage.reporting,
             })
@@ -84,9 +92,12 @@ impl Tree {
         sum
     }
 
-    /// Of the names and stamps of what this place's row is computed from.
+    /// Of the names and stamps of what this place's row is computed from, and
+    /// of the programs that do.
     fn inputs_digest(&self, place: usize, tools: Tools) -> Digest {
         let mut told = Vec::with_capacity(64);
+        let programs = tools.programs.fingerprint(&self.path[place].zone);
+        told.extend(programs.to_be_bytes());
         if place == self.depth() {
             told.extend(self.expected.to_be_bytes());
             for (node, mate) in &self.mates {
@@ -120,11 +131,14 @@ impl Tree {
     /// Of the zone after `level` on the path, which this node leads.
     pub(super) fn issue(&mut self, level: usize, forced: bool, tools: Tools) {
         let zone = self.path[level + 1].zone.clone();
+        let evaluated = self.evaluate(level + 1, tools.wall, tools);
         let computed = Computed {
             inputs: self.inputs_digest(level + 1, tools),
-            attributes: tools.programs.evaluate(&zone, &self.inputs(level + 1)),
+            attributes: evaluated.attributes,
             coverage: self.coverage(level + 1),
+            issued_at: tools.wall,
         };
+        self.on_failed(level + 1, evaluated.failed, tools);
         let contacts = self.contacts(level);
         if !forced {
             let old = self.tables[level].get(self.path[level + 1].key);
@@ -196,6 +210,7 @@ impl Tree {
             ended: false,
             contacts,
             coverage: computed.coverage,
+            issued_at: computed.issued_at,
             inputs: computed.inputs,
             anchor: hashed(lead.secret, beats, tools),
             beats,
@@ -263,11 +278,11 @@ impl Tree {
         if !is_same || row.row.ended {
             return;
         }
-        let own = self.compute(level + 1, tools);
-        let said = &row.row.coverage;
+        let own = self.evaluate(level + 1, row.row.issued_at, tools);
+        let (coverage, said) = (self.coverage(level + 1), &row.row.coverage);
         let is_true = own.attributes == row.row.attributes
-            && own.coverage.expected == said.expected
-            && own.coverage.reporting == said.reporting;
+            && coverage.expected == said.expected
+            && coverage.reporting == said.reporting;
         if !is_true && self.posts[level].named != Some(stamp) {
             self.posts[level].named = Some(stamp);
             let zone = row.row.zone.clone();
@@ -303,6 +318,7 @@ impl Tree {
             ended: true,
             contacts: Vec::new(),
             coverage: Coverage::default(),
+            issued_at: tools.wall,
             inputs: Digest::default(),
             anchor: Digest::default(),
             beats: 0,

@@ -9,10 +9,16 @@ use crate::membership::RoundTrip;
 use kernel::Time;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use wire::tree::{ACKS_MAX, Contact, ZoneKey};
+use wire::tree::{ACKS_MAX, Contact, NoticeKey, ZoneKey};
 
-/// A level's table, and one of its zones.
-pub type Item = (u8, ZoneKey);
+/// What is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Item {
+    /// A level's table, and one of its zones.
+    Zone(u8, ZoneKey),
+    /// A place of the path, and what was said of a program there.
+    Notice(u8, NoticeKey),
+}
 
 /// Packets under way to one node; older ones are given up for newer.
 const FLIGHTS_MAX: usize = 32;

@@ -19,10 +19,12 @@
 //!
 //! Source: van Renesse, Birman, Vogels, "Astrolabe", TOCS 21(2), 2003.
 
+mod board;
 mod compare;
 mod elect;
 mod event;
 mod hear;
+mod install;
 mod issue;
 mod link;
 mod parameters;
@@ -32,10 +34,12 @@ mod table;
 mod tools;
 mod wake;
 
-pub use event::{Aggregate, Counts, Demand, Effect, Event, Mate, ReadError, Start, View};
+pub use board::{Applied, Standing};
+pub use event::{Aggregate, Counts, Demand, Effect, Event, Failed, Mate, ReadError, Start, View};
 pub use parameters::Parameters;
-pub use tools::{Input, Keys, Programs, Tools, Verdict};
+pub use tools::{Evaluated, Input, Keys, Programs, Source, Tools, Verdict};
 
+use board::Board;
 use elect::Post;
 use hear::Waiting;
 use kernel::{NodeId, Rng, Time, ZonePath};
@@ -44,7 +48,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use table::Table;
 use wake::Agenda;
-use wire::tree::{Contact, ZoneKey};
+use wire::tree::{Contact, NoticeKey, ZoneKey};
 
 /// Nodes of other zones that are remembered beside the rows.
 const ACQUAINTED_MAX: usize = 32;
@@ -61,6 +65,10 @@ pub struct Tree {
     tables: Vec<Table>,
     /// By level: for the zone at the place after.
     posts: Vec<Post>,
+    /// By place of the path: programs that were installed there.
+    boards: Vec<Board>,
+    /// Of all programs, as was last said.
+    standing: Vec<(NoticeKey, Standing)>,
     /// Somebody's standing or contacts have changed since.
     election_is_old: bool,
     links: Links,
@@ -102,6 +110,8 @@ impl Tree {
             mates: BTreeMap::new(),
             tables: vec![Table::default(); depth],
             posts: vec![Post::default(); depth],
+            boards: vec![Board::default(); depth + 1],
+            standing: Vec::new(),
             election_is_old: true,
             links: Links::default(),
             acquainted: Vec::new(),
@@ -128,6 +138,7 @@ impl Tree {
             Event::Received { from, payload } => self.on_received(from, &payload, tools),
             Event::KeyLearned(node) => self.on_key_learned(node, tools),
             Event::Ended(zone) => self.on_ended(&zone, tools),
+            Event::Notice { notice, age } => self.hear_notice(None, &notice, age, tools),
             Event::Tick => {}
         }
         self.on_time(tools);

@@ -4,7 +4,7 @@
 //! reader that asks for more than is here is told so, and gets nothing.
 
 use super::event::{Aggregate, Demand, ReadError, View};
-use super::{Tools, Tree};
+use super::{Input, Tools, Tree};
 use kernel::{NodeId, ZonePath};
 use wire::tree::{Coverage, ZoneKey};
 
@@ -60,6 +60,12 @@ impl Tree {
     pub fn aggregate(&self, zone: &ZonePath, tools: Tools) -> Option<Aggregate> {
         let place = self.path.iter().position(|step| step.zone == *zone)?;
         Some(self.compute(place, tools))
+    }
+
+    /// What that row is computed from: to find the rows behind a number.
+    pub fn inputs_of(&self, zone: &ZonePath) -> Vec<Input<'_>> {
+        let place = self.path.iter().position(|step| step.zone == *zone);
+        place.map_or_else(Vec::new, |place| self.inputs(place))
     }
 
     /// How much of one of this node's zones its row has, without computing it.

@@ -12,7 +12,7 @@ use super::event::Effect;
 use super::link::{Item, Kind, Pending};
 use kernel::{NodeId, Time};
 use std::collections::BTreeMap;
-use wire::tree::{Contact, PACKET_BYTES_MAX, Part, Writer, ZoneKey};
+use wire::tree::{Contact, NoticeKey, PACKET_BYTES_MAX, Part, Writer, ZoneKey};
 
 /// Packets to one node at one time.
 const BURST_MAX: usize = 16;
@@ -101,7 +101,7 @@ impl Tree {
         if let Some(from) = from {
             told.remove(&from);
         }
-        let item = (u8::try_from(level).unwrap_or(u8::MAX), key);
+        let item = Item::Zone(u8::try_from(level).unwrap_or(u8::MAX), key);
         for (contact, kind) in told.into_values() {
             self.queue(contact, item, kind);
         }
@@ -112,7 +112,7 @@ impl Tree {
         self.posts[level].lead.is_some()
     }
 
-    fn tell_siblings(
+    pub(super) fn tell_siblings(
         &self,
         level: usize,
         key: ZoneKey,
@@ -127,7 +127,7 @@ impl Tree {
         }
     }
 
-    fn tell_zone(
+    pub(super) fn tell_zone(
         &self,
         contacts: &[Contact],
         kind: Kind,
@@ -295,16 +295,37 @@ impl Tree {
         self.put_on_the_way(contact, writer.into_bytes());
     }
 
-    fn has_to_say(&self, (level, key): Item, kind: Kind) -> bool {
-        let table = self.tables.get(usize::from(level));
-        let entry = table.and_then(|table| table.get(key));
-        entry.is_some_and(|entry| kind != Kind::Beat || entry.beat > 0)
+    fn has_to_say(&self, item: Item, kind: Kind) -> bool {
+        match item {
+            Item::Zone(level, key) => {
+                let entry = self.entry(level, key);
+                entry.is_some_and(|entry| kind != Kind::Beat || entry.beat > 0)
+            }
+            Item::Notice(place, key) => self.held(place, key).is_some(),
+        }
+    }
+
+    fn entry(&self, level: u8, key: ZoneKey) -> Option<&super::table::Entry> {
+        self.tables.get(usize::from(level))?.get(key)
+    }
+
+    fn held(&self, place: u8, key: NoticeKey) -> Option<&super::board::Held> {
+        self.boards.get(usize::from(place))?.get(key)
     }
 
     /// Whether there was room; what is known no more needs none.
     fn write_item(&self, writer: &mut Writer, item: Item, kind: Kind, now: Time) -> bool {
-        let table = self.tables.get(usize::from(item.0));
-        let Some(entry) = table.and_then(|table| table.get(item.1)) else {
+        let (level, key) = match item {
+            Item::Zone(level, key) => (level, key),
+            Item::Notice(place, key) => {
+                return self.held(place, key).is_none_or(|held| {
+                    let age_ms = held.signed.age_ms(now);
+                    let bytes = held.notice.bytes();
+                    writer.push(&Part::Notice { age_ms, bytes })
+                });
+            }
+        };
+        let Some(entry) = self.entry(level, key) else {
             return true;
         };
         let age_ms = entry.confirmed.age_ms(now);
@@ -322,7 +343,7 @@ impl Tree {
         if entry.beat == 0 {
             return true;
         }
-        let beat = self.beat_of(item.1, entry);
+        let beat = self.beat_of(key, entry);
         writer.push(&Part::Beat(beat)) || kind != Kind::Beat
     }
 

@@ -51,6 +51,7 @@ impl Tree {
         if self.agenda.look_at <= now {
             self.agenda.look_at = now + self.around(self.parameters.look_interval);
             self.look();
+            self.look_at_programs();
         }
         // The leaf zone's row goes into the one above it.
         for level in (0..self.depth()).rev() {
