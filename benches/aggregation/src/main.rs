@@ -11,6 +11,7 @@ mod faults;
 mod forged;
 mod goals;
 mod leaf;
+mod rollout;
 mod sizes;
 mod speed;
 
@@ -23,10 +24,11 @@ use std::time::Duration;
 type Report<'a> = &'a mut dyn FnMut(Figure);
 type Part = (&'static str, fn(&Bench, Report) -> Result<(), Failure>);
 
-const PARTS: [Part; 5] = [
+const PARTS: [Part; 6] = [
     ("leaf", leaf::measure),
     ("sizes", sizes::measure),
     ("faults", faults::measure),
+    ("rollout", rollout::measure),
     ("forged", forged::measure),
     ("speed", speed::measure),
 ];

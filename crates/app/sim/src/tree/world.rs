@@ -90,6 +90,8 @@ pub struct TreeWorld {
     pub unproven: Rc<RefCell<BTreeSet<NodeId>>>,
     /// Whether nodes run what is installed; else all run [`SimPrograms`].
     pub sql: bool,
+    /// Each time that what is to run changed at a node.
+    pub programs_at: Vec<Time>,
     /// What failed where, as their representatives say.
     pub failed: BTreeMap<(NodeId, ZonePath), Vec<Failed>>,
     /// Packets of the tree that were sent, when they are kept.
@@ -138,6 +140,7 @@ impl TreeWorld {
             warned: 0,
             unproven: Rc::default(),
             sql: false,
+            programs_at: Vec::new(),
             failed: BTreeMap::new(),
             kept: None,
             shelf: Rc::default(),
@@ -527,6 +530,7 @@ impl TreeWorld {
     }
 
     fn make_programs(&mut self, node: usize) {
+        self.programs_at.push(self.now);
         if !self.sql {
             return;
         }

@@ -11,11 +11,24 @@
 //! hop by hop and no wall clock is asked; all that waits is bounded.
 //! Never: reads a clock, does I/O, draws unseeded randomness, panics on input.
 //!
-//! How an agent drives it: [`Event::Expected`] and [`Event::Mate`] from the
-//! node table and [`crate::membership`], this node's own row with them;
-//! [`Event::Acquainted`] with some nodes of other zones; each packet of a
-//! proven peer as [`Event::Received`]; [`Event::Tick`] when
-//! [`Tree::next_wake`] says so, asked again after each event.
+//! How an agent drives it. Start: [`Tree::new`] with its leaf zone; a node that
+//! changes zones starts another. In:
+//! - [`Event::Expected`] from the node table: how many belong to the leaf zone.
+//! - [`Event::Mate`] for each of them at each change that
+//!   [`crate::membership`] tells (reach, attributes, address), this node with
+//!   its own row too; [`Event::Gone`] when one leaves the node table.
+//! - [`Event::Acquainted`] with a few nodes of other zones, some at each level:
+//!   asked where no row leads, as at the start.
+//! - [`Event::Received`] for each packet, datagram or stream, of a proven peer.
+//! - [`Event::KeyLearned`] once [`Effect::KeyWanted`] was answered.
+//! - [`Event::Notice`] for programs that are installed or removed here, and
+//!   after a restart for those that were kept.
+//! - [`Event::Tick`] when [`Tree::next_wake`] says so, asked after each event.
+//!
+//! Out: [`Effect::Send`] and [`Effect::Stream`] go to the peer;
+//! [`Effect::Programs`] asks for the [`Tools::programs`] to be made anew, as
+//! [`crate::installed::Installed::of`] [`Tree::programs`]; the others are for
+//! whoever shows or records them. All rows are read from the tree.
 //!
 //! Source: van Renesse, Birman, Vogels, "Astrolabe", TOCS 21(2), 2003.
 
