@@ -51,6 +51,9 @@ pub struct Lead {
     pub beat_at: Time,
 }
 
+/// A leader's first row has a number below: three bytes in a beat.
+const NUMBERS_BEGIN: u64 = 1 << 21;
+
 /// Who may lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seat {
@@ -246,9 +249,11 @@ impl Tree {
         if epoch > wire::tree::EPOCH_MAX {
             return;
         }
+        // Who has forgotten an earlier run must not give its rows' stamps again.
+        let number = u32::try_from(self.rng.below(NUMBERS_BEGIN)).unwrap_or_default();
         post.lead = Some(Lead {
             epoch,
-            number: 0,
+            number,
             secret: Digest::default(),
             beat_at: self.now,
         });

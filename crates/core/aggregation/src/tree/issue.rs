@@ -92,8 +92,7 @@ impl Tree {
         sum
     }
 
-    /// Of the names and stamps of what this place's row is computed from, and
-    /// of the programs that do.
+    /// Of what this place's row is computed from, and of the programs that do.
     fn inputs_digest(&self, place: usize, tools: Tools) -> Digest {
         let mut told = Vec::with_capacity(64);
         let programs = tools.programs.fingerprint(&self.path[place].zone);
@@ -109,11 +108,8 @@ impl Tree {
             }
         } else {
             for (key, entry) in self.tables[place].iter() {
-                let stamp = entry.stamp();
                 told.extend(key.0.to_be_bytes());
-                told.extend(stamp.epoch.to_be_bytes());
-                told.extend(stamp.number.to_be_bytes());
-                told.extend(stamp.issuer.0.to_be_bytes());
+                told.extend(entry.row.signature());
                 told.push(u8::from(entry.unknown));
             }
         }
