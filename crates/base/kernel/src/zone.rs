@@ -31,6 +31,7 @@ impl ZonePath {
     }
 
     /// The zone that the first `depth` names lead to; itself when it has no more.
+    #[must_use]
     pub fn ancestor(&self, depth: usize) -> Self {
         Self(self.0.iter().take(depth).cloned().collect())
     }

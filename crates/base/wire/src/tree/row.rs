@@ -70,7 +70,7 @@ pub struct Row {
     pub coverage: Coverage,
     /// By its issuer's wall clock: `NOW()` of its programs and nothing else.
     pub issued_at: UnixMillis,
-    /// Over the names and stamps of what it was computed from.
+    /// Over what it was computed from, and by which programs.
     pub inputs: Digest,
     /// Where the chain of beats ends.
     pub anchor: Digest,
