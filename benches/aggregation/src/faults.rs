@@ -83,7 +83,7 @@ fn repaired(bench: &Bench) -> Result<f64, Failure> {
         }
         let parent = zone.parent().unwrap_or_default();
         let is_led = |world: &TreeWorld| is_led(world, &zone, &parent);
-        let took = world.until_by(Duration::from_secs(60), STEP, is_led);
+        let took = world.until_by(Duration::from_mins(1), STEP, is_led);
         all.push(took.ok_or("nobody took over in 60 s")?.as_secs_f64());
         world.pass(Duration::from_secs(10));
     }
@@ -116,10 +116,10 @@ fn healed(bench: &Bench) -> Result<f64, Failure> {
         let nodes = world.nodes.len();
         let half = |node: usize| u8::from(node * 2 >= nodes);
         world.sides = Some((0..nodes).map(half).collect());
-        world.pass(Duration::from_secs(600));
+        world.pass(Duration::from_mins(10));
         world.sides = None;
         let whole = |world: &TreeWorld| world.all_count(nodes) && world.all_agree();
-        let took = world.until_by(Duration::from_secs(60), STEP * 5, whole);
+        let took = world.until_by(Duration::from_mins(1), STEP * 5, whole);
         all.push(took.ok_or("the halves did not heal in 60 s")?.as_secs_f64());
     }
     note("cut to healed", &all);

@@ -41,18 +41,11 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
             0 => bent(good.bytes(), &mut rng),
             1 => {
                 let other = id(usize::try_from(rng.below(1_000))? + 8);
-                SignedRow::new(row.clone(), encoded.clone(), &signature(other, &encoded))
-                    .bytes()
-                    .to_vec()
+                let signed = signature(other, &encoded);
+                let signed = SignedRow::new(row.clone(), encoded.clone(), &signed);
+                signed.bytes().to_vec()
             }
-            _ => {
-                let mut bytes = good.bytes().to_vec();
-                let from = bytes.len() - 64;
-                bytes[from..]
-                    .iter_mut()
-                    .for_each(|byte| *byte = rng.next_u64().to_le_bytes()[0]);
-                bytes
-            }
+            _ => unsigned(good.bytes(), &mut rng),
         };
         let mut writer = Writer::new(0, &[]);
         writer.push(&Part::Row {
@@ -84,6 +77,14 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let accepted = (after.accepted - before.accepted) as f64;
     report(Figure::alone(goals::FORGED, accepted));
     Ok(())
+}
+
+fn unsigned(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let from = bytes.len() - 64;
+    let last = bytes[from..].iter_mut();
+    last.for_each(|byte| *byte = rng.next_u64().to_le_bytes()[0]);
+    bytes
 }
 
 fn bent(bytes: &[u8], rng: &mut Rng) -> Vec<u8> {

@@ -42,7 +42,7 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
         let step = Duration::from_millis(50);
         let all = |world: &TreeWorld| world.programs_at.len() >= nodes;
         world
-            .until_by(Duration::from_secs(60), step, all)
+            .until_by(Duration::from_mins(1), step, all)
             .ok_or("a program was not known everywhere in 60 s")?;
         let times = world.programs_at.iter();
         let times: Vec<f64> = times.map(|at| at.since(began).as_secs_f64()).collect();

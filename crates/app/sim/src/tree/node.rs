@@ -45,7 +45,11 @@ impl Node {
     }
 
     /// Hands the tree to `with`, and what it is lent.
-    pub fn with_tree<T>(&mut self, wall: UnixMillis, with: impl FnOnce(&mut Tree, Tools) -> T) -> T {
+    pub fn with_tree<T>(
+        &mut self,
+        wall: UnixMillis,
+        with: impl FnOnce(&mut Tree, Tools) -> T,
+    ) -> T {
         let programs: &dyn Programs = match &self.installed {
             Some(installed) => installed.as_ref(),
             None => &self.programs,

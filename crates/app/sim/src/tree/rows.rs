@@ -69,11 +69,11 @@ impl Programs for SimPrograms {
             for (name, value) in &row.0 {
                 let name = name.as_str();
                 match value {
-                    Value::Int(mark) if depth_of(name).is_some() => {
-                        if depth_of(name) <= Some(zone.depth()) {
-                            let held = marks.entry(name.to_owned()).or_default();
-                            *held = (*held).max(*mark);
-                        }
+                    Value::Int(mark)
+                        if depth_of(name).is_some_and(|depth| depth <= zone.depth()) =>
+                    {
+                        let held = marks.entry(name.to_owned()).or_default();
+                        *held = (*held).max(*mark);
                     }
                     Value::Float(value) => {
                         let weight = if name == "cpu" {

@@ -15,7 +15,7 @@ use std::time::Duration;
 pub const CHURN_EVERY: Duration = Duration::from_secs(50);
 /// A change that not all know by then is counted as not known.
 const GIVE_UP: Duration = Duration::from_secs(30);
-const SETTLE: Duration = Duration::from_secs(180);
+const SETTLE: Duration = Duration::from_mins(3);
 
 #[derive(Clone, Debug)]
 pub struct TreeRun {

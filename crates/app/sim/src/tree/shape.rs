@@ -1,6 +1,7 @@
 //! How many zones of how many nodes, and where each stands.
 
 use kernel::{NodeId, Rng, ZonePath};
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use wire::tree::Contact;
 
@@ -48,7 +49,7 @@ impl Shape {
         for depth in 1..=self.depth() {
             let zones = self.below(depth) / self.leaf;
             let at = leaf / zones % self.branching[depth - 1];
-            text.push_str(&format!("/z{at}"));
+            let _ = write!(text, "/z{at}");
         }
         let text = if text.is_empty() { "/" } else { &text };
         text.parse().unwrap_or_default()

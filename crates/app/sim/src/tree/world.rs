@@ -52,6 +52,8 @@ enum What {
     },
 }
 
+type StandingOfAll = Vec<(NoticeKey, Standing)>;
+
 struct Happening {
     node: u32,
     boot: u32,
@@ -103,7 +105,7 @@ pub struct TreeWorld {
     parameters: Arc<Parameters>,
     mark_read: Option<(ZoneKey, Stamp, i64)>,
     /// Programs are read once for all nodes.
-    installed: Vec<(Vec<(NoticeKey, Standing)>, Rc<Installed>)>,
+    installed: Vec<(StandingOfAll, Rc<Installed>)>,
 }
 
 impl TreeWorld {
@@ -180,7 +182,7 @@ impl TreeWorld {
             alive: false,
             boot,
             membership: None,
-            tree: Tree::new(start, self.parameters.clone(), seed, local),
+            tree: Tree::new(&start, self.parameters.clone(), seed, local),
             keys: SimKeys {
                 node: id(node),
                 shape: self.shape.clone(),
@@ -241,11 +243,11 @@ impl TreeWorld {
             self.member(node, membership::Event::Table(self.tables[leaf].clone()));
         } else {
             self.tell_mates(node);
-            for mate in self.mates(node) {
-                if self.nodes[mate].alive {
-                    let (version, row) = self.row_of(mate);
-                    let mate = self.nodes[mate].mate(mate, version, row);
-                    self.tree(node, Event::Mate(mate));
+            for other in self.mates(node) {
+                if self.nodes[other].alive {
+                    let (version, row) = self.row_of(other);
+                    let told = self.nodes[other].mate(other, version, row);
+                    self.tree(node, Event::Mate(told));
                 }
             }
         }
@@ -537,7 +539,7 @@ impl TreeWorld {
         let applied = self.nodes[node].tree.programs();
         let standing = applied.iter();
         let standing = standing.map(|one| (one.notice.key, one.standing.clone()));
-        let standing: Vec<(NoticeKey, Standing)> = standing.collect();
+        let standing: StandingOfAll = standing.collect();
         let known = self.installed.iter().find(|(of, _)| *of == standing);
         let made = known.map(|(_, made)| made.clone());
         let made = made.unwrap_or_else(|| {
@@ -609,8 +611,8 @@ impl TreeWorld {
     ) {
         self.nodes[from].bytes += payload.len() as u64;
         let is_cut = |sides: &Vec<u8>| sides.get(from) != sides.get(to);
-        let lost = loss > 0.0 && self.rng.unit() < loss;
-        if to >= self.nodes.len() || lost || self.sides.as_ref().is_some_and(is_cut) {
+        let is_lost = loss > 0.0 && self.rng.unit() < loss;
+        if to >= self.nodes.len() || is_lost || self.sides.as_ref().is_some_and(is_cut) {
             return;
         }
         let way = self.ways.way(&self.shape, from, to, &mut self.rng);

@@ -62,7 +62,9 @@ fn counted(world: &mut TreeWorld, node: usize) -> Option<Value> {
 #[test]
 fn a_program_is_known_everywhere_and_gives_its_number() {
     let mut world = settled(&[3, 3], 4, 1);
-    world.install(17, &program("count", 1, COUNT)).expect("fits");
+    world
+        .install(17, &program("count", 1, COUNT))
+        .expect("fits");
     assert!(comes_true(&mut world, 3, |world| all_run(world, 1)));
     assert!(comes_true(&mut world, 6, |world| {
         (0..36).all(|node| counted(world, node) == Some(Value::Int(36)))
@@ -200,6 +202,8 @@ fn a_program_ends_when_its_time_is_over_whatever_clocks_say() {
 fn a_program_reaches_all_though_packets_are_lost() {
     let mut world = settled(&[3, 3], 4, 1);
     world.loss = 0.2;
-    world.install(17, &program("count", 1, COUNT)).expect("fits");
+    world
+        .install(17, &program("count", 1, COUNT))
+        .expect("fits");
     assert!(comes_true(&mut world, 6, |world| all_run(world, 1)));
 }

@@ -58,8 +58,8 @@ fn history(seed: u64) -> Option<String> {
         ));
     }
     world.watch(usize::try_from(rng.below(NODES)).expect("small"));
-    let seen = world.until(SECOND * 5, |world| world.watches[0].left == 0);
-    if seen.is_none() {
+    let known = world.until(SECOND * 5, |world| world.watches[0].left == 0);
+    if known.is_none() {
         return Some(format!("seed {seed}: a change is not seen by all"));
     }
     (!world.lies.is_empty()).then(|| format!("seed {seed}: {:?} are named", world.lies))

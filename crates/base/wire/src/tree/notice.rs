@@ -224,11 +224,7 @@ fn zone(reader: &mut Reader) -> Result<ZonePath, TreeError> {
     text.parse().map_err(|_| TreeError::Zone)
 }
 
-fn text<'a>(
-    reader: &mut Reader<'a>,
-    what: &'static str,
-    max: usize,
-) -> Result<&'a str, TreeError> {
+fn text<'a>(reader: &mut Reader<'a>, what: &'static str, max: usize) -> Result<&'a str, TreeError> {
     let length = count(reader, what, max)?;
     let wrong = |_| TreeError::Wrong {
         what: "a text",

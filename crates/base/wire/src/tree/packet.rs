@@ -246,14 +246,7 @@ fn read_part<'a>(reader: &mut Reader<'a>) -> Result<Part<'a>, TreeError> {
                 bytes: reader.take(length)?,
             }
         }
-        2 => Part::Beat(Beat {
-            zone: key(reader)?,
-            epoch: reader.number()?,
-            number: small(reader, "a number of a row")?,
-            beat: beat(reader)?,
-            proof: reader.array()?,
-            age_ms: reader.number()?,
-        }),
+        2 => Part::Beat(read_beat(reader)?),
         3 => Part::Hash {
             zone: key(reader)?,
             hash: reader.eight()?,
@@ -306,6 +299,17 @@ fn read_part<'a>(reader: &mut Reader<'a>) -> Result<Part<'a>, TreeError> {
                 found: other.into(),
             });
         }
+    })
+}
+
+fn read_beat(reader: &mut Reader) -> Result<Beat, TreeError> {
+    Ok(Beat {
+        zone: key(reader)?,
+        epoch: reader.number()?,
+        number: small(reader, "a number of a row")?,
+        beat: beat(reader)?,
+        proof: reader.array()?,
+        age_ms: reader.number()?,
     })
 }
 

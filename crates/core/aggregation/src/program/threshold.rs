@@ -120,7 +120,8 @@ fn histograms(old: &Histogram, new: &Histogram, most: u16) -> bool {
 }
 
 fn counted(old: u64, new: u64, most: u16) -> bool {
-    old.abs_diff(new) > old.max(new) / 1_000 * u64::from(most) + old.max(new) % 1_000 * u64::from(most) / 1_000
+    old.abs_diff(new)
+        > old.max(new) / 1_000 * u64::from(most) + old.max(new) % 1_000 * u64::from(most) / 1_000
 }
 
 fn step(old: f64, new: f64, most: u16) -> bool {
@@ -143,18 +144,22 @@ mod tests {
     use super::*;
     use wire::attributes::{Entry, Total};
 
-    fn differ(old: Value, new: Value, most: u16) -> bool {
-        differs(Some(&old), Some(&new), most)
+    fn differ(old: &Value, new: &Value, most: u16) -> bool {
+        differs(Some(old), Some(new), most)
     }
 
     #[test]
     fn steps_under_the_threshold_are_not_told() {
-        assert!(!differ(Value::Float(1.0), Value::Float(1.04), 50));
-        assert!(differ(Value::Float(1.0), Value::Float(1.06), 50));
-        assert!(differ(Value::Int(1), Value::Int(2), 50));
-        assert!(!differ(Value::Int(1_000), Value::Int(1_049), 50));
-        assert!(differ(Value::Int(7), Value::Int(8), 0));
-        assert!(differ(Value::Text("a".into()), Value::Text("b".into()), 999));
+        assert!(!differ(&Value::Float(1.0), &Value::Float(1.04), 50));
+        assert!(differ(&Value::Float(1.0), &Value::Float(1.06), 50));
+        assert!(differ(&Value::Int(1), &Value::Int(2), 50));
+        assert!(!differ(&Value::Int(1_000), &Value::Int(1_049), 50));
+        assert!(differ(&Value::Int(7), &Value::Int(8), 0));
+        assert!(differ(
+            &Value::Text("a".into()),
+            &Value::Text("b".into()),
+            999
+        ));
         assert!(differs(Some(&Value::Int(1)), None, 999));
         assert!(!differs(None, None, 0));
     }
@@ -179,8 +184,8 @@ mod tests {
                 states,
             }))
         };
-        assert!(differ(parts(100), parts(200), 50));
-        assert!(!differ(parts(100), parts(102), 50));
+        assert!(differ(&parts(100), &parts(200), 50));
+        assert!(!differ(&parts(100), &parts(102), 50));
     }
 
     #[test]

@@ -19,8 +19,12 @@ use wire::tree::{NOTICES_MAX, Notice, NoticeKey, Run, Says, SignedNotice};
 pub enum Standing {
     Runs,
     /// It is tried in its canary zone; beside another version, unless `alone`.
-    Canary { alone: bool },
-    Quarantined { why: String },
+    Canary {
+        alone: bool,
+    },
+    Quarantined {
+        why: String,
+    },
     /// A newer one is tried, or runs.
     Outdone,
 }

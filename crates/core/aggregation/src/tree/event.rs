@@ -85,10 +85,7 @@ pub enum Effect {
     Programs,
     /// These programs give nothing for a zone that this node represents; none
     /// of them once all do.
-    Failed {
-        zone: ZonePath,
-        failed: Vec<Failed>,
-    },
+    Failed { zone: ZonePath, failed: Vec<Failed> },
 }
 
 /// A program that gave nothing.

@@ -124,14 +124,14 @@ impl Tree {
             self.counts.garbled += 1;
             return;
         };
-        let heard = Heard {
+        let arrived = Heard {
             level,
             row,
             confirmed,
             from,
             asked,
         };
-        self.prove(heard, tools);
+        self.prove(arrived, tools);
     }
 
     fn is_news(&mut self, level: usize, head: &Head, from: Contact) -> bool {

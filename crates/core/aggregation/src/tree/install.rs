@@ -5,13 +5,13 @@
 //! comparisons do. A program is quarantined by who represents its canary zone
 //! and by nobody else.
 
+use super::Tree;
 use super::board::{Applied, Held, Standing};
 use super::event::{Effect, Failed};
 use super::link::{Item, Kind};
 use super::spread::Packets;
 use super::table::Moment;
 use super::tools::{Tools, Verdict};
-use super::Tree;
 use kernel::{NodeId, ZonePath};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -54,7 +54,9 @@ impl Tree {
             self.counts.repeated += 1;
             if let Some(from) = from.filter(|from| self.links.get(from.node).is_some()) {
                 let item = Item::Notice(small(place), key);
-                let _ = self.links.change(from, now, |link| link.has(item, Kind::Row));
+                let _ = self
+                    .links
+                    .change(from, now, |link| link.has(item, Kind::Row));
             }
             if is_same {
                 self.boards[place].was_signed(key, signed);

@@ -190,10 +190,9 @@ impl Tree {
         let Some(lead) = self.posts[level].lead.as_mut() else {
             return;
         };
-        match lead.number.checked_add(1) {
-            Some(number) => lead.number = number,
-            None => (lead.epoch, lead.number) = (lead.epoch + 1, 1),
-        }
+        let next = lead.number.checked_add(1);
+        let next = next.map(|number| (lead.epoch, number));
+        (lead.epoch, lead.number) = next.unwrap_or((lead.epoch + 1, 1));
         lead.secret = secret(lead, &zone, tools);
         lead.beat_at = beat_at;
         let row = Row {

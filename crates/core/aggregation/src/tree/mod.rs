@@ -104,7 +104,7 @@ struct Step {
 }
 
 impl Tree {
-    pub fn new(start: Start, parameters: Arc<Parameters>, seed: u64, now: Time) -> Self {
+    pub fn new(start: &Start, parameters: Arc<Parameters>, seed: u64, now: Time) -> Self {
         let depth = start.zone.depth();
         let step = |depth| {
             let zone = start.zone.ancestor(depth);

@@ -274,7 +274,7 @@ impl Tree {
         acks: &mut Vec<u32>,
     ) {
         let (now, limits) = (self.now, self.parameters.clone());
-        let seq = self.links.change(contact, now, |link| link.next_seq());
+        let seq = self.links.change(contact, now, super::link::Link::next_seq);
         let mut writer = Writer::new(seq.unwrap_or(0), acks);
         acks.clear();
         let (mut items, mut tries) = (Vec::new(), 0);
