@@ -48,14 +48,15 @@ impl Tree {
         let now = self.now;
         if packet.seq != 0 || !packet.acks.is_empty() {
             let due = now + self.parameters.ack_hold;
-            let _ = self.links.change(from, now, |link| {
-                for ack in &packet.acks {
-                    link.on_ack(*ack, now);
-                }
+            let heard = self.links.change(from, now, |link| {
+                let acks = packet.acks.iter();
+                let heard = acks.map(|ack| u32::from(link.on_ack(*ack, now))).sum();
                 if packet.seq != 0 {
                     link.acknowledge(packet.seq, due);
                 }
+                heard
             });
+            self.links.heard(heard.unwrap_or(0));
         }
         let mut wanted = Vec::new();
         for part in packet.parts {

@@ -46,6 +46,8 @@ pub struct Flight {
     deadline: Time,
     pub tries: u8,
     pub items: Vec<(Item, Kind)>,
+    /// A second copy follows, whatever becomes of this one.
+    pub is_doubled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -113,12 +115,15 @@ impl Link {
         std::mem::take(&mut self.acks)
     }
 
-    pub fn on_ack(&mut self, seq: u32, now: Time) {
-        if let Some(at) = self.flights.iter().position(|one| one.seq == seq) {
+    /// Whether it was waited for.
+    pub fn on_ack(&mut self, seq: u32, now: Time) -> bool {
+        let at = self.flights.iter().position(|one| one.seq == seq);
+        if let Some(at) = at {
             let flight = self.flights.remove(at);
             self.round_trip.sample(now.since(flight.sent));
             self.silent_until = None;
         }
+        at.is_some()
     }
 
     pub fn next_seq(&mut self) -> u32 {
@@ -130,12 +135,18 @@ impl Link {
         &mut self,
         items: Vec<(Item, Kind)>,
         tries: u8,
+        is_doubled: bool,
         now: Time,
         limits: &Parameters,
     ) {
-        let wait = self.round_trip.wait().unwrap_or(limits.resend_first);
+        let wait = self.round_trip.short_wait().unwrap_or(limits.resend_first);
         let wait = wait + limits.ack_hold;
         let wait = wait.clamp(limits.resend_min, limits.resend_max) * (2 + u32::from(tries)) / 2;
+        let wait = if is_doubled {
+            limits.double_after
+        } else {
+            wait
+        };
         if self.flights.len() >= FLIGHTS_MAX {
             self.flights.remove(0);
         }
@@ -145,6 +156,7 @@ impl Link {
             deadline: now + wait,
             tries,
             items,
+            is_doubled,
         });
     }
 
@@ -171,16 +183,21 @@ impl Link {
 /// All ways, and when each is due.
 #[derive(Clone, Debug, Default)]
 pub struct Links {
-    links: BTreeMap<kernel::NodeId, Link>,
+    /// Of late, in thousandths of what was sent.
+    lost: u32,
+    by_node: BTreeMap<kernel::NodeId, Link>,
     agenda: BTreeSet<(Time, kernel::NodeId)>,
 }
 
 /// Ways of one node; more than any shape of a tree asks for.
 const LINKS_MAX: usize = 4_096;
+/// Packets that losses are a mean of.
+const LOSS_MEMORY: u32 = 32;
+const LOSS_DOUBLED: u32 = 50;
 
 impl Links {
     pub fn get(&self, node: kernel::NodeId) -> Option<&Link> {
-        self.links.get(&node)
+        self.by_node.get(&node)
     }
 
     /// Changes one and notes when it is due now.
@@ -191,10 +208,10 @@ impl Links {
         change: impl FnOnce(&mut Link) -> T,
     ) -> Option<T> {
         let node = contact.node;
-        if self.links.len() >= LINKS_MAX && !self.links.contains_key(&node) {
+        if self.by_node.len() >= LINKS_MAX && !self.by_node.contains_key(&node) {
             return None;
         }
-        let link = self.links.entry(node);
+        let link = self.by_node.entry(node);
         let link = link.or_insert_with(|| Link::new(contact, now));
         link.contact = contact;
         link.used = now;
@@ -212,8 +229,25 @@ impl Links {
         Some(result)
     }
 
+    pub fn heard(&mut self, acks: u32) {
+        for _ in 0..acks {
+            self.lost -= self.lost.div_ceil(LOSS_MEMORY);
+        }
+    }
+
+    pub fn missed(&mut self, packets: u32) {
+        for _ in 0..packets {
+            self.lost += (1_000 - self.lost.min(1_000)) / LOSS_MEMORY;
+        }
+    }
+
+    /// So much is lost that a second copy is worth its bytes.
+    pub fn are_bad(&self) -> bool {
+        self.lost > LOSS_DOUBLED
+    }
+
     pub fn contact(&self, node: kernel::NodeId) -> Option<Contact> {
-        self.links.get(&node).map(|link| link.contact)
+        self.by_node.get(&node).map(|link| link.contact)
     }
 
     pub fn next(&self) -> Option<Time> {
@@ -226,7 +260,7 @@ impl Links {
     }
 
     pub fn forget_idle(&mut self, now: Time, idle: Duration) {
-        self.links
+        self.by_node
             .retain(|_, link| link.due.is_some() || now.since(link.used) < idle);
     }
 }

@@ -50,8 +50,14 @@ pub struct Parameters {
     /// … and its bounds.
     pub resend_min: Duration,
     pub resend_max: Duration,
+    /// Where many packets are lost, rows are sent again so soon, without waiting
+    /// for an answer.
+    pub double_after: Duration,
     /// Sendings of one packet.
     pub tries: u8,
+    /// To a mate that is alive: nobody else tells it, and where a seventh of
+    /// all is lost one of a thousand nodes would miss five.
+    pub tries_near: u8,
     /// A node that acknowledged none of them is passed over for so long.
     pub silent: Duration,
     /// What is known of a way to a node is kept for so long unused.
@@ -91,7 +97,9 @@ impl Default for Parameters {
             resend_first: ms(400),
             resend_min: ms(40),
             resend_max: ms(2_000),
+            double_after: ms(25),
             tries: 5,
+            tries_near: 7,
             silent: ms(5_000),
             link_idle: ms(120_000),
             representatives: 3,

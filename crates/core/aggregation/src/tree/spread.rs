@@ -10,6 +10,7 @@
 use super::Tree;
 use super::event::Effect;
 use super::link::{Item, Kind, Pending};
+use crate::membership::Reach;
 use kernel::{NodeId, Time};
 use std::collections::BTreeMap;
 use wire::tree::{Contact, NoticeKey, PACKET_BYTES_MAX, Part, Writer, ZoneKey};
@@ -186,13 +187,20 @@ impl Tree {
 
     fn send_again(&mut self, contact: Contact) {
         let (now, limits) = (self.now, self.parameters.clone());
+        let mate = self.mates.get(&contact.node);
+        let is_near = mate.is_some_and(|mate| mate.reach == Reach::Alive);
         let given_up = self.links.change(contact, now, |link| {
             let mut given_up = Vec::new();
             let late = link.overdue(now);
             let again = late.len();
+            let missed = late.iter().filter(|one| !one.is_doubled).count();
             for flight in late {
                 let tries = flight.tries + 1;
-                let most = if link.is_silent(now) { 1 } else { limits.tries };
+                let most = match link.is_silent(now) {
+                    _ if is_near => limits.tries_near,
+                    true => 1,
+                    false => limits.tries,
+                };
                 if tries >= most {
                     given_up.extend(flight.items);
                     continue;
@@ -205,9 +213,10 @@ impl Tree {
             if !given_up.is_empty() {
                 link.silent_until = Some(now + limits.silent);
             }
-            (again, given_up)
+            (again, missed, given_up)
         });
-        let (again, given_up) = given_up.unwrap_or_default();
+        let (again, missed, given_up) = given_up.unwrap_or_default();
+        self.links.missed(u32::try_from(missed).unwrap_or(u32::MAX));
         self.counts.sent_again += again as u64;
         if !given_up.is_empty() {
             self.counts.silent += 1;
@@ -289,8 +298,11 @@ impl Tree {
         if writer.is_bare() {
             return;
         }
+        let has_row = items.iter().any(|(_, kind)| *kind != Kind::Beat);
+        let is_worth_it = has_row && tries == 0 && self.links.are_bad();
         let _ = self.links.change(contact, now, |link| {
-            link.take_off(items, tries, now, &limits);
+            let is_doubled = is_worth_it && !link.is_silent(now);
+            link.take_off(items, tries, is_doubled, now, &limits);
         });
         self.put_on_the_way(contact, writer.into_bytes());
     }
