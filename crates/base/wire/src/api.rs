@@ -451,3 +451,142 @@ pub struct LogLine {
     pub at_unix_ms: u64,
     pub text: String,
 }
+
+/// The zone tree, from where the node that was asked stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ZonesReply {
+    /// The leaf zone of the node that was asked.
+    pub zone: String,
+    /// The root, that node's zones, and those beside them.
+    pub zones: Vec<ZoneView>,
+    pub nodes: Vec<NodeInZone>,
+    /// Nodes that said of a zone what its rows do not give, with the zone.
+    #[serde(default)]
+    pub liars: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ZoneView {
+    pub zone: String,
+    /// Nodes that belong there.
+    pub expected: u64,
+    /// Of these, those whose rows are in what is shown; none of a zone of which
+    /// nothing is heard.
+    pub reporting: u64,
+    /// How old the oldest of it may be.
+    pub oldest_ms: u64,
+    /// Nothing has confirmed the zone for so long: it was so then.
+    pub unknown_since_ms: Option<u64>,
+    /// The node that was asked has computed it.
+    pub own: bool,
+    /// The node whose signature it has.
+    pub issuer: Option<String>,
+    /// Nodes that speak for the zone.
+    pub representatives: Vec<String>,
+    #[schema(value_type = Object)]
+    pub attributes: BTreeMap<String, serde_json::Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeInZone {
+    pub node: String,
+    /// Its leaf zone.
+    pub zone: String,
+    pub reachable: bool,
+}
+
+/// A question to all nodes of a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AskRequest {
+    /// `SELECT …`; `FROM children` may be left out.
+    pub text: String,
+    /// All there are, when it is left out.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// Nodes that were not heard for longer do not count.
+    #[serde(default)]
+    pub fresh_ms: Option<u64>,
+    /// How many of the rows behind the number to show, at most 500.
+    #[serde(default)]
+    pub rows: u32,
+    /// An answer comes within this, with what is missing said.
+    #[serde(default)]
+    pub within_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AskReply {
+    pub zone: String,
+    /// In the order of the question.
+    pub values: Vec<NamedValue>,
+    /// Nodes that belong to the zone; of these, those that are in the values; of
+    /// these, those that `WHERE` let through.
+    pub expected: u64,
+    pub reporting: u64,
+    pub matched: u64,
+    /// How old the oldest of it may be.
+    pub oldest_ms: u64,
+    /// Values of a type that the question could not use.
+    pub ignored: u64,
+    /// Zones that did not answer; further ones are counted.
+    pub silent: Vec<SilentZone>,
+    pub silent_more: u64,
+    /// What the question read of nodes; further ones are counted.
+    pub rows: Vec<AskedRow>,
+    pub rows_more: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct NamedValue {
+    pub name: String,
+    #[schema(value_type = Value)]
+    pub value: serde_json::Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SilentZone {
+    pub zone: String,
+    pub nodes: u64,
+    /// Since it was last heard of.
+    pub unknown_since_ms: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AskedRow {
+    pub node: String,
+    pub zone: String,
+    #[schema(value_type = Object)]
+    pub attributes: BTreeMap<String, serde_json::Value>,
+}
+
+/// A program that computes zones' attributes from their nodes'.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AggregateRequest {
+    pub name: String,
+    /// `SELECT …`
+    pub text: String,
+    /// Where it runs, and all below; everywhere, when it is left out.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// How long it runs; a year, when it is left out.
+    #[serde(default)]
+    pub life_ms: Option<u64>,
+    /// How long it is tried in one zone before it runs in all.
+    #[serde(default)]
+    pub trial_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AggregateView {
+    pub name: String,
+    pub zone: String,
+    pub version: u64,
+    /// `runs`, `is tried`, `in quarantine`; `said` or `removed` of one that
+    /// just was.
+    pub state: String,
+    /// Why it gives nothing.
+    pub why: Option<String>,
+    pub text: String,
+    /// When its time is over.
+    pub ends_ms: u64,
+}

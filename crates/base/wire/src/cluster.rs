@@ -23,6 +23,14 @@ pub const GIVE: u16 = 5;
 pub const CERTIFY: u16 = 6;
 /// A call: [`IssueRequest`], answered by [`IssuedChain`].
 pub const ISSUE: u16 = 7;
+/// A call: a packet of the zone tree that no datagram holds; an empty answer.
+pub const TREE: u16 = 8;
+/// A call: a node's id, eight bytes, big-endian; answered by its agent's public
+/// key, 32 bytes, for whoever checks it against the node table.
+pub const KEY: u16 = 9;
+/// A call: [`crate::tree::question::Question`], answered by
+/// [`crate::tree::question::Reply`].
+pub const ASK: u16 = 10;
 
 /// What a replica that starts may know; it must be placed on who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,6 +35,11 @@ pub struct EdgeSnapshot {
     /// Whose edges this one keeps connections to, since nobody can call it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<NodeId>,
+    /// How much other nodes have free, in hundredths: of one in this node's zone
+    /// its own, of others what their zone's aggregate says. What is not here is
+    /// not known.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headroom: BTreeMap<NodeId, u8>,
 }
 
 /// What this edge proves itself with to other edges: short-lived, and good for
@@ -227,6 +232,9 @@ pub enum FromEdge {
     },
 }
 
+/// Of the buckets in readings: three bits of a mantissa, within 6.3 %.
+pub const LATENCY_LEVEL: u8 = 3;
+
 /// Counts since the edge started; a consumer takes differences.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EdgeReadings {
@@ -237,6 +245,10 @@ pub struct EdgeReadings {
     /// Answered for other edges.
     #[serde(default)]
     pub forwarded: u64,
+    /// Clients' answers by how long they took, in milliseconds: buckets of a
+    /// [`crate::attributes::Quantiles`] at [`LATENCY_LEVEL`], ascending.
+    #[serde(default)]
+    pub latency_ms: Vec<(i32, u64)>,
     pub services: BTreeMap<ScopedName, ServiceReadings>,
 }
 
@@ -253,6 +265,9 @@ pub struct ServiceReadings {
     /// Answered for other edges.
     #[serde(default)]
     pub forwarded: u64,
+    /// As in [`EdgeReadings`].
+    #[serde(default)]
+    pub latency_ms: Vec<(i32, u64)>,
 }
 
 #[cfg(test)]

@@ -9,9 +9,7 @@ pub mod actor;
 pub mod api;
 pub mod attributes;
 pub mod bucket;
-pub mod checkpoint;
 pub mod cluster;
-mod compact;
 pub mod content;
 pub mod decision;
 pub mod edge;
@@ -27,4 +25,6 @@ pub mod shim;
 pub mod supervise;
 pub mod tree;
 
+pub use actor::checkpoint;
 pub use content::exchange;
+use gossip::compact;

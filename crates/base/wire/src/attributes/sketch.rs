@@ -74,6 +74,34 @@ impl Average {
 }
 
 impl Quantiles {
+    /// The bucket of a number: the first bits of a float, its exponent and six
+    /// bits of its mantissa at level 0, one less at each level above; read from
+    /// its bits, so that it is the same on every machine.
+    #[expect(clippy::cast_possible_truncation, reason = "18 bits")]
+    pub fn bucket(number: f64, level: u8) -> i32 {
+        if number == 0.0 {
+            return 0;
+        }
+        let index = (number.abs().to_bits() >> (46 + u32::from(level))) as i32 + 1;
+        if number < 0.0 { -index } else { index }
+    }
+
+    /// What lies in a bucket, from the least in it to the least beyond it;
+    /// nearer to zero first.
+    pub fn bounds(index: i32, level: u8) -> (f64, f64) {
+        let Some(first) = u64::from(index.unsigned_abs()).checked_sub(1) else {
+            return (0.0, 0.0);
+        };
+        let shift = 46 + u32::from(level);
+        let low = f64::from_bits(first << shift);
+        let high = f64::from_bits(((first + 1) << shift).min(f64::MAX.to_bits()));
+        if index < 0 {
+            (-low, -high)
+        } else {
+            (low, high)
+        }
+    }
+
     pub fn is_sound(&self) -> bool {
         let last = (i32::MAX >> 14) >> self.level.min(QUANTILE_LEVEL_MAX);
         !self.buckets.is_empty()

@@ -7,13 +7,17 @@
 //! was at most that long, is whole, and has one spelling only.
 //! Never: says who may speak; the transport and the node table do.
 
-use crate::compact::{self, put};
+pub(crate) mod compact;
+pub mod patch;
+
+use compact::put;
 use kernel::NodeId;
 
 pub const VERSION: u8 = 1;
 /// What a QUIC datagram always carries.
 pub const PACKET_BYTES_MAX: usize = 1_100;
-pub const ATTRIBUTES_BYTES_MAX: usize = 512;
+/// So that one packet holds them.
+pub const ATTRIBUTES_BYTES_MAX: usize = 1_024;
 /// So that one packet holds them.
 pub const ENTRIES_MAX: usize = 24;
 pub const RANGES_MAX: usize = 16;
@@ -131,6 +135,13 @@ pub enum News {
         version: AttributesVersion,
         bytes: Vec<u8>,
     },
+    /// What has changed since `base`, as [`patch::diff`] gives it.
+    Patch {
+        node: NodeId,
+        base: AttributesVersion,
+        version: AttributesVersion,
+        patch: Vec<u8>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -207,6 +218,19 @@ pub fn encode_news(news: &News) -> Vec<u8> {
             put_version(&mut bytes, *version);
             put(&mut bytes, blob.len() as u64);
             bytes.extend_from_slice(blob);
+        }
+        News::Patch {
+            node,
+            base,
+            version,
+            patch,
+        } => {
+            bytes.push(5);
+            put_node(&mut bytes, *node);
+            put_version(&mut bytes, *base);
+            put_version(&mut bytes, *version);
+            put(&mut bytes, patch.len() as u64);
+            bytes.extend_from_slice(patch);
         }
     }
     bytes
@@ -447,6 +471,19 @@ impl Reader<'_> {
                 node,
                 version,
                 bytes: bytes.to_vec(),
+            });
+        }
+        if self.0.peek() == Some(5) {
+            self.byte()?;
+            let node = self.node()?;
+            let (base, version) = (self.version()?, self.version()?);
+            let length = self.count("a length of a patch", ATTRIBUTES_BYTES_MAX)?;
+            let patch = self.0.take(length)?.to_vec();
+            return Ok(News::Patch {
+                node,
+                base,
+                version,
+                patch,
             });
         }
         Ok(News::Reach {

@@ -68,6 +68,18 @@ fn news() -> impl Strategy<Value = News> {
             said,
             by
         }),
+        (
+            node(),
+            version(),
+            version(),
+            proptest::collection::vec(any::<u8>(), 0..40)
+        )
+            .prop_map(|(node, base, version, patch)| News::Patch {
+                node,
+                base,
+                version,
+                patch,
+            }),
         (node(), version(), blob).prop_map(|(node, version, bytes)| News::Attributes {
             node,
             version,

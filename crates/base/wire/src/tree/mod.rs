@@ -8,6 +8,7 @@
 
 mod notice;
 mod packet;
+pub mod question;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,9 @@ pub use row::{Contact, Coverage, Head, Row, SignedRow, Stamp, ZoneKey, head};
 use crate::compact;
 
 pub const VERSION: u8 = 1;
+/// Of packets: gossip about reach, whose versions count from 1, goes by
+/// datagrams of the same kind.
+pub const PACKET_VERSION: u8 = 0x41;
 /// What a QUIC datagram always carries; what is longer goes by stream.
 pub const PACKET_BYTES_MAX: usize = 1_100;
 /// Of one packet that goes by stream.
@@ -63,6 +67,11 @@ pub enum TreeError {
     Wrong { what: &'static str, found: u64 },
     #[error("a row names no zone that can have one")]
     Zone,
+}
+
+/// Whether a datagram is for the tree, in whatever version.
+pub fn is_packet(bytes: &[u8]) -> bool {
+    bytes.first().is_some_and(|first| *first >= 0x40)
 }
 
 impl From<compact::CompactError> for TreeError {

@@ -8,7 +8,7 @@
 use super::row::{put_stamp, read_stamp};
 use super::{
     ACKS_MAX, Digest, ENTRIES_MAX, NOTICE_BYTES_MAX, NOTICES_MAX, NoticeKey, PACKET_BYTES_MAX,
-    ROW_BYTES_MAX, STREAM_BYTES_MAX, Stamp, TreeError, VERSION, WANTED_MAX, ZoneKey, count,
+    PACKET_VERSION, ROW_BYTES_MAX, STREAM_BYTES_MAX, Stamp, TreeError, WANTED_MAX, ZoneKey, count,
 };
 use crate::compact::{Reader, put, put_piece};
 
@@ -97,7 +97,7 @@ impl Writer {
     pub fn new(seq: u32, acks: &[u32]) -> Self {
         let acks = acks.get(..ACKS_MAX).unwrap_or(acks);
         let mut bytes = Vec::with_capacity(128);
-        bytes.push(VERSION);
+        bytes.push(PACKET_VERSION);
         put(&mut bytes, seq.into());
         put(&mut bytes, acks.len() as u64);
         for ack in acks {
@@ -220,7 +220,7 @@ pub fn decode(bytes: &[u8]) -> Result<Packet<'_>, TreeError> {
     }
     let mut reader = Reader::new(bytes);
     let version = reader.byte()?;
-    if version != VERSION {
+    if version != PACKET_VERSION {
         return Err(TreeError::Version { found: version });
     }
     let seq = small(&mut reader, "a number of a packet")?;

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::compact::{Reader, put, put_piece};
 use kernel::{NodeId, UnixMillis, ZonePath, fnv1a};
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -48,7 +49,7 @@ pub struct Contact {
 }
 
 /// How much of a zone is in its row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coverage {
     /// Nodes that belong.
     pub expected: u64,

@@ -369,7 +369,7 @@ proptest! {
     #[test]
     fn hostile_bytes_never_panic_and_have_one_spelling(mut bytes: Vec<u8>, honest: bool) {
         if let Some(first) = bytes.first_mut().filter(|_| honest) {
-            *first = VERSION;
+            *first = PACKET_VERSION;
         }
         if let Ok(packet) = decode(&bytes) {
             prop_assert_eq!(written(&packet), bytes.clone());

@@ -141,7 +141,7 @@ impl Membership {
         let _ = self.tell_all(from, &keys, PACKETS_MAX);
     }
 
-    fn answer(&mut self, to: NodeId, body: &Body) {
+    pub(super) fn answer(&mut self, to: NodeId, body: &Body) {
         if self.may_answer() {
             self.send(to, body);
         }

@@ -9,7 +9,8 @@ use kernel::NodeId;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use wire::gossip::{AttributesVersion, Life, News, Said, encode_news};
+use wire::gossip::patch::apply;
+use wire::gossip::{AttributesVersion, Body, Life, News, Said, encode_news};
 
 /// A saying about a node's reach.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +43,35 @@ impl Membership {
                 version,
                 bytes,
             } => {
-                let _ = self.hear_attributes(node, version, bytes, from);
+                let news = None;
+                let _ = self.hear_attributes(node, version, bytes, news, from);
+            }
+            News::Patch {
+                node,
+                base,
+                version,
+                ref patch,
+            } => {
+                let member = self.members.get(&node);
+                let known = member.map(|one| (one.version, &one.attributes));
+                let Some((known, attributes)) = known.filter(|_| node != self.own.node) else {
+                    return;
+                };
+                if version <= known {
+                    if version == known && from != node {
+                        self.rumours.heard_again((node, Kind::Attributes));
+                    }
+                    return;
+                }
+                let bytes = (known == base).then(|| apply(attributes, patch));
+                match bytes.flatten() {
+                    Some(bytes) => {
+                        let news = Some(encode_news(&news));
+                        let _ = self.hear_attributes(node, version, bytes, news, from);
+                    }
+                    // What it is made for is not here.
+                    None => self.answer(from, &Body::Want(vec![node])),
+                }
             }
         }
     }
@@ -232,12 +261,13 @@ impl Membership {
         )
     }
 
-    /// Whether they were new.
+    /// Whether they were new. They are told on as `told`, or whole.
     pub(super) fn hear_attributes(
         &mut self,
         node: NodeId,
         version: AttributesVersion,
         bytes: Vec<u8>,
+        told: Option<Vec<u8>>,
         from: NodeId,
     ) -> bool {
         if node == self.own.node {
@@ -257,11 +287,13 @@ impl Membership {
         let is_first = member.version.number == 0;
         member.version = version;
         member.attributes.clone_from(&bytes);
-        let news = News::Attributes {
-            node,
-            version,
-            bytes: bytes.clone(),
-        };
+        let told = told.unwrap_or_else(|| {
+            encode_news(&News::Attributes {
+                node,
+                version,
+                bytes: bytes.clone(),
+            })
+        });
         self.out.push(Effect::Attributes {
             node,
             version,
@@ -269,7 +301,7 @@ impl Membership {
         });
         if !is_first || !self.is_told_already(node, from) {
             let eager = self.eagerness(from);
-            self.rumours.add(key, encode_news(&news), eager);
+            self.rumours.add(key, told, eager);
             self.agenda.flush_soon(self.now, &self.parameters);
         }
         true

@@ -11,6 +11,7 @@ use super::event::{Effect, Start};
 use super::rumour::{Eager, Kind};
 use kernel::{NodeId, Time};
 use std::collections::BTreeMap;
+use wire::gossip::patch::diff;
 use wire::gossip::{ATTRIBUTES_BYTES_MAX, AttributesVersion, Life, News, Said, encode_news};
 
 /// Lives outdone by one run; more is an attack or a fault of the key.
@@ -22,6 +23,8 @@ pub struct Own {
     pub life: Life,
     pub version: AttributesVersion,
     pub attributes: Vec<u8>,
+    /// As the others were told last.
+    pub told: (AttributesVersion, Vec<u8>),
     /// In the table, and not revoked.
     pub belongs: bool,
     pub leaves_at: Option<Time>,
@@ -62,7 +65,10 @@ impl Membership {
         if bytes == self.own.attributes && self.own.version.number > 0 {
             return;
         }
-        self.own.attributes = bytes;
+        let old = std::mem::replace(&mut self.own.attributes, bytes);
+        if !self.rumours.is_untold((self.own.node, Kind::Attributes)) {
+            self.own.told = (self.own.version, old);
+        }
         self.own.version = AttributesVersion {
             epoch: self.own.life.epoch,
             number: self.own.version.number.saturating_add(1),
@@ -70,11 +76,24 @@ impl Membership {
         self.say_own_attributes();
     }
 
+    /// What has changed since what was told last, where that is less than all.
     fn say_own_attributes(&mut self) {
-        let news = encode_news(&News::Attributes {
-            node: self.own.node,
-            version: self.own.version,
-            bytes: self.own.attributes.clone(),
+        let (node, version) = (self.own.node, self.own.version);
+        let (base, told) = &self.own.told;
+        let is_next = base.number > 0 && base.epoch == version.epoch;
+        let patch = diff(told, &self.own.attributes).filter(|_| is_next);
+        let news = encode_news(&match patch {
+            Some(patch) => News::Patch {
+                node,
+                base: *base,
+                version,
+                patch,
+            },
+            None => News::Attributes {
+                node,
+                version,
+                bytes: self.own.attributes.clone(),
+            },
         });
         let key = (self.own.node, Kind::Attributes);
         self.rumours.add(key, news, Eager::All);
@@ -172,6 +191,7 @@ impl Membership {
         self.own.life.incarnation = 0;
         self.remember();
         self.own.version = AttributesVersion { epoch, number: 1 };
+        self.own.told = Default::default();
         self.say_own_attributes();
         self.say_of_self(Said::Alive);
     }

@@ -47,6 +47,11 @@ impl Rumours {
         self.order.insert((told, key));
     }
 
+    /// Whether it is under way and nobody was told of it yet.
+    pub fn is_untold(&self, key: Key) -> bool {
+        self.by_key.get(&key).is_some_and(|one| one.told == 0)
+    }
+
     pub fn forget(&mut self, key: Key) {
         if let Some(old) = self.by_key.remove(&key) {
             self.order.remove(&(old.told, key));

@@ -138,10 +138,53 @@ fn changed_attributes_are_known_to_all_at_once() {
     }
 }
 
+fn sent(world: &World) -> u64 {
+    let nodes = world.living().into_iter();
+    nodes.map(|node| world.core(node).counts().sent_bytes).sum()
+}
+
+#[test]
+fn what_changes_of_attributes_is_told_and_no_more() {
+    let mut world = World::settled(3, &ZONE, 20);
+    // Besides what is said anyway.
+    let quiet = sent(&world);
+    world.pass(SECOND * 2);
+    let quiet = sent(&world) - quiet;
+    let row = |step: u32| format!("{}{step:04}{}", "a".repeat(400), "b".repeat(400));
+    let mut bytes = Vec::new();
+    for step in 0..6 {
+        let before = sent(&world);
+        set(&mut world, NodeId(1), &row(step));
+        world.pass(SECOND * 2);
+        bytes.push((sent(&world) - before).saturating_sub(quiet));
+        for node in world.living() {
+            if node != NodeId(1) {
+                assert_eq!(attributes(&world, node, NodeId(1)), row(step).as_bytes());
+            }
+        }
+    }
+    // The first time it is all of it; what is sent besides is small.
+    assert!(
+        bytes[1..].iter().all(|later| later * 3 < bytes[0]),
+        "{bytes:?}"
+    );
+
+    // Who missed one meanwhile asks for all.
+    let others: Vec<NodeId> = world.living();
+    let others: Vec<NodeId> = others.into_iter().filter(|one| *one != NodeId(5)).collect();
+    world.cut_between(&[NodeId(5)], &others);
+    set(&mut world, NodeId(1), &row(7));
+    world.pass(ms(300));
+    world.cuts.clear();
+    set(&mut world, NodeId(1), &row(8));
+    world.pass(SECOND * 3);
+    assert_eq!(attributes(&world, NodeId(5), NodeId(1)), row(8).as_bytes());
+}
+
 #[test]
 fn attributes_over_the_limit_are_refused_and_counted() {
     let mut world = World::settled(1, &ZONE, 2);
-    set(&mut world, NodeId(1), &"x".repeat(513));
+    set(&mut world, NodeId(1), &"x".repeat(1_025));
     world.pass(SECOND);
     assert_eq!(world.core(NodeId(1)).counts().oversized, 1);
     assert_eq!(

@@ -6,6 +6,8 @@
 //! many bytes; nothing follows the last field.
 //! Never: believes a length before the bytes are there.
 
+pub mod checkpoint;
+
 pub const VERSION: u8 = 1;
 pub const CHANNEL_BYTES_MAX: usize = 128;
 pub const HEADERS_MAX: usize = 100;
