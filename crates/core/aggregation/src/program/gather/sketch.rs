@@ -38,27 +38,14 @@ pub(in crate::program) fn hash(cell: &Cell) -> Option<u64> {
 
 // --- Quantiles
 
-/// A float's sign, exponent and first six bits of its mantissa, less at higher
-/// levels: read from its bits, so that it is the same on every machine.
-#[expect(clippy::cast_possible_truncation, reason = "18 bits")]
 fn bucket(number: f64, level: u8) -> i32 {
-    if number == 0.0 {
-        return 0;
-    }
-    let index = (number.abs().to_bits() >> (46 + u32::from(level))) as i32 + 1;
-    if number < 0.0 { -index } else { index }
+    Quantiles::bucket(number, level)
 }
 
 /// The middle of a bucket.
 fn middle(index: i32, level: u8) -> f64 {
-    let Some(first) = u64::from(index.unsigned_abs()).checked_sub(1) else {
-        return 0.0;
-    };
-    let shift = 46 + u32::from(level);
-    let low = f64::from_bits(first << shift);
-    let high = f64::from_bits(((first + 1) << shift).min(f64::MAX.to_bits()));
-    let middle = low / 2.0 + high / 2.0;
-    if index < 0 { -middle } else { middle }
+    let (low, high) = Quantiles::bounds(index, level);
+    low / 2.0 + high / 2.0
 }
 
 pub(in crate::program) fn add_number(quantiles: &mut Option<Box<Quantiles>>, number: f64) {

@@ -1,4 +1,4 @@
-//! Reads the frame of a program: one `SELECT … FROM children [WHERE …]`.
+//! Reads the frame of a program: one `SELECT … [FROM children] [WHERE …]`.
 //!
 //! Holds: sqlparser is asked for expressions alone. What it would do for a whole
 //! query takes a stack of three quarters of a megabyte, and a hundred clauses
@@ -10,10 +10,13 @@ use crate::program::plan::{Expression, Plan};
 use sqlparser::ast::{Expr, Ident};
 use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Token, TokenWithSpan};
+use sqlparser::tokenizer::{Span, Token, TokenWithSpan};
 use wire::attributes::AttributeName;
 
 const FORM: &str = "SELECT … AS name, … FROM children [WHERE …]";
+
+/// Of a name that is made for a value without one.
+const MADE_CHARS_MAX: usize = 40;
 
 /// Of the parser's own recursion: parentheses, calls, CASE, NOT and signs within
 /// one another. Each takes some fifty kilobytes of stack where it is built
@@ -33,25 +36,23 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Read<Select> {
     if !parser.parse_keyword(Keyword::SELECT) {
         return Err(unexpected(&parser).write(FORM));
     }
-    let mut outputs = Vec::new();
+    let mut outputs: Vec<(Expr, Ident)> = Vec::new();
     loop {
-        outputs.push(output(&mut parser)?);
+        let (value, mut name) = output(&mut parser)?;
+        // Two values alike, and neither with a name.
+        let alike = |name: &str| outputs.iter().any(|(_, known)| known.value == name);
+        if let Some(made) = &name.made
+            && alike(made)
+        {
+            name.made = Some(format!("{made}_{}", outputs.len() + 1));
+        }
+        outputs.push((value, name.ident()));
         if !parser.consume_token(&Token::Comma) {
             break;
         }
     }
-    if !parser.parse_keyword(Keyword::FROM) {
-        return Err(unexpected(&parser).write("FROM children"));
-    }
-    let table = parser.peek_token();
-    match &table.token {
-        Token::Word(word) if word.value.eq_ignore_ascii_case("children") => {
-            parser.next_token();
-        }
-        other => {
-            let what = format!("there is no table {}", quoted(&other.to_string()));
-            return Err(Wrong::span(table.span, what).write("FROM children"));
-        }
+    if parser.parse_keyword(Keyword::FROM) {
+        table(&mut parser)?;
     }
     let mut filter = None;
     if parser.parse_keyword(Keyword::WHERE) {
@@ -64,29 +65,86 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>) -> Read<Select> {
     Err(beyond(&parser))
 }
 
-fn output(parser: &mut Parser) -> Read<(Expr, Ident)> {
+/// There is one, so it need not be said.
+fn table(parser: &mut Parser) -> Read<()> {
+    let table = parser.peek_token();
+    match &table.token {
+        Token::Word(word) if word.value.eq_ignore_ascii_case("children") => {
+            parser.next_token();
+            Ok(())
+        }
+        other => {
+            let what = format!("there is no table {}", quoted(&other.to_string()));
+            Err(Wrong::span(table.span, what).write("FROM children"))
+        }
+    }
+}
+
+/// What a value is called.
+struct Called {
+    said: Option<Ident>,
+    made: Option<String>,
+    span: Span,
+}
+
+impl Called {
+    fn ident(self) -> Ident {
+        let made = self.made.unwrap_or_default();
+        self.said
+            .unwrap_or_else(|| Ident::with_span(self.span, made))
+    }
+}
+
+/// `AVG(cpu)` is called `avg_cpu` where nobody says otherwise.
+fn made(value: &Expr) -> String {
+    let mut name = String::new();
+    for letter in value.to_string().chars() {
+        if letter.is_ascii_alphanumeric() {
+            name.push(letter.to_ascii_lowercase());
+        } else if !name.is_empty() && !name.ends_with('_') {
+            name.push('_');
+        }
+        if name.len() >= MADE_CHARS_MAX {
+            break;
+        }
+    }
+    let name = name.trim_end_matches('_');
+    if name.starts_with(|first: char| first.is_ascii_lowercase()) {
+        return name.to_owned();
+    }
+    format!("value_{name}").trim_end_matches('_').to_owned()
+}
+
+fn output(parser: &mut Parser) -> Read<(Expr, Called)> {
     let begins = parser.peek_token();
     if begins.token == Token::Mul {
         return Err(Wrong::span(begins.span, "all attributes at once")
             .write("each value with its name, such as MAX(load) AS load"));
     }
     let expr = expression(parser)?;
-    if !parser.parse_keyword(Keyword::AS) {
-        let ends = &parser.peek_token_ref().token;
-        if matches!(ends, Token::Comma | Token::EOF) || is_from(ends) {
-            return Err(
-                Wrong::span(begins.span, "a value without a name").write("AS name behind it")
-            );
-        }
+    let mut name = Called {
+        said: None,
+        made: None,
+        span: begins.span,
+    };
+    if parser.parse_keyword(Keyword::AS) {
+        let said = parser.parse_identifier();
+        name.said = Some(said.map_err(|error| wrong(parser, error))?);
+    } else if ends(&parser.peek_token_ref().token) {
+        name.made = Some(made(&expr));
+    } else {
         return Err(unexpected(parser).write("AS name behind a value"));
     }
-    let name = parser.parse_identifier();
-    let name = name.map_err(|error| wrong(parser, error))?;
     Ok((expr, name))
 }
 
-fn is_from(token: &Token) -> bool {
-    matches!(token, Token::Word(word) if word.keyword == Keyword::FROM)
+/// Whether what is selected is over, or its next value begins.
+fn ends(token: &Token) -> bool {
+    match token {
+        Token::Comma | Token::SemiColon | Token::EOF => true,
+        Token::Word(word) => matches!(word.keyword, Keyword::FROM | Keyword::WHERE),
+        _ => false,
+    }
 }
 
 fn expression(parser: &mut Parser) -> Read<Expr> {
