@@ -6,4 +6,6 @@
 pub mod installed;
 pub mod membership;
 pub mod program;
+pub mod question;
+pub mod readings;
 pub mod tree;

@@ -4,6 +4,7 @@
 //! In: a shape, a seed, what befalls it. Out: what every node knows when, and
 //! what it cost.
 
+mod ask;
 mod keys;
 mod measure;
 mod node;
@@ -13,6 +14,7 @@ mod shape;
 mod ways;
 mod world;
 
+pub use ask::ask;
 pub use keys::{AUTHORITY, SIGN_NANOS, Shelf, SimKeys, VERIFY_NANOS, signature};
 pub use measure::{Traffic, TrafficShare, Watch};
 pub use node::Node;

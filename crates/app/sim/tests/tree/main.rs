@@ -4,6 +4,7 @@
 mod faults;
 mod hostile;
 mod programs;
+mod questions;
 mod random;
 mod spreading;
 mod sql;

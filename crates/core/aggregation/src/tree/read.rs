@@ -3,7 +3,7 @@
 //! Holds: a row comes with its age, its coverage, and whether it is unknown; a
 //! reader that asks for more than is here is told so, and gets nothing.
 
-use super::event::{Aggregate, Demand, ReadError, View};
+use super::event::{Aggregate, Demand, Mate, ReadError, View};
 use super::{Input, Tools, Tree};
 use kernel::{NodeId, ZonePath};
 use wire::tree::{Coverage, ZoneKey};
@@ -39,6 +39,21 @@ impl Tree {
             return Err(ReadError::Stale { age: view.age });
         }
         Ok(view)
+    }
+
+    /// This node's leaf zone.
+    pub fn zone(&self) -> &ZonePath {
+        &self.path[self.depth()].zone
+    }
+
+    /// The nodes of the leaf zone, as far as they are known here.
+    pub fn mates(&self) -> impl Iterator<Item = &Mate> {
+        self.mates.values()
+    }
+
+    /// How many belong there.
+    pub fn expected(&self) -> u64 {
+        self.expected
     }
 
     /// The children of one of this node's zones; none of any other's.
