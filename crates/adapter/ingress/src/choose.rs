@@ -1,8 +1,9 @@
 //! Which replica a request is given to.
 //!
 //! Holds: those on this node come first; another node's are chosen when none
-//! here takes the request, by requests in flight and distance, and never on an
-//! edge that has seen it, nor beyond the last hop.
+//! here takes the request, by requests in flight, distance and how much its
+//! zone has free, and never on an edge that has seen it, nor beyond the last
+//! hop.
 
 use crate::peer::PeerState;
 use crate::pool::{EndpointState, Place};
@@ -15,6 +16,9 @@ use std::time::Duration;
 /// What a node whose distance is not known is taken to be away, and what a
 /// request costs there besides.
 const USUAL: Duration = Duration::from_millis(1);
+
+/// A node that says it has less free is not believed to be slower for it.
+const HEADROOM_LEAST: f64 = 0.02;
 
 /// How a request came here, and what it has met.
 #[derive(Default)]
@@ -99,7 +103,7 @@ fn elsewhere(
 ) -> Option<Arc<EndpointState>> {
     let cost = |endpoint: &Arc<EndpointState>, peer: &PeerState| {
         let away = ingress.peers.round_trip(peer.node);
-        cost(endpoint.in_flight.load(Relaxed), away)
+        cost(endpoint.in_flight.load(Relaxed), away, peer.headroom())
     };
     let candidates = endpoints.iter().filter_map(|endpoint| {
         let Place::Peer(peer) = &endpoint.place else {
@@ -113,9 +117,11 @@ fn elsewhere(
     best.map(|(_, endpoint)| Arc::clone(endpoint))
 }
 
-/// Requests before it, each as long as the way there.
-fn cost(in_flight: usize, away: Option<Duration>) -> Duration {
-    let each = away.unwrap_or(USUAL) + USUAL;
+/// Requests before it, each as long as the way there and what it costs there,
+/// which is more where little is free.
+fn cost(in_flight: usize, away: Option<Duration>, headroom: f64) -> Duration {
+    let there = USUAL.mul_f64(1.0 / headroom.clamp(HEADROOM_LEAST, 1.0));
+    let each = away.unwrap_or(USUAL) + there;
     each.saturating_mul(u32::try_from(in_flight + 1).unwrap_or(u32::MAX))
 }
 
@@ -135,9 +141,19 @@ mod tests {
     fn near_node_is_preferred_until_it_is_much_busier() {
         let near = Some(Duration::from_millis(1));
         let far = Some(Duration::from_millis(39));
-        assert!(cost(0, near) < cost(0, far));
-        assert!(cost(18, near) < cost(0, far));
-        assert!(cost(20, near) > cost(0, far));
-        assert!(cost(1, None) > cost(0, None));
+        assert!(cost(0, near, 1.0) < cost(0, far, 1.0));
+        assert!(cost(18, near, 1.0) < cost(0, far, 1.0));
+        assert!(cost(20, near, 1.0) > cost(0, far, 1.0));
+        assert!(cost(1, None, 1.0) > cost(0, None, 1.0));
+    }
+
+    #[test]
+    fn full_zone_is_passed_over_for_a_free_one_that_is_not_much_farther() {
+        let near = Some(Duration::from_millis(5));
+        let far = Some(Duration::from_millis(25));
+        assert!(cost(0, near, 0.5) < cost(0, far, 0.5));
+        assert!(cost(0, near, 0.02) > cost(0, far, 0.5));
+        let very_far = Some(Duration::from_millis(100));
+        assert!(cost(0, near, 0.0) < cost(0, very_far, 1.0));
     }
 }

@@ -13,6 +13,7 @@ mod body;
 mod choose;
 mod connection;
 mod head;
+mod latency;
 mod limits;
 mod log;
 mod peer;

@@ -10,6 +10,7 @@
 use crate::AccessLog;
 use crate::choose::Way;
 use crate::connection::{Connection, client_text};
+use crate::latency::Latencies;
 use crate::peer::PeerState;
 use crate::router::ServiceState;
 use crate::server::Ingress;
@@ -33,6 +34,8 @@ pub struct Counts {
     pub in_flight: AtomicU64,
     /// Requests of other edges, which are in none of the first two.
     pub forwarded: AtomicU64,
+    /// Of clients' requests that were answered.
+    pub latencies: Latencies,
 }
 
 pub struct Account {
@@ -230,13 +233,21 @@ impl Drop for Account {
         if failed {
             self.counts.errors.fetch_add(1, Relaxed);
         }
+        let took = self.started.elapsed();
+        let answered = client && !self.left && !unanswered;
+        if answered {
+            self.counts.latencies.add(took);
+        }
         if let Some(service) = &self.service {
             service.in_flight.fetch_sub(1, Relaxed);
             if failed {
                 service.errors.fetch_add(1, Relaxed);
             }
+            if answered {
+                service.latencies.add(took);
+            }
         }
-        self.row.micros = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.row.micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let empty = empty_row(self.row.at, String::new(), false);
         self.log.record(std::mem::replace(&mut self.row, empty));
     }

@@ -5,6 +5,7 @@
 //! a service keeps its counts, a replica its connections, and another node what
 //! was found of its health, from one snapshot to the next.
 
+use crate::latency::Latencies;
 use crate::limits::Limits;
 use crate::peer::PeerState;
 use crate::pool::{EndpointState, Place};
@@ -73,6 +74,7 @@ pub struct ServiceState {
     pub held: AtomicU64,
     pub retried: AtomicU64,
     pub forwarded: AtomicU64,
+    pub latencies: Latencies,
     pub waiting: AtomicUsize,
 }
 
@@ -94,6 +96,7 @@ impl ServiceState {
             held: AtomicU64::new(0),
             retried: AtomicU64::new(0),
             forwarded: AtomicU64::new(0),
+            latencies: Latencies::default(),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -157,6 +160,7 @@ impl Table {
                 let known = old.peers.get(node).filter(|known| known.is_as(own, view));
                 let new = || Arc::new(PeerState::new(*node, own, view.clone(), limits));
                 let state = known.map_or_else(new, Arc::clone);
+                state.set_headroom(snapshot.headroom.get(node).copied());
                 table.peers.insert(*node, state);
             }
         }

@@ -280,6 +280,7 @@ impl Ingress {
                     held: state.held.load(Relaxed),
                     retried: state.retried.load(Relaxed),
                     forwarded: state.forwarded.load(Relaxed),
+                    latency_ms: state.latencies.counts(),
                 };
                 (name.clone(), readings)
             })
@@ -289,6 +290,7 @@ impl Ingress {
             errors: self.counts.errors.load(Relaxed),
             in_flight: self.counts.in_flight.load(Relaxed),
             forwarded: self.counts.forwarded.load(Relaxed),
+            latency_ms: self.counts.latencies.counts(),
             services,
         }
     }

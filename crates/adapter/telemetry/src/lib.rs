@@ -9,6 +9,7 @@
 
 mod error;
 mod journal;
+mod machine;
 mod parquet_file;
 mod row_log;
 mod seal;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use error::TelemetryError;
 pub use journal::{Journal, JournalOptions, last_decision_id, read_all};
+pub use machine::{MachineError, MachineReadings, MachineSensor};
 pub use row_log::{RowLog, RowLogCounts, RowLogOptions};
 pub use seal::{Sealed, seal};
 pub use segment::{Rows, read_segment};

@@ -16,6 +16,7 @@ use health::{Health, Probation};
 use kernel::NodeId;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -41,12 +42,17 @@ pub trait PeerConnector: Send + Sync + 'static {
     fn round_trip(&self, node: NodeId) -> Option<Duration>;
 }
 
+/// In hundredths, of a node of which it is not known.
+const HEADROOM_USUAL: u8 = 50;
+
 /// Another node's edge, for all services that have replicas there.
 pub struct PeerState {
     pub node: NodeId,
     /// The node that asks: this one.
     pub own: NodeId,
     view: PeerView,
+    /// Of it or its zone, in hundredths.
+    headroom: AtomicU8,
     health: Mutex<Health>,
     /// Grows each time the node is given up.
     lost: watch::Sender<u64>,
@@ -63,6 +69,7 @@ impl PeerState {
             node,
             own,
             view,
+            headroom: AtomicU8::new(HEADROOM_USUAL),
             health: Mutex::new(Health::new(probation, Instant::now())),
             lost: watch::Sender::new(0),
         }
@@ -70,6 +77,16 @@ impl PeerState {
 
     pub fn is_as(&self, own: NodeId, view: &PeerView) -> bool {
         self.own == own && self.view == *view
+    }
+
+    pub fn set_headroom(&self, hundredths: Option<u8>) {
+        let known = hundredths.unwrap_or(HEADROOM_USUAL).min(100);
+        self.headroom.store(known, Relaxed);
+    }
+
+    /// Between 0 and 1.
+    pub fn headroom(&self) -> f64 {
+        f64::from(self.headroom.load(Relaxed)) / 100.0
     }
 
     fn health<T>(&self, act: impl FnOnce(&mut Health) -> T) -> T {
