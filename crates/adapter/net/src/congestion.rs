@@ -25,6 +25,9 @@ const QUEUED_PACKETS: u64 = 4;
 /// machine's unsteady measurements are not taken for a queue.
 const QUEUE: Duration = Duration::from_millis(3);
 const QUEUE_PART: u32 = 16;
+/// On fast paths no more than this for the first: what a socket holds is soon
+/// over.
+const QUEUE_BYTES: u64 = 64 << 10;
 const WINDOW_PACKETS_MIN: u64 = 2;
 const WINDOW_PACKETS_FIRST: u64 = 10;
 /// Distances are remembered for three spans of this.
@@ -97,6 +100,8 @@ struct Yielding {
     round_start: Instant,
     round_over: bool,
     round_shortest: Option<Duration>,
+    /// What arrived in it.
+    round_bytes: u64,
     drain_at: Instant,
     /// Shortest of each of the last batches of acknowledgements.
     batches: VecDeque<Duration>,
@@ -120,6 +125,7 @@ impl Yielding {
             round_start: now,
             round_over: false,
             round_shortest: None,
+            round_bytes: 0,
             drain_at: now + DRAIN_EVERY,
             batches: VecDeque::new(),
             batch_shortest: None,
@@ -132,12 +138,13 @@ impl Yielding {
         WINDOW_PACKETS_MIN * self.mtu
     }
 
-    /// The window with which the queue would be as long as it may be; at most
-    /// twice this one.
+    /// The window with which the queue would be as long as it may be.
     fn goal(&self, distance: Duration, round_trip: Duration) -> u64 {
-        let may = distance + QUEUE.max(distance / QUEUE_PART);
-        let goal = self.scaled(may, round_trip) + QUEUED_PACKETS * self.mtu;
-        goal.min(2 * self.window)
+        let far = self.scaled(distance / QUEUE_PART, round_trip);
+        let near = self.scaled(QUEUE, round_trip).min(QUEUE_BYTES);
+        self.scaled(distance, round_trip)
+            .saturating_add(far.max(near))
+            .saturating_add(QUEUED_PACKETS * self.mtu)
     }
 
     /// What of the window would be in flight if a round trip took `distance`.
@@ -154,8 +161,9 @@ impl Yielding {
         self.round_shortest = Some(least(self.round_shortest));
         self.batch_shortest = Some(least(self.batch_shortest));
         self.round_over |= sent >= self.round_start;
+        self.round_bytes = self.round_bytes.saturating_add(bytes);
         if self.phase == Phase::Start && !app_limited {
-            self.window += bytes / 2;
+            self.window = self.window.saturating_add(bytes / 2);
         }
     }
 
@@ -197,20 +205,26 @@ impl Yielding {
         else {
             return;
         };
+        let used = std::mem::take(&mut self.round_bytes);
         self.round_start = now;
         self.round_over = false;
         let goal = self.goal(distance, round_trip);
         match self.phase {
             Phase::Start => {}
             Phase::Steady => {
-                let is_empty = self.scaled(distance, round_trip) + self.mtu > self.window;
+                let without = self.scaled(distance, round_trip);
+                let is_empty = without.saturating_add(self.mtu) > self.window;
                 self.empty_rounds = if is_empty { self.empty_rounds + 1 } else { 0 };
                 let next = if self.empty_rounds > EMPTY_ROUNDS {
                     // The path got wider, or the start was ended by a flutter.
-                    self.window + self.window / 8
+                    self.window.saturating_add(self.window / 8)
                 } else {
                     u64::midpoint(self.window, goal)
                 };
+                // What is not used says nothing about the path: something else
+                // holds the sender back.
+                let proven = (2 * used).max(WINDOW_PACKETS_FIRST * self.mtu);
+                let next = next.min(proven.max(self.window));
                 if next < self.window || !app_limited {
                     self.window = next.max(self.least());
                 }
@@ -536,6 +550,24 @@ mod tests {
             assert!(*share > 200_000 / 3 / 2, "{shares:?}");
         }
         assert!(path.queue_max < path.distance / 3, "{:?}", path.queue_max);
+    }
+
+    #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let mut now = Instant::now();
+        let mut control = Yielding::new(now, MTU);
+        control.phase = Phase::Steady;
+        // Eight packets a round, as the other side's window allows, and never a
+        // queue: a fast path for an hour.
+        for round in 0..1_000_000_u32 {
+            let sent = now;
+            now += Duration::from_micros(200);
+            for _ in 0..8 {
+                control.arrived(now, sent, MTU.into(), false);
+            }
+            control.end_batch(now, false);
+            assert!(control.window() <= 16 * u64::from(MTU), "round {round}");
+        }
     }
 
     #[test]

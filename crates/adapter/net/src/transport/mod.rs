@@ -228,6 +228,16 @@ impl Transport {
         }
     }
 
+    /// Ends what connections there are: whoever waits on one for a node that is
+    /// gone is told so. A node that is not gone is dialled again when it is
+    /// wanted.
+    pub fn disconnect(&self, node: NodeId) {
+        let links = self.inner.peers().all_links();
+        for link in links.iter().filter(|link| link.identity.node == node) {
+            link.close(code::DONE);
+        }
+    }
+
     /// Keeps connections to these, at most [`RELAYS_MAX`], so that others reach
     /// this node through them as [`Address::Via`]: for one that cannot be
     /// dialled.
