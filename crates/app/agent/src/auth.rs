@@ -104,6 +104,11 @@ pub enum Act {
     NodeRevoke,
     NodeRename,
     Publish,
+    Zones,
+    Ask,
+    AggregateList,
+    AggregateAdd,
+    AggregateRemove,
 }
 
 impl Act {
@@ -118,6 +123,9 @@ impl Act {
                 | Self::Down
                 | Self::NodeList
                 | Self::Publish
+                | Self::Zones
+                | Self::Ask
+                | Self::AggregateList
         )
     }
 }
@@ -220,6 +228,17 @@ pub const ROUTES: &[Route] = {
         ),
         route(Act::NodeRename, Post, "/v1/nodes/{node}/name", Admin, Node),
         route(Act::Publish, Post, "/v1/attributes", Operator, Node),
+        route(Act::Zones, Get, "/v1/zones", Viewer, Node),
+        route(Act::Ask, Post, "/v1/ask", Viewer, Node),
+        route(Act::AggregateList, Get, "/v1/aggregates", Viewer, Node),
+        route(Act::AggregateAdd, Post, "/v1/aggregates", Admin, Node),
+        route(
+            Act::AggregateRemove,
+            Delete,
+            "/v1/aggregates/{name}",
+            Admin,
+            Node,
+        ),
     ]
 };
 

@@ -232,6 +232,7 @@ fn publish(shared: &Shared, mut snapshot: EdgeSnapshot) -> u64 {
     snapshot.certificates = certificates(shared, &snapshot);
     snapshot.identity = shared.cluster.edge_identity();
     snapshot.peers = shared.cluster.edge_peers();
+    snapshot.headroom = crate::cluster::zones::headroom(shared);
     snapshot.relays = shared.cluster.relays();
     shared.components.complete(&mut snapshot);
     let last = shared.snapshot.borrow().version;

@@ -165,6 +165,30 @@ pub enum Command {
         #[arg(long, value_name = "KEY")]
         remove: Vec<String>,
     },
+    /// The tree of zones, what each comes to, and how much of it is known
+    ///
+    /// As the node that is asked sees it: the root, its own zones, and those
+    /// beside them.
+    #[command(
+        after_help = "Examples:\n  homeostat zones\n  homeostat zones --watch\n  homeostat zones -o json"
+    )]
+    Zones {
+        /// Show it again when it changes, until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Ask all nodes of a zone at once, in SQL
+    ///
+    /// An answer says how many of how many nodes are in it. Aggregates and
+    /// functions: docs/aggregates.md; attributes: homeostat node show NAME.
+    /// Exit code 6 when nodes are missing and --fresh was asked for.
+    #[command(
+        after_help = "Examples:\n  homeostat ask \"SELECT COUNT(*), SUM(cores), AVG(cpu)\"\n  homeostat ask \"SELECT MAX(cpu)\" --zone /eu --fresh 5s\n  homeostat ask \"SELECT COUNT(*) WHERE disk = 'ssd'\" --rows 20\n  homeostat ask \"SELECT SUM(requests_per_s)\" --watch"
+    )]
+    Ask(cluster::Ask),
+    /// Programs that compute what zones come to
+    #[command(subcommand)]
+    Aggregates(cluster::Aggregates),
     /// Who changed what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(Audit),

@@ -18,6 +18,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod zones;
 
 pub use guard::Door;
 
@@ -41,10 +42,12 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    AdminPort, ApiError, ApplyRequest, CertificateReply, CertificateRequest, Change, ContentStatus,
-    Diagnostic, Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine, NodeNameRequest,
+    AdminPort, AggregateRequest, AggregateView, ApiError, ApplyRequest, AskReply, AskRequest,
+    AskedRow, CertificateReply, CertificateRequest, Change, ContentStatus, Diagnostic, Fault,
+    Follows, JoinTokenReply, JoinTokenRequest, LogLine, NamedValue, NodeInZone, NodeNameRequest,
     NodeView, PlanReply, Policy, Progress, ProjectView, PublishReply, PublishRequest, Role,
-    SecretReply, SecretRequest, SecretView, Status, TokenReply, TokenRequest, TokenView, WhyReply,
+    SecretReply, SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest,
+    TokenView, WhyReply, ZoneView, ZonesReply,
 };
 
 type Agent = State<Arc<Shared>>;
@@ -94,6 +97,11 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::NodeRevoke => on(method, nodes::revoke),
         Act::NodeRename => on(method, nodes::rename),
         Act::Publish => on(method, nodes::publish),
+        Act::Zones => on(method, zones::tree),
+        Act::Ask => on(method, zones::ask),
+        Act::AggregateList => on(method, zones::aggregates),
+        Act::AggregateAdd => on(method, zones::add_aggregate),
+        Act::AggregateRemove => on(method, zones::remove_aggregate),
     }
 }
 
@@ -133,11 +141,21 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         nodes::revoke,
         nodes::rename,
         nodes::publish,
+        zones::tree,
+        zones::ask,
+        zones::aggregates,
+        zones::add_aggregate,
+        zones::remove_aggregate,
         openapi
     ),
     components(schemas(
+        AggregateRequest,
+        AggregateView,
         ApiError,
         ApplyRequest,
+        AskReply,
+        AskRequest,
+        AskedRow,
         CertificateReply,
         CertificateRequest,
         Change,
@@ -152,6 +170,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Fault,
         AdminPort,
         LogLine,
+        NamedValue,
+        NodeInZone,
         NodeNameRequest,
         NodeObject,
         NodeView,
@@ -165,11 +185,14 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         SecretRequest,
         SecretView,
         Role,
+        SilentZone,
         Status,
         TokenReply,
         TokenRequest,
         TokenView,
-        WhyReply
+        WhyReply,
+        ZoneView,
+        ZonesReply
     ))
 )]
 pub struct Document;
@@ -193,6 +216,7 @@ impl IntoResponse for Refused {
             | "invalid_certificate"
             | "invalid_component"
             | "invalid_name"
+            | "invalid_question"
             | "invalid_secret"
             | "invalid_token"
             | "missing_secret"

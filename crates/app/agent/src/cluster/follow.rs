@@ -13,16 +13,21 @@ use kernel::{NodeId, Revision};
 use net::transport::{Priority, RecvHalf, SendHalf, Stream};
 use node::nodes::NodeReport;
 use node::store::{Store, StoreError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use wire::cluster::FOLLOW;
 
 /// The other side takes nothing for so long: it is let go.
 const SEND_MAX: Duration = Duration::from_secs(10);
+/// Each says so often that it is there …
+const BEAT: Duration = Duration::from_millis(1_500);
+/// … and is let go when it has not been heard for so long.
+pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 pub const RETRY_MAX: Duration = Duration::from_secs(1);
 
@@ -31,12 +36,14 @@ pub const RETRY_MAX: Duration = Duration::from_secs(1);
 enum ToFollower {
     Mirror(Mirrored),
     Report(NodeId, Box<NodeReport>),
+    Beat,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FromFollower {
     Report(Box<NodeReport>),
+    Beat,
 }
 
 async fn send<M: Serialize>(stream: &mut SendHalf, message: &M) -> io::Result<()> {
@@ -63,9 +70,28 @@ pub async fn lead(shared: Arc<Shared>, from: NodeId, stream: Stream) {
     // and replicas serve. Whether it can be reached is for gossip to say.
 }
 
+/// What the other side says next, if it is there. Safe to drop before it is
+/// done: `silent_at` goes on.
+async fn next<M: DeserializeOwned>(
+    frames: &mut Frames<RecvHalf>,
+    silent_at: &mut Instant,
+) -> io::Result<Option<M>> {
+    match timeout_at(*silent_at, frames.next()).await {
+        Ok(message) => {
+            *silent_at = Instant::now() + SILENCE_MAX;
+            message
+        }
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
 async fn hear(cluster: &Cluster, from: NodeId, mut frames: Frames<RecvHalf>) -> io::Result<()> {
-    while let Some(FromFollower::Report(report)) = frames.next().await? {
-        cluster.reported(from, *report);
+    let mut silent_at = Instant::now() + SILENCE_MAX;
+    while let Some(message) = next(&mut frames, &mut silent_at).await? {
+        match message {
+            FromFollower::Report(report) => cluster.reported(from, *report),
+            FromFollower::Beat => {}
+        }
     }
     Ok(())
 }
@@ -75,8 +101,10 @@ async fn tell(shared: &Shared, to: NodeId, sender: &mut SendHalf) -> io::Result<
     let mut reports = shared.cluster.reports.subscribe();
     reports.mark_changed();
     let mut told: BTreeMap<NodeId, NodeReport> = BTreeMap::new();
+    let mut beats = tokio::time::interval(BEAT);
     loop {
         tokio::select! {
+            _ = beats.tick() => send(sender, &ToFollower::Beat).await?,
             mirrored = source.next() => {
                 let mirrored = mirrored.map_err(io::Error::other)?;
                 send(sender, &ToFollower::Mirror(mirrored)).await?;
@@ -125,14 +153,18 @@ async fn converse(shared: &Arc<Shared>, stream: Stream) -> io::Result<()> {
     let mut frames = Frames::new(receiver);
     let mut own = cluster.own_report.subscribe();
     own.mark_changed();
+    let mut beats = tokio::time::interval(BEAT);
+    let mut silent_at = Instant::now() + SILENCE_MAX;
     loop {
         tokio::select! {
+            _ = beats.tick() => send(&mut sender, &FromFollower::Beat).await?,
             changed = own.changed() => {
                 changed.map_err(io::Error::other)?;
                 let report = own.borrow_and_update().clone();
                 send(&mut sender, &FromFollower::Report(Box::new(report))).await?;
             }
-            message = frames.next::<ToFollower>() => match message? {
+            message = next::<ToFollower>(&mut frames, &mut silent_at) => match message? {
+                Some(ToFollower::Beat) => {}
                 None => return Ok(()),
                 Some(ToFollower::Mirror(mirrored)) => {
                     let kept = mirror::keep(&shared.store, mirrored).await;

@@ -24,15 +24,22 @@ pub async fn run(
         nonce: fastrand::u32(..),
         remembered: remembered(cluster),
         wall: unix_now(),
-        attributes: super::rows::own(&shared).1,
+        attributes: super::rows::own(&shared).encode().unwrap_or_default(),
     };
+    let mut row = start.attributes.clone();
     let mut core = Membership::new(start, Parameters::default(), fastrand::u64(..), now());
+    let mut version = None;
     loop {
+        // Of this node's row as others have it: a rejoin counts anew.
+        if version != Some(core.version()) {
+            version = Some(core.version());
+            cluster.rows.heard(cluster.own.id, core.version(), &row);
+        }
         let event = tokio::select! {
             received = datagrams.recv() => match received {
-                Some(received) => Event::Received {
-                    from: received.from.node,
-                    payload: received.bytes.to_vec(),
+                Some(received) => match take(cluster, &received) {
+                    Some(event) => event,
+                    None => continue,
                 },
                 None => return,
             },
@@ -42,12 +49,25 @@ pub async fn run(
             },
             () = wake(&core) => Event::Tick,
         };
+        if let Event::Attributes(bytes) = &event {
+            row.clone_from(bytes);
+        }
         for effect in core.handle(event, now()) {
             if carry_out(&shared, effect) {
                 return;
             }
         }
     }
+}
+
+/// Packets of the zone tree go there.
+fn take(cluster: &Cluster, received: &Received) -> Option<Event> {
+    let (from, payload) = (received.from.node, received.bytes.to_vec());
+    if wire::tree::is_packet(&payload) {
+        cluster.zones.packet(from, payload);
+        return None;
+    }
+    Some(Event::Received { from, payload })
 }
 
 async fn wake(core: &Membership) {
@@ -71,6 +91,10 @@ fn carry_out(shared: &Arc<Shared>, effect: Effect) -> bool {
             node, was, is, by, ..
         } => {
             tracing::info!(node = %node, ?was, ?is, by = %by, "reach");
+            if is == Reach::Dead {
+                // Sooner than its connections find out: they are seldom used.
+                cluster.transport().disconnect(node);
+            }
             cluster.reach.send_modify(|reach| {
                 reach.insert(node, is);
             });
@@ -95,7 +119,11 @@ fn carry_out(shared: &Arc<Shared>, effect: Effect) -> bool {
             });
             return true;
         }
-        Effect::Attributes { node, bytes, .. } => cluster.rows.heard(node, &bytes),
+        Effect::Attributes {
+            node,
+            version,
+            bytes,
+        } => cluster.rows.heard(node, version, &bytes),
     }
     false
 }

@@ -22,9 +22,11 @@ mod observe;
 mod outbound;
 mod renew;
 pub mod rows;
+mod sensor;
 mod serve;
 mod sites;
 pub mod table;
+pub mod zones;
 
 pub use join::{JoinError, join};
 pub use kept::{Kept, KeptError, Own};
@@ -105,6 +107,10 @@ pub struct Cluster {
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
     pub rows: rows::Rows,
+    pub zones: zones::Zones,
+    pub programs: zones::aggregates::Programs,
+    /// Nodes that said of a zone what its rows do not give.
+    pub liars: watch::Sender<BTreeMap<NodeId, ZonePath>>,
     /// Nodes whose key two processes were found to have.
     clones: watch::Sender<BTreeSet<NodeId>>,
     /// Another process has this node's key, and prevails: this one is silent.
@@ -166,6 +172,9 @@ impl Cluster {
             relays: watch::Sender::new(relays.unwrap_or_default()),
             edge_identity: watch::Sender::new(renew::edge_identity(&kept, own.id)),
             rows: rows::Rows::open(&kept),
+            zones: zones::Zones::new(own.id, kept.key(wire::net::Kind::Agent)?),
+            programs: zones::aggregates::Programs::default(),
+            liars: watch::Sender::default(),
             own,
             kept,
             authority,
@@ -209,6 +218,7 @@ impl Cluster {
         let (datagrams, streams) = serve::run(shared, incoming);
         if let Some(inbox) = inbox {
             runtime.spawn(gossip::run(Arc::clone(shared), datagrams, inbox));
+            runtime.spawn(zones::run(Arc::clone(shared)));
         }
         tokio::spawn(streams);
         tokio::spawn(observe::table(Arc::clone(shared)));
@@ -219,13 +229,14 @@ impl Cluster {
             tokio::spawn(outbound::keep(Arc::clone(shared)));
         }
         tokio::spawn(rows::tell(Arc::clone(shared)));
+        tokio::spawn(sensor::run(Arc::clone(shared)));
         tokio::spawn(renew::run(Arc::clone(shared)));
-        match &cluster.own.holder {
-            Some(holder) => {
-                tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
-                tokio::spawn(sites::keep(Arc::clone(shared), holder.id));
-            }
-            None => drop(tokio::spawn(observe::moves(Arc::clone(shared)))),
+        if let Some(holder) = &cluster.own.holder {
+            tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
+            tokio::spawn(sites::keep(Arc::clone(shared), holder.id));
+        } else {
+            tokio::spawn(observe::moves(Arc::clone(shared)));
+            tokio::spawn(zones::aggregates::keep(Arc::clone(shared)));
         }
         Ok(())
     }
@@ -413,6 +424,11 @@ impl Cluster {
             return Vec::new();
         }
         listen::reachable(&self.listen, socket, &self.machine.borrow())
+    }
+
+    /// Where clients reach this node's edge.
+    fn ingress(&self, http: Option<SocketAddr>) -> Option<SocketAddr> {
+        self.reachable(http?).into_iter().next()
     }
 
     /// Whether nobody can call this node. The one that holds the store must be

@@ -209,7 +209,9 @@ pub async fn peers(shared: Arc<Shared>) {
     let mut nodes = cluster.nodes.subscribe();
     let mut reports = cluster.reports.subscribe();
     let mut reach = cluster.reach.subscribe();
-    let (mut told, mut told_edges) = (BTreeMap::new(), BTreeMap::new());
+    let mut zones = cluster.zones.changes.subscribe();
+    let mut rows = cluster.rows.changes();
+    let (mut told, mut told_edges) = (BTreeMap::new(), (BTreeMap::new(), BTreeMap::new()));
     loop {
         let now = seen(&shared);
         if now != told {
@@ -219,7 +221,7 @@ pub async fn peers(shared: Arc<Shared>) {
                 return;
             }
         }
-        let edges = cluster.edge_peers();
+        let edges = (cluster.edge_peers(), super::zones::headroom(&shared));
         if edges != told_edges {
             told_edges = edges;
             publish(&shared).await;
@@ -228,6 +230,8 @@ pub async fn peers(shared: Arc<Shared>) {
             changed = nodes.changed() => if changed.is_err() { return },
             changed = reports.changed() => if changed.is_err() { return },
             changed = reach.changed() => if changed.is_err() { return },
+            changed = zones.changed() => if changed.is_err() { return },
+            changed = rows.changed() => if changed.is_err() { return },
         }
     }
 }

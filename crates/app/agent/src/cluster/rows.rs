@@ -11,6 +11,7 @@ use crate::apply::api_error;
 use crate::machine::now;
 use crate::shared::Shared;
 use aggregation::membership::Event;
+use aggregation::readings::{LEFT_OUT, Reading, Readings};
 use kernel::{NodeId, Time, error_chain};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,14 +19,36 @@ use std::time::Duration;
 use tokio::sync::{Mutex, watch};
 use wire::api::{ApiError, PublishReply, PublishRequest};
 use wire::attributes::{AttributeName, Row, RowError, Value};
-use wire::gossip::ATTRIBUTES_BYTES_MAX;
+use wire::gossip::{ATTRIBUTES_BYTES_MAX, AttributesVersion};
 
 const NOTE: &str = "published.row";
 /// What the agent says of this node, beside what a person says.
 const OWN: [&str; 4] = ["cores", "memory_bytes", "ready", "version"];
 /// Kept free for that.
 const OWN_BYTES_MAX: usize = 128;
-const PUBLISHED_BYTES_MAX: usize = ATTRIBUTES_BYTES_MAX - OWN_BYTES_MAX;
+/// What it reads, as far as there is room for it.
+const READ: [&str; 16] = [
+    "cpu",
+    "cpu_pressure",
+    "disk_bytes",
+    "disk_free_bytes",
+    "errors_per_s",
+    "headroom",
+    "in_flight",
+    "ingress",
+    "io_pressure",
+    "latency_ms",
+    LEFT_OUT,
+    "memory_free_bytes",
+    "memory_pressure",
+    "received_bytes_per_s",
+    "requests_per_s",
+    "sent_bytes_per_s",
+];
+/// Between a project and its service, in the names of a service's readings.
+const OF_SERVICE: &str = "__";
+const PUBLISHED_BYTES_MAX: usize = 384;
+const _: () = assert!(PUBLISHED_BYTES_MAX + OWN_BYTES_MAX <= ATTRIBUTES_BYTES_MAX);
 /// What changes by itself is told at most this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
 /// A program's version that is longer is cut.
@@ -35,6 +58,9 @@ const VERSION_BYTES_MAX: usize = 32;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
     pub row: Row,
+    /// As it was published; `version` counts the times.
+    pub bytes: Arc<[u8]>,
+    pub version: AttributesVersion,
     /// When it last differed from what it was before; none before the first.
     pub changed: Option<Time>,
     pub unreadable: u64,
@@ -63,6 +89,7 @@ pub struct Rows {
     published: watch::Sender<Row>,
     /// One change at a time.
     publishing: Mutex<()>,
+    readings: watch::Sender<Vec<Reading>>,
     seen: watch::Sender<BTreeMap<NodeId, Seen>>,
 }
 
@@ -78,6 +105,7 @@ impl Rows {
             machine: Machine::here(),
             published: watch::Sender::new(published),
             publishing: Mutex::default(),
+            readings: watch::Sender::default(),
             seen: watch::Sender::default(),
         }
     }
@@ -86,14 +114,25 @@ impl Rows {
         self.seen.borrow().get(&node).cloned().unwrap_or_default()
     }
 
-    /// What gossip brought of a node.
-    pub fn heard(&self, node: NodeId, bytes: &[u8]) {
+    /// What the sensor has read of this node.
+    pub fn read(&self, readings: Vec<Reading>) {
+        self.readings.send_replace(readings);
+    }
+
+    pub fn changes(&self) -> watch::Receiver<BTreeMap<NodeId, Seen>> {
+        self.seen.subscribe()
+    }
+
+    /// What gossip brought of a node, or told of this one.
+    pub fn heard(&self, node: NodeId, version: AttributesVersion, bytes: &[u8]) {
         let row = Row::decode(bytes);
         self.seen.send_modify(|seen| {
             let seen = seen.entry(node).or_default();
             match row {
                 Ok(row) => {
                     take(seen, row);
+                    seen.bytes = bytes.into();
+                    seen.version = version;
                     tracing::debug!(%node, "attributes");
                 }
                 Err(error) => {
@@ -102,11 +141,6 @@ impl Rows {
                 }
             }
         });
-    }
-
-    fn said(&self, node: NodeId, row: Row) {
-        self.seen
-            .send_modify(|seen| take(seen.entry(node).or_default(), row));
     }
 }
 
@@ -117,14 +151,12 @@ fn take(seen: &mut Seen, row: Row) {
     }
 }
 
-/// This node's row as things are, as bytes too.
-pub fn own(shared: &Shared) -> (Row, Vec<u8>) {
+/// This node's row as things are, without its readings.
+pub fn own(shared: &Shared) -> Row {
     let services = &shared.status.borrow().services;
     let ready: usize = services.values().map(|one| one.endpoints.len()).sum();
     let rows = &shared.cluster.rows;
-    let row = with_own(&rows.published.borrow(), rows.machine, ready);
-    let bytes = row.encode().unwrap_or_default();
-    (row, bytes)
+    with_own(&rows.published.borrow(), rows.machine, ready)
 }
 
 fn with_own(published: &Row, machine: Machine, ready: usize) -> Row {
@@ -151,18 +183,20 @@ pub async fn tell(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut status = shared.status.subscribe();
     let mut published = cluster.rows.published.subscribe();
-    let mut last = Vec::new();
+    let mut read = cluster.rows.readings.subscribe();
+    let mut readings = Readings::default();
     loop {
-        let (row, bytes) = own(&shared);
-        cluster.rows.said(cluster.own.id, row);
-        if bytes != last {
-            last.clone_from(&bytes);
-            if cluster.gossip.send(Event::Attributes(bytes)).await.is_err() {
-                return;
-            }
+        let fixed = own(&shared);
+        let read_now = read.borrow_and_update().clone();
+        let row = readings.look(&fixed, &read_now, ATTRIBUTES_BYTES_MAX, now());
+        if let Some(Ok(bytes)) = row.map(Row::encode)
+            && cluster.gossip.send(Event::Attributes(bytes)).await.is_err()
+        {
+            return;
         }
         tokio::select! {
             changed = published.changed() => if changed.is_err() { return },
+            changed = read.changed() => if changed.is_err() { return },
             changed = status.changed() => {
                 if changed.is_err() {
                     return;
@@ -219,10 +253,14 @@ fn changed(before: &Row, asked: &PublishRequest) -> Result<(Row, Vec<u8>), ApiEr
         let example = "homeostat publish rack=7 disk=ssd";
         let wrong = |error: RowError| invalid(&error.to_string(), example);
         let named: AttributeName = name.parse().map_err(wrong)?;
-        if OWN.contains(&name.as_str()) {
-            let own = OWN.join(", ");
+        if OWN.contains(&name.as_str()) || READ.contains(&name.as_str()) {
+            let own = [&OWN[..], &READ].concat().join(", ");
             let message = format!("`{name}` is what the agent itself says of its node");
             return Err(invalid(&message, &format!("take a name beside {own}")));
+        }
+        if name.contains(OF_SERVICE) {
+            let message = format!("`{name}` is named as readings of services are");
+            return Err(invalid(&message, "take a name with single `_`"));
         }
         let value = Value::from_json(name, given).map_err(wrong)?;
         row.0.insert(named, value);
@@ -285,7 +323,7 @@ mod tests {
 
     #[test]
     fn the_agents_own_names_are_refused() {
-        for name in OWN {
+        for name in OWN.into_iter().chain(READ).chain(["news__count_in_flight"]) {
             let error = after(&Row::default(), json!({ name: 1 }), &[]).expect_err("its own");
             assert!(error.message.contains(name), "{error:?}");
         }
@@ -321,11 +359,15 @@ mod tests {
         let rows = Rows::open(&Kept::new(&wire::layout::Layout::new(home.path())));
         let node = NodeId(2);
         let good = with_own(&Row::default(), Machine::here(), 3);
-        rows.heard(node, &good.encode().expect("a row"));
+        let version = AttributesVersion {
+            epoch: 1,
+            number: 1,
+        };
+        rows.heard(node, version, &good.encode().expect("a row"));
         let before = rows.of(node);
         assert_eq!(before.row, good);
         for wrong in [&[][..], &[9], &[1, 255, 255], &[1, 1, 1, b'A', 1, 0]] {
-            rows.heard(node, wrong);
+            rows.heard(node, version, wrong);
         }
         let seen = rows.of(node);
         assert_eq!((seen.unreadable, seen.changed), (4, before.changed));

@@ -3,7 +3,7 @@
 //! Holds: only the holder of the store answers what concerns it; a peer's
 //! streams and calls are bounded by the transport.
 
-use super::{ClusterError, admin, content, follow, give, join, renew, sites};
+use super::{ClusterError, admin, content, follow, give, join, renew, sites, zones};
 use crate::shared::Shared;
 use net::transport::{IncomingCall, IncomingStream, Received};
 use net::{Identity, Incoming, Limits, Options};
@@ -13,16 +13,19 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use wire::cluster::{
-    ADMIN, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest, ISSUE,
-    IssueRequest,
+    ADMIN, ASK, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest, ISSUE,
+    IssueRequest, KEY, TREE,
 };
 use wire::net::Kind;
 
-/// A connection without a word for so long is lost; together with back-off and
-/// [`follow::RETRY_MAX`] it bounds how long a node that can be reached again
-/// goes by an old node table, a revoked node in it.
-const IDLE: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_millis(1_500);
+/// A connection without a word for so long is lost. Between two nodes there is
+/// mostly little to say, and each word costs; who must know sooner has beats of
+/// its own, and gossip ends the connections of those it finds dead.
+const IDLE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE: Duration = Duration::from_secs(6);
+/// Together with [`follow::SILENCE_MAX`] and [`follow::RETRY_MAX`] it bounds how
+/// long a node that can be reached again goes by an old node table, a revoked
+/// node in it.
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
 
 pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
@@ -136,6 +139,21 @@ async fn answer(shared: Arc<Shared>, call: IncomingCall) {
                 Err(why) => Err(why),
             };
             reply(call, issued);
+        }
+        TREE => {
+            shared.cluster.zones.packet(from, call.body.to_vec());
+            call.done(Vec::new());
+        }
+        KEY => match zones::key(&shared, &call.body) {
+            Some(key) => call.done(key.0.to_vec()),
+            None => call.refuse(b"the key is not known here".to_vec()),
+        },
+        ASK => {
+            let replied = zones::ask::answer(&shared, &call.body).await;
+            match replied.encode() {
+                Ok(reply) => call.done(reply),
+                Err(error) => call.refuse(error.to_string().into_bytes()),
+            }
         }
         _ => call.unknown_method(),
     }

@@ -3,6 +3,7 @@
 use super::Role;
 use clap::{Args, Subcommand};
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
 pub struct Others {
@@ -79,6 +80,60 @@ pub struct CreateToken {
     /// How long it is good: `90m`, `12h`, `30d` [default: 30d; to join, 15m]
     #[arg(long, value_name = "SPAN")]
     pub ttl: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Ask {
+    /// `SELECT …`; values may have names, and `WHERE` chooses nodes
+    pub question: String,
+    /// Whose nodes
+    #[arg(long, value_name = "ZONE", default_value = "/")]
+    pub zone: String,
+    /// Only nodes that were heard within this; say so when one is missing
+    #[arg(long, value_name = "SPAN", value_parser = kernel::parse_duration)]
+    pub fresh: Option<Duration>,
+    /// Show so many of the rows behind the numbers
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    pub rows: u32,
+    /// Ask again and again, and show what changes, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// An answer comes within this, with what is missing said
+    #[arg(long, value_name = "SPAN", value_parser = kernel::parse_duration, default_value = "5s")]
+    pub within: Duration,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Aggregates {
+    /// List the programs that this node runs
+    #[command(
+        after_help = "Examples:\n  homeostat aggregates ls\n  homeostat aggregates ls -o json"
+    )]
+    Ls,
+    /// Have zones computed by one more program, or by another version of it
+    ///
+    /// It is tried in one zone first; one that fails there is stopped everywhere.
+    #[command(
+        after_help = "Examples:\n  homeostat aggregates add busy \"SELECT MAX(cpu) AS busiest, COUNT(*) FILTER (WHERE cpu > 0.9) AS hot\"\n  homeostat aggregates add disks \"SELECT SUM(disk_free_bytes) AS disk_free\" --zone /eu --life 90d"
+    )]
+    Add {
+        /// Lower-case letters, digits and `_`
+        name: String,
+        /// `SELECT …`; see docs/aggregates.md
+        text: String,
+        /// Where it runs, and all below
+        #[arg(long, value_name = "ZONE", default_value = "/")]
+        zone: String,
+        /// How long it runs [default: a year]
+        #[arg(long, value_name = "SPAN", value_parser = kernel::parse_duration)]
+        life: Option<Duration>,
+        /// How long it is tried in one zone before it runs in all [default: 2s]
+        #[arg(long, value_name = "SPAN", value_parser = kernel::parse_duration)]
+        trial: Option<Duration>,
+    },
+    /// End a program, wherever it runs
+    #[command(after_help = "Example:\n  homeostat aggregates rm busy")]
+    Rm { name: String },
 }
 
 #[derive(Clone, Debug, Subcommand)]

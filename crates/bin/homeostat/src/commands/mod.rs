@@ -16,6 +16,7 @@ mod secret;
 mod store;
 mod token;
 mod up;
+mod zones;
 
 use crate::arguments::lab::LabCommand;
 use crate::arguments::{Arguments, Command, Down, Global, StoreCommand};
@@ -106,6 +107,9 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Token(what) => token::run(context, &what).await,
         Command::Node(what) => node::run(context, &what).await,
         Command::Publish { set, remove } => publish::run(context, &set, remove).await,
+        Command::Zones { watch } => zones::tree(context, watch).await,
+        Command::Ask(asked) => zones::ask(context, &asked).await,
+        Command::Aggregates(what) => zones::aggregates(context, what).await,
         Command::Audit(what) => audit::run(context, &what).await,
         Command::Store(what) => store::run(context, &what).await,
         Command::Project(what) => project::run(context, &what).await,

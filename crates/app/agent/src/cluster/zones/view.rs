@@ -1,0 +1,111 @@
+//! The zone tree as the admin API shows it, from where this node stands.
+
+use super::{Shared, place};
+use crate::cluster::rows;
+use aggregation::tree::{Tree, View};
+use kernel::ZonePath;
+use std::collections::BTreeMap;
+use wire::api::{NodeInZone, ZoneView, ZonesReply};
+use wire::attributes::{Row, Value};
+
+/// The root, this node's zones, and those beside them.
+pub fn view(shared: &Shared) -> ZonesReply {
+    let zones = &shared.cluster.zones;
+    zones
+        .read(|tree| ZonesReply {
+            zone: tree.zone().to_string(),
+            zones: all(shared, tree),
+            nodes: nodes(shared, tree),
+            liars: liars(shared),
+        })
+        .unwrap_or_default()
+}
+
+fn all(shared: &Shared, tree: &Tree) -> Vec<ZoneView> {
+    let own = tree.zone();
+    let mut zones = vec![computed(shared, tree, &ZonePath::root())];
+    for depth in 0..own.depth() {
+        let above = own.ancestor(depth);
+        let mut seen_own = false;
+        for view in tree.children(&above).filter(|view| !view.ended) {
+            seen_own |= view.row.row.zone == own.ancestor(depth + 1);
+            zones.push(issued(shared, &view));
+        }
+        if !seen_own {
+            zones.push(computed(shared, tree, &own.ancestor(depth + 1)));
+        }
+    }
+    zones.sort_by(|a, b| a.zone.cmp(&b.zone));
+    zones
+}
+
+/// As its children's rows give it here: the root has no row of its own.
+fn computed(shared: &Shared, tree: &Tree, zone: &ZonePath) -> ZoneView {
+    let aggregate = super::with_tools(shared, |tools| tree.aggregate(zone, tools));
+    let attributes = aggregate.as_ref().map(|it| it.attributes.as_slice());
+    let coverage = aggregate.as_ref().map(|it| it.coverage).unwrap_or_default();
+    ZoneView {
+        zone: zone.to_string(),
+        expected: coverage.expected,
+        reporting: coverage.reporting,
+        oldest_ms: coverage.oldest_ms,
+        own: true,
+        attributes: shown(attributes),
+        ..ZoneView::default()
+    }
+}
+
+fn issued(shared: &Shared, view: &View) -> ZoneView {
+    let row = &view.row.row;
+    let age_ms = u64::try_from(view.age.as_millis()).unwrap_or(u64::MAX);
+    let contacts = row.contacts.iter();
+    ZoneView {
+        zone: row.zone.to_string(),
+        expected: view.coverage.expected,
+        reporting: if view.unknown {
+            0
+        } else {
+            view.coverage.reporting
+        },
+        oldest_ms: view.coverage.oldest_ms.saturating_add(age_ms),
+        unknown_since_ms: view.unknown.then_some(age_ms),
+        own: false,
+        issuer: Some(shared.cluster.called(row.stamp.issuer)),
+        representatives: contacts
+            .map(|one| shared.cluster.called(one.node))
+            .collect(),
+        attributes: shown(Some(&row.attributes)),
+    }
+}
+
+/// What people read: not what the level above merges.
+fn shown(bytes: Option<&[u8]>) -> BTreeMap<String, serde_json::Value> {
+    let row = bytes.map(Row::decode).and_then(Result::ok);
+    let mut row = row.unwrap_or_default();
+    row.0.retain(|_, value| !matches!(value, Value::Partial(_)));
+    rows::as_json(&row)
+}
+
+fn liars(shared: &Shared) -> BTreeMap<String, String> {
+    let liars = shared.cluster.liars.borrow();
+    let liars = liars.iter();
+    liars
+        .map(|(node, zone)| (shared.cluster.called(*node), zone.to_string()))
+        .collect()
+}
+
+fn nodes(shared: &Shared, tree: &Tree) -> Vec<NodeInZone> {
+    let cluster = &shared.cluster;
+    let table = cluster.nodes.borrow().clone();
+    let nodes = table.values().filter(|record| record.belongs());
+    let nodes = nodes.map(|record| NodeInZone {
+        node: record.name.to_string(),
+        zone: place::leaf(&table, &record.zone).to_string(),
+        reachable: cluster.reach(record.id).is_up(),
+    });
+    let own = tree.zone().to_string();
+    let mut nodes: Vec<NodeInZone> = nodes.collect();
+    // This node's own zone first.
+    nodes.sort_by_key(|one| (one.zone != own, one.zone.clone(), one.node.clone()));
+    nodes
+}
