@@ -80,6 +80,10 @@ fn tell(stage: &mut stage::Stage) -> Told {
     act("two more machines join, each with one line", || {
         neighbours.join(stage)
     })?;
+    act(
+        "any node is asked about all; one is silent, and is missed",
+        || neighbours.questions(stage),
+    )?;
     act("the power of one is cut while others read", || {
         neighbours.power_cut(stage)
     })?;

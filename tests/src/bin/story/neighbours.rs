@@ -48,6 +48,71 @@ impl Neighbours {
         Ok(format!("member and serving {longest:.2} s after the line"))
     }
 
+    /// Any node knows where it is busiest; one that is cut off is unknown, and
+    /// no silent zero, until it is back.
+    pub fn questions(&self, stage: &Stage) -> Told<String> {
+        let crowd = Load::of(self.third.http, "/published.html");
+        // What came before it elsewhere is forgotten within seconds.
+        let began = Instant::now();
+        until("the zone with the crowd is the busiest", || {
+            let zones = zones(&stage.node)?;
+            let leaves = zones.iter().filter(|zone| zone["issuer"].is_string());
+            let rate = |zone: &Value| zone["attributes"]["requests_per_s"].as_f64();
+            let rated = leaves.filter_map(|zone| Some((rate(zone)?, zone["zone"].as_str()?)));
+            let busiest = rated.max_by(|one, other| one.0.total_cmp(&other.0))?;
+            (busiest.1 == "/us").then_some(())
+        });
+        let found = began.elapsed().as_secs_f64();
+        let outcome = crowd.stop();
+        expect(outcome.bad.is_empty(), || {
+            format!("the crowd saw {:?}", outcome.bad)
+        })?;
+        let asked = Instant::now();
+        let answer = ask(
+            &stage.node,
+            "SELECT COUNT(*) AS nodes, SUM(requests_per_s) AS rate",
+        )?;
+        let took = asked.elapsed();
+        expect(answer["reporting"] == 3 && answer["expected"] == 3, || {
+            answer.to_string()
+        })?;
+
+        // Its agent is gone: who reads there does not notice.
+        let reader = Load::of(self.third.http, "/published.html");
+        let (supervisor, agent, _) = self.third.pids();
+        for pid in [supervisor, agent] {
+            kill(pid);
+        }
+        let cut = Instant::now();
+        until("unknown since", || {
+            let zones = zones(&stage.node)?;
+            let mut zones = zones.iter().filter(|zone| zone["zone"] == "/us");
+            zones.next()?["unknown_since_ms"].as_u64()
+        });
+        let unknown = cut.elapsed().as_secs_f64();
+        let answer = ask(&stage.node, "SELECT COUNT(*) AS nodes")?;
+        expect(answer["reporting"] == 2 && answer["expected"] == 3, || {
+            answer.to_string()
+        })?;
+        expect(answer["silent"][0]["zone"] == "/us", || answer.to_string())?;
+        let output = self.third.run(&["up"]);
+        expect(output.status.success(), || black_box::says(&output))?;
+        let back = Instant::now();
+        until("known again", || {
+            let answer = ask(&stage.node, "SELECT COUNT(*) AS nodes").ok()?;
+            (answer["reporting"] == 3).then_some(())
+        });
+        let outcome = reader.stop();
+        expect(outcome.bad.is_empty(), || {
+            format!("a reader there saw {:?}", outcome.bad)
+        })?;
+        Ok(format!(
+            "the busiest zone known after {found:.1} s; all three answered in {:.0} ms; unknown {unknown:.1} s after it was silent, back after {:.1} s",
+            took.as_secs_f64() * 1e3,
+            back.elapsed().as_secs_f64(),
+        ))
+    }
+
     /// Whoever reads at the other nodes does not notice.
     pub fn power_cut(&self, stage: &Stage) -> Told<String> {
         let three = stage.manifest.replace("replicas = 2", "replicas = 3");
@@ -86,6 +151,17 @@ impl Neighbours {
             "dead to the others after {took:.1} s; {good} of {good} requests answered"
         ))
     }
+}
+
+fn zones(node: &TestNode) -> Option<Vec<Value>> {
+    let output = node.run(&["zones", "-o", "json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).ok()?;
+    found["zones"].as_array().cloned()
+}
+
+fn ask(node: &TestNode, question: &str) -> Told<Value> {
+    let output = node.run(&["ask", question, "-o", "json"]);
+    serde_json::from_slice(&output.stdout).map_err(|_| black_box::says(&output))
 }
 
 fn states(node: &TestNode) -> impl Iterator<Item = String> + use<> {

@@ -1,5 +1,7 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
+mod zones;
+
 use black_box::{Answer, Load, TestNode, exchange, kill, project, says, signal, tls, until};
 use serde_json::{Value, json};
 use std::io::Write;
@@ -13,7 +15,11 @@ fn text(path: &Path) -> &str {
 
 /// A line that lets one machine in.
 fn token(node: &TestNode, more: &[&str]) -> String {
-    let words = ["token", "create", "--ttl", "5m", "--zone", "/eu/1"];
+    token_for(node, "/eu/1", more)
+}
+
+fn token_for(node: &TestNode, zone: &str, more: &[&str]) -> String {
+    let words = ["token", "create", "--ttl", "5m", "--zone", zone];
     let words: Vec<&str> = words.into_iter().chain(more.iter().copied()).collect();
     node.ok(&words).trim().to_owned()
 }

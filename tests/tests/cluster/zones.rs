@@ -1,0 +1,153 @@
+//! The zone tree of real nodes: what zones come to, questions to all of them,
+//! and what is said of those that do not answer.
+
+use super::{power_off, token_for, until_seen};
+use black_box::{TestNode, says, until};
+use serde_json::{Value, json};
+
+fn join(first: &TestNode, name: &str, zone: &str) -> TestNode {
+    let node = TestNode::new().named(name);
+    node.ok(&["up", "--join", &token_for(first, zone, &[])]);
+    node
+}
+
+/// The first node beside the zones, and one in each of two.
+fn three() -> [TestNode; 3] {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = join(&first, "two", "/eu/1");
+    let third = join(&first, "three", "/us/1");
+    [first, second, third]
+}
+
+fn ask(node: &TestNode, words: &[&str]) -> Option<Value> {
+    let words: Vec<&str> = ["ask"]
+        .into_iter()
+        .chain(words.iter().copied())
+        .chain(["-o", "json"])
+        .collect();
+    serde_json::from_slice(&node.run(&words).stdout).ok()
+}
+
+/// The value of that name.
+fn value(answer: &Value, name: &str) -> Value {
+    let values = answer["values"].as_array().into_iter().flatten();
+    let mut named = values.filter(|one| one["name"] == name);
+    named.next().map_or(Value::Null, |one| one["value"].clone())
+}
+
+fn zone(node: &TestNode, name: &str) -> Option<Value> {
+    let zones = node.run(&["zones", "-o", "json"]);
+    let zones: Value = serde_json::from_slice(&zones.stdout).ok()?;
+    let zones = zones["zones"].as_array()?;
+    zones.iter().find(|one| one["zone"] == name).cloned()
+}
+
+#[test]
+fn every_node_answers_for_all_and_says_who_did_not() {
+    let [first, second, third] = three();
+    second.ok(&["publish", "disk=ssd"]);
+    let all = "SELECT COUNT(*) AS nodes, COUNT(*) FILTER (WHERE disk = 'ssd') AS fast";
+    for node in [&first, &second, &third] {
+        until("all are in it", || {
+            let answer = ask(node, &[all])?;
+            let found = (value(&answer, "nodes"), value(&answer, "fast"));
+            let whole = answer["expected"] == 3 && answer["reporting"] == 3;
+            (whole && found == (json!(3), json!(1))).then_some(())
+        });
+    }
+    // The rows behind a number, and one zone alone.
+    let answer = ask(
+        &third,
+        &["SELECT COUNT(*) WHERE disk = 'ssd'", "--rows", "5"],
+    );
+    let answer = answer.expect("an answer");
+    assert_eq!(answer["rows"][0]["node"], "two", "{answer}");
+    assert_eq!(answer["rows"][0]["zone"], "/eu/1", "{answer}");
+    let europe = ask(&third, &["SELECT COUNT(*)", "--zone", "/eu"]).expect("an answer");
+    assert_eq!(
+        (&europe["expected"], value(&europe, "count")),
+        (&json!(1), json!(1))
+    );
+    let nowhere = first.run(&["ask", "SELECT COUNT(*)", "--zone", "/mars"]);
+    assert_eq!(nowhere.status.code(), Some(3), "{}", says(&nowhere));
+    let wrong = first.run(&["ask", "SELECT COUNT(* FROM children"]);
+    assert!(
+        !wrong.status.success() && says(&wrong).contains("column"),
+        "{}",
+        says(&wrong)
+    );
+
+    // The power of one goes: its zone is unknown, and is no silent zero.
+    until("the zone's own row", || {
+        let europe = zone(&first, "/eu")?;
+        (europe["attributes"]["nodes"] == 1).then_some(())
+    });
+    power_off(&second);
+    until_seen(&first, "two", "dead");
+    until("unknown since", || {
+        zone(&first, "/eu")?["unknown_since_ms"].as_u64()
+    });
+    let root = zone(&first, "/").expect("the root");
+    assert_eq!(
+        (&root["expected"], &root["reporting"]),
+        (&json!(3), &json!(2))
+    );
+    let answer = ask(&first, &[all]).expect("an answer");
+    assert_eq!(
+        (&answer["expected"], &answer["reporting"]),
+        (&json!(3), &json!(2))
+    );
+    assert_eq!(answer["silent"][0]["zone"], "/eu", "{answer}");
+    let fresh = first.run(&["ask", "SELECT COUNT(*)", "--fresh", "5s"]);
+    assert_eq!(fresh.status.code(), Some(6), "{}", says(&fresh));
+    // And comes back.
+    second.ok(&["up"]);
+    until("known again", || {
+        let europe = zone(&first, "/eu")?;
+        (europe["reporting"] == 1 && europe["unknown_since_ms"].is_null()).then_some(())
+    });
+}
+
+#[test]
+fn a_program_is_installed_everywhere_and_removed_everywhere() {
+    let [first, second, third] = three();
+    let program = "SELECT MAX(shelf) AS top_shelf, COUNT(shelf) AS shelves";
+    for (node, shelf) in [
+        (&first, "shelf=1"),
+        (&second, "shelf=2"),
+        (&third, "shelf=3"),
+    ] {
+        node.ok(&["publish", shelf]);
+    }
+    // By whoever may, on the node that holds the store alone.
+    first.ok(&["aggregates", "add", "shelves", program]);
+    for node in [&first, &second, &third] {
+        until("computed at the root", || {
+            let attributes = zone(node, "/")?["attributes"].clone();
+            (attributes["top_shelf"] == 3 && attributes["shelves"] == 3).then_some(())
+        });
+        let listed = node.ok(&["aggregates", "ls"]);
+        assert!(
+            listed.contains("shelves") && listed.contains("health"),
+            "{listed}"
+        );
+    }
+    let denied = second.run(&["aggregates", "rm", "shelves"]);
+    assert_eq!(denied.status.code(), Some(4), "{}", says(&denied));
+    let wrong = first.run(&["aggregates", "add", "wrong", "SELECT NO_SUCH(x) AS y"]);
+    assert!(
+        !wrong.status.success() && says(&wrong).contains("column"),
+        "{}",
+        says(&wrong)
+    );
+    first.ok(&["aggregates", "rm", "shelves"]);
+    for node in [&first, &second, &third] {
+        until("gone", || {
+            let attributes = zone(node, "/")?["attributes"].clone();
+            (attributes["top_shelf"].is_null() && attributes["nodes"] == 3).then_some(())
+        });
+    }
+    let again = first.run(&["aggregates", "rm", "shelves"]);
+    assert_eq!(again.status.code(), Some(3), "{}", says(&again));
+}
