@@ -2,7 +2,6 @@
 //! halves that were cut are one again.
 
 use crate::{Bench, Report, goals, ways};
-use aggregation::tree::Parameters;
 use bench_common::figure::{Figure, quantile};
 use bench_common::{Failure, conditions, note};
 use kernel::{NodeId, ZonePath};
@@ -36,13 +35,8 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
 
 fn start(seed: u64) -> Result<WorldStart, Failure> {
     let shape = Shape::new(&BRANCHING, LEAF);
-    Ok(WorldStart {
-        ways: ways(&shape, seed)?.0,
-        shape,
-        seed,
-        gossips: true,
-        parameters: Parameters::default(),
-    })
+    let (ways, _) = ways(&shape, seed)?;
+    Ok(WorldStart::new(shape, ways, seed))
 }
 
 /// The 99th percentile of the time until the last node knows.

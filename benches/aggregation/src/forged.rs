@@ -2,7 +2,7 @@
 //! all.
 
 use crate::{Bench, Report, goals};
-use aggregation::tree::{Event, Parameters};
+use aggregation::tree::Event;
 use bench_common::figure::Figure;
 use bench_common::{Failure, conditions};
 use kernel::{Rng, ZonePath};
@@ -11,13 +11,11 @@ use std::time::Duration;
 use wire::tree::{Part, SignedRow, Writer};
 
 pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
-    let mut world = TreeWorld::new(WorldStart {
-        shape: Shape::new(&[4], 4),
-        ways: Ways::Alike(Duration::from_millis(20)),
-        seed: 1,
-        gossips: true,
-        parameters: Parameters::default(),
-    });
+    let mut world = TreeWorld::new(WorldStart::new(
+        Shape::new(&[4], 4),
+        Ways::Alike(Duration::from_millis(20)),
+        1,
+    ));
     settle(&mut world)?;
     let zone: ZonePath = "/z1".parse()?;
     let known = world.nodes[0]

@@ -1,7 +1,6 @@
 //! How soon all of a leaf zone know a node's changed row.
 
 use crate::{Bench, Report, goals};
-use aggregation::tree::Parameters;
 use bench_common::figure::{Figure, quantile};
 use bench_common::{Failure, conditions};
 use sim::tree::{Shape, TreeWorld, Ways, WorldStart, id, settle};
@@ -11,13 +10,7 @@ const NODES: usize = 32;
 const WAY: Duration = Duration::from_millis(20);
 
 pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
-    let mut world = TreeWorld::new(WorldStart {
-        shape: Shape::new(&[], NODES),
-        ways: Ways::Alike(WAY),
-        seed: 1,
-        gossips: true,
-        parameters: Parameters::default(),
-    });
+    let mut world = TreeWorld::new(WorldStart::new(Shape::new(&[], NODES), Ways::Alike(WAY), 1));
     settle(&mut world)?;
     let changes = if bench.is_quick { 100 } else { 2_000 };
     let mut all = Vec::new();

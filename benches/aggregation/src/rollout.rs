@@ -1,7 +1,6 @@
 //! How soon a program that is installed at one node runs at all others.
 
 use crate::{Bench, Report, goals, ways};
-use aggregation::tree::Parameters;
 use bench_common::figure::{Figure, quantile};
 use bench_common::{Failure, conditions, note};
 use kernel::{Rng, UnixMillis, ZonePath};
@@ -23,11 +22,8 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let shape = Shape::new(branching, 32);
     let (ways, said) = ways(&shape, 1)?;
     let mut world = TreeWorld::new(WorldStart {
-        shape,
-        ways,
-        seed: 1,
         gossips: false,
-        parameters: Parameters::default(),
+        ..WorldStart::new(shape, ways, 1)
     });
     world.sql = true;
     settle(&mut world)?;

@@ -2,7 +2,6 @@
 //! said costs, at a thousand, ten thousand and a hundred thousand nodes.
 
 use crate::{Bench, Report, chart, goals, ways};
-use aggregation::tree::Parameters;
 use bench_common::figure::{Figure, quantile};
 use bench_common::{Failure, conditions, say};
 use sim::tree::{Shape, TreeFound, TreeRun, WorldStart};
@@ -30,13 +29,7 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
         let shape = Shape::new(branching, *leaf);
         let (ways, said) = ways(&shape, 1)?;
         let run = TreeRun {
-            start: WorldStart {
-                shape,
-                ways,
-                seed: 1,
-                gossips: true,
-                parameters: Parameters::default(),
-            },
+            start: WorldStart::new(shape, ways, 1),
             loss: 0.0,
             span: bench.span(),
             watch_every: Duration::from_secs(1),

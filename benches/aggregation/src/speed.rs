@@ -1,7 +1,6 @@
 //! How long the simulator takes for ten thousand nodes and ten minutes.
 
 use crate::{Bench, Report, goals, sizes, ways};
-use aggregation::tree::Parameters;
 use bench_common::figure::Figure;
 use bench_common::{Failure, conditions};
 use sim::tree::{Shape, TreeRun, WorldStart};
@@ -12,13 +11,7 @@ pub fn measure(bench: &Bench, report: Report) -> Result<(), Failure> {
     let (ways, _) = ways(&shape, 1)?;
     let span = Duration::from_secs(if bench.is_quick { 20 } else { 600 });
     let run = TreeRun {
-        start: WorldStart {
-            shape,
-            ways,
-            seed: 1,
-            gossips: true,
-            parameters: Parameters::default(),
-        },
+        start: WorldStart::new(shape, ways, 1),
         loss: 0.0,
         span,
         watch_every: Duration::from_secs(5),

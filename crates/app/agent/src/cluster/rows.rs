@@ -159,10 +159,14 @@ pub fn own(shared: &Shared) -> Row {
     with_own(&rows.published.borrow(), rows.machine, ready)
 }
 
+/// As an attribute.
+pub fn whole(number: u64) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
 fn with_own(published: &Row, machine: Machine, ready: usize) -> Row {
     let mut version = env!("CARGO_PKG_VERSION");
     version = version.get(..VERSION_BYTES_MAX).unwrap_or(version);
-    let whole = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
     let own = [
         whole(machine.cores as u64),
         whole(machine.memory_bytes),

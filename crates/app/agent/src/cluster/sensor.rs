@@ -3,6 +3,7 @@
 //! In: the kernel's counters, the edge's readings. Out: readings for the node's
 //! row.
 
+use super::rows::whole;
 use crate::shared::Shared;
 use aggregation::readings::{Reading, Step};
 use std::collections::{BTreeMap, VecDeque};
@@ -93,10 +94,6 @@ fn text(text: &str) -> Value {
     Value::Text(text.to_owned())
 }
 
-fn bytes(bytes: u64) -> Value {
-    Value::Int(i64::try_from(bytes).unwrap_or(i64::MAX))
-}
-
 /// To three digits: further ones cost bytes and say nothing.
 fn part(part: f64) -> Value {
     Value::Float((part * 1e3).round() / 1e3)
@@ -115,11 +112,11 @@ fn of_machine(machine: &MachineReadings) -> Vec<Reading> {
         let headroom = 1.0 - cpu.max(used.unwrap_or(0.0));
         add(&mut all, "headroom", 9, PART, part(headroom));
     }
-    let memory = bytes(machine.memory_free_bytes);
+    let memory = whole(machine.memory_free_bytes);
     add(&mut all, "memory_free_bytes", 7, BYTES, memory);
-    let disk = bytes(machine.disk_free_bytes);
+    let disk = whole(machine.disk_free_bytes);
     add(&mut all, "disk_free_bytes", 7, BYTES, disk);
-    add(&mut all, "disk_bytes", 4, BYTES, bytes(machine.disk_bytes));
+    add(&mut all, "disk_bytes", 4, BYTES, whole(machine.disk_bytes));
     for (name, value, step) in [
         ("cpu_pressure", machine.cpu_pressure, PART),
         ("memory_pressure", machine.memory_pressure, PART),
@@ -221,7 +218,7 @@ fn rates(
         part: 0.5,
         least: 4.0,
     };
-    add("in_flight", priority, step, bytes(last.in_flight));
+    add("in_flight", priority, step, whole(last.in_flight));
     if let Some(latency) = latency(&first.latency_ms, &last.latency_ms) {
         add(
             "latency_ms",

@@ -71,6 +71,19 @@ pub struct WorldStart {
     pub parameters: Parameters,
 }
 
+impl WorldStart {
+    /// With gossip in its leaf zones, and what agents have for parameters.
+    pub fn new(shape: Shape, ways: Ways, seed: u64) -> Self {
+        Self {
+            shape,
+            ways,
+            seed,
+            gossips: true,
+            parameters: Parameters::default(),
+        }
+    }
+}
+
 pub struct TreeWorld {
     pub shape: Rc<Shape>,
     pub ways: Ways,

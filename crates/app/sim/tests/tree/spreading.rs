@@ -1,19 +1,16 @@
 //! What is known where, when nothing goes wrong.
 
-use aggregation::tree::Parameters;
 use sim::tree::{Shape, TreeWorld, Ways, WorldStart};
 use std::time::Duration;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
 pub fn world(branching: &[usize], leaf: usize, seed: u64) -> TreeWorld {
-    TreeWorld::new(WorldStart {
-        shape: Shape::new(branching, leaf),
-        ways: Ways::Alike(Duration::from_millis(20)),
+    TreeWorld::new(WorldStart::new(
+        Shape::new(branching, leaf),
+        Ways::Alike(Duration::from_millis(20)),
         seed,
-        gossips: true,
-        parameters: Parameters::default(),
-    })
+    ))
 }
 
 /// All started, and everybody knows of everybody.

@@ -48,7 +48,8 @@ pub const EPOCH_MAX: u64 = 1 << 48;
 
 /// The hash of whatever [`Row`] and beats refer to, cut to 128 bits.
 pub type Digest = [u8; 16];
-pub type Signature = [u8; 64];
+pub type Signature = [u8; SIGNATURE_BYTES];
+const SIGNATURE_BYTES: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -84,6 +85,15 @@ impl From<compact::CompactError> for TreeError {
             },
         }
     }
+}
+
+/// What is signed, and the signature behind it.
+fn parts(bytes: &[u8]) -> (&[u8], Signature) {
+    bytes
+        .split_last_chunk()
+        .map_or((&[], [0; SIGNATURE_BYTES]), |(signed, signature)| {
+            (signed, *signature)
+        })
 }
 
 fn count(reader: &mut compact::Reader, what: &'static str, max: usize) -> Result<usize, TreeError> {

@@ -5,13 +5,14 @@
 //! Holds: the signature covers every byte before it; of one program, version
 //! and kind there is one notice.
 
-use super::{NOTICE_BYTES_MAX, Signature, TreeError, VERSION, ZoneKey, count};
+use super::{
+    NOTICE_BYTES_MAX, SIGNATURE_BYTES, Signature, TreeError, VERSION, ZoneKey, count, parts,
+};
 use crate::attributes::{AttributeName, NAME_BYTES_MAX};
 use crate::compact::{Reader, put, put_piece};
 use kernel::{NodeId, UnixMillis, ZonePath, fnv1a};
 use std::sync::Arc;
 
-const SIGNATURE_BYTES: usize = 64;
 /// Of a program's text, and of a reason.
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 pub const WHY_BYTES_MAX: usize = 256;
@@ -163,13 +164,11 @@ impl SignedNotice {
     }
 
     pub fn signed(&self) -> &[u8] {
-        let end = self.bytes.len().saturating_sub(SIGNATURE_BYTES);
-        self.bytes.get(..end).unwrap_or_default()
+        parts(&self.bytes).0
     }
 
     pub fn signature(&self) -> Signature {
-        let last = self.bytes.last_chunk::<SIGNATURE_BYTES>();
-        last.copied().unwrap_or([0; SIGNATURE_BYTES])
+        parts(&self.bytes).1
     }
 }
 

@@ -5,8 +5,8 @@
 //! Holds: the signature covers every byte before it.
 
 use super::{
-    ATTRIBUTES_BYTES_MAX, BEATS_MAX, CONTACTS_MAX, Digest, EPOCH_MAX, ROW_BYTES_MAX, Signature,
-    TreeError, VERSION, count,
+    ATTRIBUTES_BYTES_MAX, BEATS_MAX, CONTACTS_MAX, Digest, EPOCH_MAX, ROW_BYTES_MAX,
+    SIGNATURE_BYTES, Signature, TreeError, VERSION, count, parts,
 };
 use crate::compact::{Reader, put, put_piece};
 use kernel::{NodeId, UnixMillis, ZonePath, fnv1a};
@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-const SIGNATURE_BYTES: usize = 64;
 const ENDED: u8 = 1;
 
 /// A zone's short name. Whoever receives one compares whole names once.
@@ -206,13 +205,11 @@ impl SignedRow {
     }
 
     pub fn signed(&self) -> &[u8] {
-        let end = self.bytes.len().saturating_sub(SIGNATURE_BYTES);
-        self.bytes.get(..end).unwrap_or_default()
+        parts(&self.bytes).0
     }
 
     pub fn signature(&self) -> Signature {
-        let last = self.bytes.last_chunk::<SIGNATURE_BYTES>();
-        last.copied().unwrap_or([0; SIGNATURE_BYTES])
+        parts(&self.bytes).1
     }
 }
 

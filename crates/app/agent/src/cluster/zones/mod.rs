@@ -15,7 +15,6 @@ pub use view::view;
 
 use crate::machine::{now, unix_now};
 use crate::shared::Shared;
-use aggregation::membership::Reach;
 use aggregation::tree::{Effect, Event, Mate, Parameters, Start, Tools, Tree};
 use kernel::{NodeId, ZonePath, fnv1a};
 use keys::{NodeKeys, Proofs};
@@ -356,11 +355,7 @@ fn mate(shared: &Shared, record: &NodeRecord, before: Option<&Mate>) -> Mate {
         contact: contact(record),
         fitness: u8::from(!record.way.outbound_only),
         domain,
-        reach: if record.id == cluster.own.id {
-            Reach::Alive
-        } else {
-            reach
-        },
+        reach,
         since,
         version: seen.version,
         attributes: seen.bytes,
