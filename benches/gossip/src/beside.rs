@@ -85,7 +85,7 @@ fn version() -> String {
 
 /// As hard to shorten as what nodes may publish.
 fn text(at: usize, round: usize) -> String {
-    let mut state = ((at as u64 + 1) * 0x9e37_79b9_7f4a_7c15) ^ ((round as u64) << 32);
+    let mut state = (at as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ ((round as u64) << 32);
     let mut text = String::new();
     while text.len() < NOTE_BYTES {
         state ^= state << 13;

@@ -195,7 +195,7 @@ impl Membership {
     /// One of a few who probe a suspect at once, to confirm or to clear it.
     fn maybe_confirm(&mut self, node: NodeId) {
         self.renew_mesh();
-        let few = 2 * self.parameters.confirmations;
+        let few = 3 * self.parameters.confirmations;
         let chosen = self.rng.below(self.mesh.size().max(1) as u64) < few as u64;
         if chosen && self.mesh.all().any(|one| one == node) {
             self.probe(node);

@@ -38,6 +38,8 @@ impl Standing {
 pub struct Mesh {
     /// Of this node's leaf zone, as the table has it.
     pub near: Vec<NodeId>,
+    /// The same, in the order of the ring from this node on.
+    pub ring: Vec<NodeId>,
     /// Of other zones, as things are.
     pub far: Vec<NodeId>,
     /// Those of other zones if all were up: where a healed cut is noticed.
@@ -80,6 +82,7 @@ impl Mesh {
             mesh.zone_size = zone.len() - 1;
             mesh.full = zone.len() <= parameters.full_mesh_max;
             mesh.near = near(own, zone, mesh.full);
+            mesh.ring = ring(own, &mesh.near);
         }
         let at = names.iter().position(|name| **name == here.zone);
         for other in chords(names.len(), at.unwrap_or_default()) {
@@ -119,6 +122,12 @@ impl Mesh {
     pub fn size(&self) -> usize {
         self.near.len() + self.far.len()
     }
+
+    /// Whether whoever of this zone knows something first tells all whom this
+    /// node speaks with.
+    pub fn tells_all(&self) -> bool {
+        self.full && self.far.is_empty()
+    }
 }
 
 fn near(own: NodeId, zone: &[NodeId], full: bool) -> Vec<NodeId> {
@@ -132,6 +141,13 @@ fn near(own: NodeId, zone: &[NodeId], full: bool) -> Vec<NodeId> {
     let at = ring.iter().position(|(_, node)| *node == own);
     let around = chords(ring.len(), at.unwrap_or_default());
     around.into_iter().map(|index| ring[index].1).collect()
+}
+
+fn ring(own: NodeId, near: &[NodeId]) -> Vec<NodeId> {
+    let own = mixed(own, 0);
+    let mut ring = near.to_vec();
+    ring.sort_by_key(|node| mixed(*node, 0).wrapping_sub(own));
+    ring
 }
 
 /// The places at distances of powers of two on both sides.

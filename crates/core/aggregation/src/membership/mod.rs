@@ -211,7 +211,7 @@ impl Membership {
 
     /// Times that news is told on, by how many must hear it.
     fn retransmissions(&self) -> u32 {
-        let many = if self.mesh.full && self.mesh.far.is_empty() {
+        let many = if self.mesh.tells_all() {
             1
         } else {
             digits(self.up + 1)

@@ -70,7 +70,7 @@ impl Default for Parameters {
     fn default() -> Self {
         let ms = Duration::from_millis;
         Self {
-            probe_interval: ms(300),
+            probe_interval: ms(500),
             answer_first: ms(250),
             answer_min: ms(100),
             answer_max: ms(500),

@@ -27,6 +27,8 @@ pub struct Probes {
     near: Vec<NodeId>,
     far: Vec<NodeId>,
     turn: u32,
+    /// Those within the zone.
+    near_turn: u32,
     pub health: u32,
     /// Even: the second ping of a probe has the odd number after it, so that
     /// each answer tells which round trip it measures.
@@ -119,7 +121,23 @@ impl Membership {
         }
     }
 
+    /// Random rounds alone leave one node in a hundred without a probe for five
+    /// intervals; by the ring each has one who asks it every other time.
+    fn next_in_ring(&self, but: Option<NodeId>) -> Option<NodeId> {
+        let up = |node: &NodeId| self.members.get(node).is_some_and(|one| one.reach.is_up());
+        let next = self.mesh.ring.iter().copied().find(up)?;
+        (Some(next) != but && !self.probes.is_probed(next)).then_some(next)
+    }
+
     fn next_of_round(&mut self, far: bool, but: Option<NodeId>) -> Option<NodeId> {
+        if !far {
+            self.probes.near_turn = self.probes.near_turn.wrapping_add(1);
+            let by_ring = self.probes.near_turn.is_multiple_of(2);
+            let next = by_ring.then(|| self.next_in_ring(but)).flatten();
+            if next.is_some() {
+                return next;
+            }
+        }
         let members = &self.members;
         let up = |node: &NodeId| members.get(node).is_some_and(|one| one.reach.is_up());
         let (of, all) = if far {

@@ -106,6 +106,10 @@ impl Rumours {
         }
     }
 
+    pub fn has(&self, kind: Kind) -> bool {
+        self.by_key.keys().any(|(_, one)| *one == kind)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.by_key.is_empty()
     }

@@ -88,6 +88,7 @@ impl Membership {
             for key in told {
                 self.rumours.count(key, 1);
             }
+            self.rumours.expire(self.retransmissions());
         }
         self.put_on_the_way(to, writer);
     }
@@ -131,7 +132,9 @@ impl Membership {
         self.mesh.all().filter(up).collect()
     }
 
-    /// One telling of what is told at all.
+    /// One telling of what is told at all. Where whoever knows first tells all,
+    /// only copies that were lost are left: those of attributes can wait for
+    /// pings and answers to ride on.
     pub(super) fn flush(&mut self) -> Option<Time> {
         self.renew_mesh();
         let up = self.up_neighbours();
@@ -141,7 +144,9 @@ impl Membership {
         let far: BTreeSet<NodeId> = self.mesh.far.iter().copied().collect();
         let to_near = self.rumours.eager(false);
         let to_far = self.rumours.eager(true);
-        let chosen = draw(up.clone(), self.parameters.fanout, &mut self.rng);
+        let can_ride = self.mesh.tells_all() && !self.rumours.has(Kind::Reach);
+        let fanout = if can_ride { 0 } else { self.parameters.fanout };
+        let chosen = draw(up.clone(), fanout, &mut self.rng);
         // Most tellings are of old news, to few.
         let quiet = to_far.is_empty();
         let mut told: BTreeSet<Key> = BTreeSet::new();
@@ -163,7 +168,8 @@ impl Membership {
         self.rumours.eager_done();
         let most = self.retransmissions();
         self.rumours.expire(most);
-        if self.rumours.is_empty() {
+        let can_ride = self.mesh.tells_all() && !self.rumours.has(Kind::Reach);
+        if can_ride || self.rumours.is_empty() {
             return None;
         }
         let wait = if self.rumours.has_fresh() {
