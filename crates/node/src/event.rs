@@ -1,7 +1,9 @@
 //! What the node is told and what it wants done.
 
+use crate::alerts::{AlertSpec, AlertStatus};
 use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
+use control::alert::Standing;
 use control::holding;
 use kernel::{DecisionId, Hash, NodeId, ObjectRef, ReplicaId, Revision, ScopedName, Time};
 use manifest::{Check, ProbeKind};
@@ -87,6 +89,17 @@ pub enum NodeEvent {
         hash: Hash,
         why: String,
     },
+    /// All that this node keeps.
+    Alerts(BTreeMap<String, AlertSpec>),
+    /// `None`: nobody answered.
+    AlertAnswered {
+        name: String,
+        value: Option<serde_json::Value>,
+    },
+    AlertDelivered {
+        name: String,
+        outcome: Result<(), String>,
+    },
     /// Stop all replicas; nothing is started any more.
     Shutdown,
     Tick,
@@ -130,6 +143,11 @@ pub enum NodeEffect {
         hash: Hash,
         why: String,
     },
+    /// Tell it to whom the alert names; answered by its event.
+    Notify {
+        name: String,
+        standing: Standing,
+    },
     ServiceSettled {
         service: ScopedName,
         generation: Revision,
@@ -159,6 +177,8 @@ pub struct Peer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
     pub services: BTreeMap<ScopedName, ServiceStatus>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub alerts: BTreeMap<String, AlertStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

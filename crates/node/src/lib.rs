@@ -3,6 +3,7 @@
 //!
 //! Never: reads a clock, does I/O, knows a runtime.
 
+mod alerts;
 pub mod buckets;
 pub mod deal;
 pub mod desired;
@@ -20,6 +21,7 @@ mod spec;
 pub mod store;
 mod why;
 
+pub use alerts::{AlertSpec, AlertStatus};
 pub use control::{ReplayMismatch, replay};
 pub use event::{NodeEffect, NodeEvent, NodeStatus, Peer, ReplicaStatus, ServiceStatus, Settings};
 pub use holding::{Copies, copies};

@@ -5,6 +5,7 @@
 //! are known; a snapshot is published only when it differs from the last.
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
+use crate::alerts::Alerts;
 use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, Found};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
@@ -32,6 +33,7 @@ pub struct Node {
     services: BTreeMap<ScopedName, Tended>,
     peers: BTreeMap<NodeId, Peer>,
     care: Care,
+    alerts: Alerts,
     published: Option<EdgeSnapshot>,
     version: u64,
     going_down: bool,
@@ -43,6 +45,7 @@ impl Node {
         Self {
             ids: DecisionIds::starting_at(settings.first_decision),
             care: Care::new(&settings),
+            alerts: Alerts::default(),
             settings,
             rng: Rng::seeded(seed),
             found: None,
@@ -120,6 +123,13 @@ impl Node {
             NodeEvent::ContentFetchFailed { hash, why } => {
                 self.care.failed(hash, why, &mut turn);
             }
+            NodeEvent::Alerts(specs) => self.alerts.are(specs, &mut turn),
+            NodeEvent::AlertAnswered { name, value } if !self.going_down => {
+                self.alerts.answered(&name, value, &mut turn);
+            }
+            NodeEvent::AlertDelivered { name, outcome } => {
+                self.alerts.delivered(&name, outcome, &mut turn);
+            }
             NodeEvent::Shutdown => {
                 self.going_down = true;
                 want_nothing(&mut self.services, &self.settings, &mut self.rng, &mut turn);
@@ -163,6 +173,7 @@ impl Node {
             services: services
                 .map(|(name, one)| (name.clone(), one.status()))
                 .collect(),
+            alerts: self.alerts.status(),
         }
     }
 

@@ -141,7 +141,8 @@ impl World {
             | NodeEffect::FetchContent { .. }
             | NodeEffect::MendContent { .. }
             | NodeEffect::DropContent { .. }
-            | NodeEffect::ContentHeldBack { .. } => {}
+            | NodeEffect::ContentHeldBack { .. }
+            | NodeEffect::Notify { .. } => {}
         }
     }
 

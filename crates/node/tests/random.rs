@@ -144,7 +144,8 @@ impl World {
             | NodeEffect::FetchContent { .. }
             | NodeEffect::MendContent { .. }
             | NodeEffect::DropContent { .. }
-            | NodeEffect::ContentHeldBack { .. } => {}
+            | NodeEffect::ContentHeldBack { .. }
+            | NodeEffect::Notify { .. } => {}
         }
     }
 

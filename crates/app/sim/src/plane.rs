@@ -259,6 +259,7 @@ impl Plane {
             | NodeEffect::MendContent { .. }
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
+            | NodeEffect::Notify { .. }
             | NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }

@@ -154,6 +154,13 @@ impl<C: Controller> Loop<C> {
         }
     }
 
+    /// In place of the state that loops begin with.
+    #[must_use]
+    pub fn beginning_with(mut self, state: C::State) -> Self {
+        self.state = state;
+        self
+    }
+
     pub fn state(&self) -> &C::State {
         &self.state
     }

@@ -3,6 +3,7 @@
 //!
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
+pub mod alert;
 mod engine;
 pub mod holding;
 pub mod readiness;
