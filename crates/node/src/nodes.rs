@@ -57,11 +57,26 @@ pub struct NodeRecord {
     #[serde(flatten)]
     pub way: Way,
     pub revoked_at: Option<UnixMillis>,
+    /// Where it was before, while certificates that say so may be shown.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<FormerZone>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerZone {
+    pub zone: ZonePath,
+    pub until: UnixMillis,
 }
 
 impl NodeRecord {
     pub fn belongs(&self) -> bool {
         self.revoked_at.is_none()
+    }
+
+    /// Whether its certificate may say that it is there.
+    pub fn is_certified(&self, zone: &ZonePath, now: UnixMillis) -> bool {
+        let mut former = self.former.iter();
+        self.zone == *zone || former.any(|it| it.zone == *zone && now < it.until)
     }
 }
 

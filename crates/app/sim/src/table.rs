@@ -20,6 +20,7 @@ pub fn record(machine: &Machine) -> NodeRecord {
         owner: Role::Viewer,
         way: Way::default(),
         revoked_at: None,
+        former: Vec::new(),
     }
 }
 

@@ -36,6 +36,17 @@ impl ZonePath {
         Self(self.0.iter().take(depth).cloned().collect())
     }
 
+    /// Where this zone is once `from`, which contains it, is `to`.
+    pub fn moved(&self, from: &Self, to: &Self) -> Result<Self, ZonePathError> {
+        let rest = self.0.iter().skip(from.depth());
+        let names: Vec<Name> = to.0.iter().chain(rest).cloned().collect();
+        let moved = Self(names);
+        if moved.depth() > Self::DEPTH_MAX {
+            return Err(ZonePathError(moved.to_string()));
+        }
+        Ok(moved)
+    }
+
     /// Whether `other` is this zone or lies below it.
     pub fn contains(&self, other: &Self) -> bool {
         other.0.starts_with(&self.0)
@@ -103,5 +114,17 @@ mod tests {
         for wrong in ["", "eu", "/eu/", "//", "/EU", "/a/b/c/d/e/f/g/h/i"] {
             assert!(wrong.parse::<ZonePath>().is_err(), "{wrong}");
         }
+    }
+    #[test]
+    fn what_lies_below_follows() {
+        let zone = |text: &str| text.parse::<ZonePath>().expect("a zone");
+        let moved = |from: &str, to: &str| {
+            let moved = zone("/eu/vienna/rack1").moved(&zone(from), &zone(to));
+            moved.map(|moved| moved.to_string())
+        };
+        assert_eq!(moved("/eu/vienna", "/at"), Ok("/at/rack1".to_owned()));
+        assert_eq!(moved("/", "/a"), Ok("/a/eu/vienna/rack1".to_owned()));
+        assert_eq!(moved("/eu/vienna/rack1", "/"), Ok("/".to_owned()));
+        assert!(moved("/", "/a/b/c/d/e/f").is_err());
     }
 }
