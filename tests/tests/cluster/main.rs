@@ -1,5 +1,6 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
+mod alerts;
 mod zones;
 
 use black_box::{Answer, Load, TestNode, exchange, kill, project, says, signal, tls, until};

@@ -2,7 +2,7 @@
 //! and what is said of those that do not answer.
 
 use super::{power_off, token_for, until_seen};
-use black_box::{TestNode, says, until};
+use black_box::{Load, TestNode, kill, project, says, until};
 use serde_json::{Value, json};
 
 fn join(first: &TestNode, name: &str, zone: &str) -> TestNode {
@@ -150,4 +150,69 @@ fn a_program_is_installed_everywhere_and_removed_everywhere() {
     }
     let again = first.run(&["aggregates", "rm", "shelves"]);
     assert_eq!(again.status.code(), Some(3), "{}", says(&again));
+}
+
+/// Every node is in every answer, once; of that zone alone, so many.
+fn until_counted(nodes: [&TestNode; 3], of: &str, count: u64) {
+    for node in nodes {
+        until(&format!("{count} in {of}"), || {
+            let all = ask(node, &["SELECT COUNT(*)"])?;
+            let expected = all["expected"].as_u64()?;
+            assert!(expected <= 3, "counted twice: {all}");
+            let there = ask(node, &["SELECT COUNT(*)", "--zone", of])?;
+            let whole = expected == 3 && all["reporting"] == 3;
+            (whole && there["reporting"] == count).then_some(())
+        });
+    }
+}
+
+#[test]
+fn zones_are_renamed_merged_and_divided_while_they_run() {
+    let nodes = three();
+    let [first, second, third] = &nodes;
+    let all = [first, second, third];
+    first.ok(&[
+        "apply",
+        project(first, "news", 1, "").to_str().expect("UTF-8"),
+    ]);
+    until("served by another node", || {
+        second.get("/").ok().filter(|answer| answer.status == 200)
+    });
+    let load = Load::of(second.http, "/");
+
+    first.ok(&["zones", "mv", "/eu/1", "/eu/vienna"]);
+    until_counted(all, "/eu/vienna", 1);
+    let gone = first.run(&["ask", "SELECT COUNT(*)", "--zone", "/eu/1"]);
+    assert_eq!(gone.status.code(), Some(3), "{}", says(&gone));
+    // Its certificates say so, and it is let in with them.
+    until("new certificates", || {
+        second.logs().contains("certificates renewed").then_some(())
+    });
+    let (_, agent, _) = second.pids();
+    kill(agent);
+    until_counted(all, "/eu/vienna", 1);
+
+    first.ok(&["zones", "mv", "/us/1", "/eu/vienna"]);
+    until_counted(all, "/eu/vienna", 2);
+    for node in all {
+        until("the empty zone has ended", || {
+            zone(node, "/us").is_none().then_some(())
+        });
+    }
+    first.ok(&["node", "move", "three", "--zone", "/eu/graz"]);
+    until_counted(all, "/eu/graz", 1);
+    until_counted(all, "/eu/vienna", 1);
+    let outcome = load.stop();
+    assert!(outcome.bad.is_empty() && outcome.good > 0, "{outcome:?}");
+
+    let denied = second.run(&["zones", "mv", "/eu", "/us"]);
+    assert_eq!(denied.status.code(), Some(4), "{}", says(&denied));
+    let nowhere = first.run(&["zones", "mv", "/mars", "/venus"]);
+    assert_eq!(nowhere.status.code(), Some(3), "{}", says(&nowhere));
+    let wrong = first.run(&["node", "move", "three", "--zone", "eu"]);
+    assert!(
+        !wrong.status.success() && says(&wrong).contains("is not a zone"),
+        "{}",
+        says(&wrong)
+    );
 }

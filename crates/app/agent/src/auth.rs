@@ -103,12 +103,18 @@ pub enum Act {
     JoinToken,
     NodeRevoke,
     NodeRename,
+    NodeMove,
+    ZoneMove,
     Publish,
     Zones,
     Ask,
     AggregateList,
     AggregateAdd,
     AggregateRemove,
+    AlertList,
+    AlertAdd,
+    AlertRemove,
+    AlertTest,
 }
 
 impl Act {
@@ -227,6 +233,8 @@ pub const ROUTES: &[Route] = {
             Node,
         ),
         route(Act::NodeRename, Post, "/v1/nodes/{node}/name", Admin, Node),
+        route(Act::NodeMove, Post, "/v1/nodes/{node}/zone", Admin, Node),
+        route(Act::ZoneMove, Post, "/v1/zones/moves", Admin, Node),
         route(Act::Publish, Post, "/v1/attributes", Operator, Node),
         route(Act::Zones, Get, "/v1/zones", Viewer, Node),
         route(Act::Ask, Post, "/v1/ask", Viewer, Node),
@@ -239,6 +247,10 @@ pub const ROUTES: &[Route] = {
             Admin,
             Node,
         ),
+        route(Act::AlertList, Get, "/v1/alerts", Viewer, Node),
+        route(Act::AlertAdd, Post, "/v1/alerts", Admin, Node),
+        route(Act::AlertRemove, Delete, "/v1/alerts/{name}", Admin, Node),
+        route(Act::AlertTest, Post, "/v1/alerts/{name}/test", Admin, Node),
     ]
 };
 

@@ -140,6 +140,9 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
         | NodeEffect::ContentHeldBack { .. } => {
             crate::cluster::content::act::carry_out(shared, effect);
         }
+        NodeEffect::Notify { name, standing } => {
+            crate::alerts::notify(shared, name, standing);
+        }
         // The loop's own.
         NodeEffect::Remove { .. } | NodeEffect::AllStopped => {}
     }

@@ -1,5 +1,6 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
+use crate::alerts::Alerts;
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
 use crate::cluster::content::Holdings;
@@ -67,6 +68,7 @@ pub struct Shared {
     pub given: Given,
     pub journal: Journal,
     pub audit: Audit,
+    pub alerts: Alerts,
     pub status: watch::Sender<Arc<NodeStatus>>,
     pub snapshot: watch::Sender<Arc<EdgeSnapshot>>,
     pub readings: watch::Sender<EdgeReadings>,

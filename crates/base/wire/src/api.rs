@@ -559,6 +559,19 @@ pub struct AskedRow {
     pub attributes: BTreeMap<String, serde_json::Value>,
 }
 
+/// Puts a node into a zone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeZoneRequest {
+    pub zone: String,
+}
+
+/// Gives a zone and all below it another name, or another zone's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ZoneMoveRequest {
+    pub from: String,
+    pub to: String,
+}
+
 /// A program that computes zones' attributes from their nodes'.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AggregateRequest {
@@ -589,4 +602,76 @@ pub struct AggregateView {
     pub text: String,
     /// When its time is over.
     pub ends_ms: u64,
+}
+
+/// A question that is asked again and again, and who is told of its answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AlertRequest {
+    pub name: String,
+    /// A condition, or a `SELECT …` whose first value is one; its other values
+    /// are told with it.
+    pub when: String,
+    /// Whose nodes; all, when it is left out.
+    #[serde(default)]
+    pub zone: Option<String>,
+    /// How long it must hold, and then not hold; at once, when it is left out.
+    #[serde(default)]
+    pub for_ms: Option<u64>,
+    /// Told whenever the first value is another one.
+    #[serde(default)]
+    pub on_change: bool,
+    /// Between two questions.
+    #[serde(default)]
+    pub every_ms: Option<u64>,
+    /// Of these two, one: a URL that notices are posted to …
+    #[serde(default)]
+    pub webhook: Option<String>,
+    /// … or a program with its arguments, which reads a notice from its standard
+    /// input, where the store is held.
+    #[serde(default)]
+    pub command: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlertView {
+    pub name: String,
+    pub zone: String,
+    /// What is asked.
+    pub question: String,
+    /// `for 10s`, `on change`
+    pub condition: String,
+    pub every_ms: u64,
+    /// `webhook HOST`, `command PROGRAM`: what follows them may be secret.
+    pub tells: String,
+    /// `quiet`, `pending`, `firing`, `ending`, `watching`, `unknown`
+    pub state: String,
+    /// How long `state` is so, where that is known.
+    pub since_ms: Option<u64>,
+    #[schema(value_type = Object)]
+    pub value: Option<serde_json::Value>,
+    /// Why the newest question gave nothing.
+    pub trouble: Option<String>,
+    /// Why the last delivery failed, until one works.
+    pub failed: Option<String>,
+}
+
+/// What a webhook is posted and a command reads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct AlertNotice {
+    pub alert: String,
+    /// `firing`, `resolved`, `changed`, `test`
+    pub state: String,
+    /// For people, in one line.
+    pub text: String,
+    pub zone: String,
+    pub question: String,
+    /// Of the newest answer.
+    pub values: Vec<NamedValue>,
+    pub expected: u64,
+    pub reporting: u64,
+    /// Some of the rows behind the numbers.
+    pub rows: Vec<AskedRow>,
+    /// Who tells it.
+    pub node: String,
+    pub at_unix_ms: u64,
 }

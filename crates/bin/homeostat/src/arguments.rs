@@ -1,5 +1,6 @@
 //! Every command and flag, defined once: help and completion come from here.
 
+pub mod alerts;
 pub mod cluster;
 pub mod lab;
 
@@ -170,12 +171,15 @@ pub enum Command {
     /// As the node that is asked sees it: the root, its own zones, and those
     /// beside them.
     #[command(
-        after_help = "Examples:\n  homeostat zones\n  homeostat zones --watch\n  homeostat zones -o json"
+        after_help = "Examples:\n  homeostat zones\n  homeostat zones --watch\n  homeostat zones -o json\n  homeostat zones mv /eu/1 /eu/vienna"
     )]
+    #[command(args_conflicts_with_subcommands = true)]
     Zones {
         /// Show it again when it changes, until Ctrl-C
         #[arg(long)]
         watch: bool,
+        #[command(subcommand)]
+        what: Option<cluster::ZonesCommand>,
     },
     /// Ask all nodes of a zone at once, in SQL
     ///
@@ -189,6 +193,9 @@ pub enum Command {
     /// Programs that compute what zones come to
     #[command(subcommand)]
     Aggregates(cluster::Aggregates),
+    /// Who is told when something holds of a zone's nodes
+    #[command(subcommand)]
+    Alerts(alerts::Alerts),
     /// Who changed what, and whether the log of it is whole
     #[command(subcommand)]
     Audit(Audit),

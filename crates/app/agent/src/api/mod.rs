@@ -4,6 +4,7 @@
 //! answers as JSON lines while it goes on. The `OpenAPI` document is made from
 //! these handlers.
 
+mod alerts;
 mod audited;
 mod changes;
 mod elsewhere;
@@ -21,6 +22,7 @@ mod tokens;
 mod zones;
 
 pub use guard::Door;
+pub use zones::asked_reply;
 
 use crate::apply::api_error;
 use crate::audit::{Entry, Outcome, Verdict};
@@ -42,12 +44,13 @@ use utoipa::OpenApi;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
 use wire::api::{
-    AdminPort, AggregateRequest, AggregateView, ApiError, ApplyRequest, AskReply, AskRequest,
-    AskedRow, CertificateReply, CertificateRequest, Change, ContentStatus, Diagnostic, Fault,
-    Follows, JoinTokenReply, JoinTokenRequest, LogLine, NamedValue, NodeInZone, NodeNameRequest,
-    NodeView, PlanReply, Policy, Progress, ProjectView, PublishReply, PublishRequest, Role,
-    SecretReply, SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest,
-    TokenView, WhyReply, ZoneView, ZonesReply,
+    AdminPort, AggregateRequest, AggregateView, AlertNotice, AlertRequest, AlertView, ApiError,
+    ApplyRequest, AskReply, AskRequest, AskedRow, CertificateReply, CertificateRequest, Change,
+    ContentStatus, Diagnostic, Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine,
+    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy,
+    Progress, ProjectView, PublishReply, PublishRequest, Role, SecretReply, SecretRequest,
+    SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply, ZoneMoveRequest,
+    ZoneView, ZonesReply,
 };
 
 type Agent = State<Arc<Shared>>;
@@ -96,12 +99,18 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::JoinToken => on(method, nodes::token),
         Act::NodeRevoke => on(method, nodes::revoke),
         Act::NodeRename => on(method, nodes::rename),
+        Act::NodeMove => on(method, nodes::put_into),
+        Act::ZoneMove => on(method, nodes::move_zone),
         Act::Publish => on(method, nodes::publish),
         Act::Zones => on(method, zones::tree),
         Act::Ask => on(method, zones::ask),
         Act::AggregateList => on(method, zones::aggregates),
         Act::AggregateAdd => on(method, zones::add_aggregate),
         Act::AggregateRemove => on(method, zones::remove_aggregate),
+        Act::AlertList => on(method, alerts::list),
+        Act::AlertAdd => on(method, alerts::add),
+        Act::AlertRemove => on(method, alerts::remove),
+        Act::AlertTest => on(method, alerts::test),
     }
 }
 
@@ -140,17 +149,26 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         nodes::token,
         nodes::revoke,
         nodes::rename,
+        nodes::put_into,
+        nodes::move_zone,
         nodes::publish,
         zones::tree,
         zones::ask,
         zones::aggregates,
         zones::add_aggregate,
         zones::remove_aggregate,
+        alerts::list,
+        alerts::add,
+        alerts::remove,
+        alerts::test,
         openapi
     ),
     components(schemas(
         AggregateRequest,
         AggregateView,
+        AlertNotice,
+        AlertRequest,
+        AlertView,
         ApiError,
         ApplyRequest,
         AskReply,
@@ -175,6 +193,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         NodeNameRequest,
         NodeObject,
         NodeView,
+        NodeZoneRequest,
         PlanReply,
         Policy,
         ProjectView,
@@ -191,6 +210,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         TokenRequest,
         TokenView,
         WhyReply,
+        ZoneMoveRequest,
         ZoneView,
         ZonesReply
     ))
@@ -212,6 +232,7 @@ impl IntoResponse for Refused {
             "not_found" => StatusCode::NOT_FOUND,
             "conflict" | "ambiguous" => StatusCode::CONFLICT,
             "invalid_manifest"
+            | "invalid_alert"
             | "invalid_attribute"
             | "invalid_certificate"
             | "invalid_component"
@@ -223,6 +244,7 @@ impl IntoResponse for Refused {
             | "over_quota"
             | "files"
             | "content" => StatusCode::UNPROCESSABLE_ENTITY,
+            "not_told" => StatusCode::BAD_GATEWAY,
             "denied" => StatusCode::FORBIDDEN,
             "unauthenticated" => StatusCode::UNAUTHORIZED,
             "deadline" => StatusCode::GATEWAY_TIMEOUT,
@@ -287,7 +309,7 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
         https: listeners.1.map(|address| address.to_string()),
         edge_connected: *shared.edge_connected.borrow(),
         store_fault: shared.store.fault(),
-        zone: shared.cluster.own.zone.to_string(),
+        zone: shared.cluster.zone().to_string(),
         follows: shared.cluster.follows(),
         certificate_warnings,
         secrets_fault,

@@ -13,8 +13,8 @@ use node::nodes::Admission;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::api::{
-    ApiError, JoinTokenReply, JoinTokenRequest, NodeNameRequest, NodeView, PublishReply,
-    PublishRequest,
+    ApiError, JoinTokenReply, JoinTokenRequest, NodeNameRequest, NodeView, NodeZoneRequest,
+    PublishReply, PublishRequest, ZoneMoveRequest,
 };
 use wire::attributes::AttributeName;
 
@@ -110,6 +110,45 @@ pub async fn rename(
     let rename = async move { table::rename(&kept_in.store, &node, &name).await };
     let renamed = change.run(rename).await?;
     Ok(Json(shared.cluster.view(&renamed)))
+}
+
+#[utoipa::path(post, path = "/v1/nodes/{node}/zone", request_body = NodeZoneRequest,
+    params(("node" = String, Path)),
+    responses((status = 200, body = NodeView), (status = 404, body = ApiError)))]
+pub async fn put_into(
+    State(shared): Agent,
+    caller: Caller,
+    Path(node): Path<String>,
+    Json(request): Json<NodeZoneRequest>,
+) -> Result<Json<NodeView>, Refused> {
+    let zone = zone(&request.zone)?;
+    let change = caller.change(&shared, format!("node/{node}")).await?;
+    let kept_in = Arc::clone(&shared);
+    let put = async move { table::put_into(&kept_in.store, &node, &zone, unix_now()).await };
+    Ok(Json(shared.cluster.view(&change.run(put).await?)))
+}
+
+/// Answered with the nodes that were moved.
+#[utoipa::path(post, path = "/v1/zones/moves", request_body = ZoneMoveRequest,
+    responses((status = 200, body = Vec<NodeView>), (status = 404, body = ApiError)))]
+pub async fn move_zone(
+    State(shared): Agent,
+    caller: Caller,
+    Json(request): Json<ZoneMoveRequest>,
+) -> Result<Json<Vec<NodeView>>, Refused> {
+    let (from, to) = (zone(&request.from)?, zone(&request.to)?);
+    let change = caller.change(&shared, format!("zone{from}")).await?;
+    let kept_in = Arc::clone(&shared);
+    let moves = async move { table::move_zone(&kept_in.store, &from, &to, unix_now()).await };
+    let moved = change.run(moves).await?;
+    let views = moved.iter().map(|record| shared.cluster.view(record));
+    Ok(Json(views.collect()))
+}
+
+fn zone(text: &str) -> Result<ZonePath, Refused> {
+    text.parse().map_err(|error: kernel::ZonePathError| {
+        Refused(api_error("invalid_name", error.to_string(), None))
+    })
 }
 
 /// Of the node that is asked; on its disk when it answers.

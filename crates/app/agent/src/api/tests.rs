@@ -87,12 +87,18 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("post", "/v1/nodes/tokens", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/revoke", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/name", Role::Admin, Kind::Node),
+    ("post", "/v1/nodes/{node}/zone", Role::Admin, Kind::Node),
+    ("post", "/v1/zones/moves", Role::Admin, Kind::Node),
     ("post", "/v1/attributes", Role::Operator, Kind::Node),
     ("get", "/v1/zones", Role::Viewer, Kind::Node),
     ("post", "/v1/ask", Role::Viewer, Kind::Node),
     ("get", "/v1/aggregates", Role::Viewer, Kind::Node),
     ("post", "/v1/aggregates", Role::Admin, Kind::Node),
     ("delete", "/v1/aggregates/{name}", Role::Admin, Kind::Node),
+    ("get", "/v1/alerts", Role::Viewer, Kind::Node),
+    ("post", "/v1/alerts", Role::Admin, Kind::Node),
+    ("delete", "/v1/alerts/{name}", Role::Admin, Kind::Node),
+    ("post", "/v1/alerts/{name}/test", Role::Admin, Kind::Node),
     ("get", "/v1/audit", Role::Admin, Kind::Node),
     ("get", "/v1/audit/verify", Role::Admin, Kind::Node),
 ];
@@ -211,7 +217,12 @@ impl Bench {
             "/v1/nodes/tokens" => json!({ "zone": "/eu/1", "owner": "viewer" }),
             "/v1/ask" => json!({ "text": "SELECT COUNT(*)" }),
             "/v1/aggregates" => json!({ "name": "one", "text": "SELECT COUNT(*)" }),
+            "/v1/alerts" => {
+                json!({ "name": "one", "when": "COUNT(*) > 9", "command": ["/bin/true"] })
+            }
             "/v1/attributes" => json!({ "set": { "rack": 7 } }),
+            "/v1/nodes/{node}/zone" => json!({ "zone": "/eu/2" }),
+            "/v1/zones/moves" => json!({ "from": "/mars", "to": "/venus" }),
             "/v1/nodes/{node}/name" => json!({ "name": "another" }),
             _ => json!({ "value": "hidden-value" }),
         };

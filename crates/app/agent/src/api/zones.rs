@@ -43,7 +43,7 @@ pub async fn ask(
     let (done, names) = ask::ask(&shared, asked)
         .await
         .map_err(|error| refused(&error))?;
-    let answered = reply(&shared, &zone, done, names);
+    let answered = asked_reply(&shared, &zone, done, names);
     answered.map(Json).map_err(Refused)
 }
 
@@ -123,8 +123,9 @@ fn refused(error: &AskError) -> Refused {
     })
 }
 
-fn reply(
-    shared: &Arc<Shared>,
+/// What a person is told of it.
+pub fn asked_reply(
+    shared: &Shared,
     zone: &ZonePath,
     done: Done,
     names: Vec<String>,

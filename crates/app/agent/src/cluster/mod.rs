@@ -280,6 +280,12 @@ impl Cluster {
         record.map_or_else(|| self.own.name.clone(), |record| record.name.clone())
     }
 
+    /// The same of its zone.
+    pub fn zone(&self) -> ZonePath {
+        let record = self.record(self.own.id);
+        record.map_or_else(|| self.own.zone.clone(), |record| record.zone)
+    }
+
     /// A node's name, or its id where the table has none.
     pub fn called(&self, node: NodeId) -> String {
         let record = self.record(node);
@@ -325,7 +331,7 @@ impl Cluster {
         if !record.belongs() {
             return Err(Refusal::Revoked);
         }
-        if record.zone != identity.zone {
+        if !record.is_certified(&identity.zone, crate::machine::unix_now()) {
             return Err(Refusal::OtherZone);
         }
         // Edges have keys of their own, made anew at will; who issued their

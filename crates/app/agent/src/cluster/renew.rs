@@ -1,4 +1,5 @@
-//! Certificates of a day, renewed long before they end.
+//! Certificates of a day, renewed long before they end, and when the node is put
+//! into another zone.
 //!
 //! Holds: a node whose holder is away keeps what it has, and tries on; a new
 //! certificate is on disk before it is shown.
@@ -8,8 +9,10 @@ use crate::machine::unix_now;
 use crate::shared::Shared;
 use kernel::NodeId;
 use net::{Credentials, PublicKey};
+use node::nodes::NodeTable;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use wire::cluster::{CERTIFY, Certified, CertifyRequest};
 use wire::edge::PeerIdentity;
 use wire::net::Kind;
@@ -22,7 +25,9 @@ const CALL_MAX: Duration = Duration::from_secs(10);
 
 /// Runs for ever.
 pub async fn run(shared: Arc<Shared>) {
+    let mut nodes = shared.cluster.nodes.subscribe();
     loop {
+        let _ = nodes.borrow_and_update();
         let wait = match look(&shared).await {
             Ok(()) => LOOK,
             Err(why) => {
@@ -30,8 +35,25 @@ pub async fn run(shared: Arc<Shared>) {
                 RETRY
             }
         };
-        tokio::time::sleep(wait).await;
+        let _ = tokio::time::timeout(wait, until_moved(&shared, &mut nodes)).await;
     }
+}
+
+/// Until the table says that this node is where its certificates do not.
+async fn until_moved(shared: &Shared, nodes: &mut watch::Receiver<Arc<NodeTable>>) {
+    while nodes.changed().await.is_ok() {
+        let agent = shared.cluster.kept.credentials(Kind::Agent);
+        if agent.is_ok_and(|agent| is_elsewhere(&shared.cluster, &agent)) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+fn is_elsewhere(cluster: &Cluster, credentials: &Credentials) -> bool {
+    let record = cluster.record(cluster.own.id);
+    let view = credentials.view();
+    record.is_some_and(|record| view.is_ok_and(|view| view.identity.zone != record.zone))
 }
 
 fn ends_soon(credentials: &Credentials) -> bool {
@@ -46,7 +68,8 @@ async fn look(shared: &Shared) -> Result<(), String> {
     let text = |error: super::KeptError| error.to_string();
     let agent = cluster.kept.credentials(Kind::Agent).map_err(text)?;
     let edge = cluster.kept.credentials(Kind::Edge).map_err(text)?;
-    if !ends_soon(&agent) && !ends_soon(&edge) {
+    let is_due = |one: &Credentials| ends_soon(one) || is_elsewhere(cluster, one);
+    if !is_due(&agent) && !is_due(&edge) {
         return Ok(());
     }
     let request = CertifyRequest {

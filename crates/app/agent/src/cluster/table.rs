@@ -10,8 +10,8 @@ use crate::apply::{api_error, storage};
 use kernel::{Hash, Name, NodeId, Revision, UnixMillis, ZonePath};
 use node::desired::FIRST_NODE;
 use node::nodes::{
-    ADMISSIONS_PREFIX, Admission, NEXT_NODE_KEY, NODES_PREFIX, NodeRecord, NodeTable, Way,
-    admission_key, node_key,
+    ADMISSIONS_PREFIX, Admission, FormerZone, NEXT_NODE_KEY, NODES_PREFIX, NodeRecord, NodeTable,
+    Way, admission_key, node_key,
 };
 use node::relays::RELAYS_MAX;
 use node::store::{Compare, Entry, Operation, Store, StoreError, Transaction};
@@ -21,6 +21,11 @@ use wire::net::join::ADDRESSES_MAX;
 
 /// Another writer was faster so often: somebody else's trouble.
 const TRIES_MAX: usize = 16;
+/// Of one node: more moves in a day than that, and a certificate of the first is
+/// refused.
+const FORMER_MAX: usize = 8;
+/// A certificate's longest life.
+const CERTIFIED_MS: u64 = 24 * 3_600_000;
 /// Tokens that were never used are forgotten when so many are open.
 const ADMISSIONS_MAX: usize = 1_000;
 
@@ -204,6 +209,7 @@ pub async fn admit(
             owner: admission.owner,
             way: applicant.way.clone(),
             revoked_at: None,
+            former: Vec::new(),
         };
         let used = Admission {
             used_by: Some(record.id),
@@ -267,18 +273,31 @@ async fn change(
     called: &str,
     make: impl Fn(&NodeTable, &NodeRecord) -> Result<NodeRecord, ApiError>,
 ) -> Result<NodeRecord, ApiError> {
+    let changed = change_all(store, |table| {
+        let record = find(table, called).ok_or_else(|| none_called(called))?;
+        Ok(vec![make(table, record)?])
+    });
+    let mut changed = changed.await?.into_iter();
+    changed.next().ok_or_else(|| none_called(called))
+}
+
+/// All that `make` gives, or none.
+async fn change_all(
+    store: &dyn Store,
+    make: impl Fn(&NodeTable) -> Result<Vec<NodeRecord>, ApiError>,
+) -> Result<Vec<NodeRecord>, ApiError> {
     for _ in 0..TRIES_MAX {
         let next = counter(store).await.map_err(|error| storage(&error))?;
         let table = nodes(store).await.map_err(|error| storage(&error))?;
-        let record = find(&table, called).ok_or_else(|| none_called(called))?;
-        let changed = make(&table, record)?;
-        let value = write(&changed).map_err(|error| storage(&error))?;
+        let changed = make(&table)?;
+        let mut then = vec![Operation::Put(next.key.clone(), next.value)];
+        for record in &changed {
+            let value = write(record).map_err(|error| storage(&error))?;
+            then.push(Operation::Put(node_key(record.id), value));
+        }
         let transaction = Transaction {
-            compare: vec![Compare::Modified(next.key.clone(), next.modified)],
-            then: vec![
-                Operation::Put(next.key, next.value),
-                Operation::Put(node_key(changed.id), value),
-            ],
+            compare: vec![Compare::Modified(next.key, next.modified)],
+            then,
             otherwise: Vec::new(),
         };
         let done = store.transact(transaction).await;
@@ -371,6 +390,70 @@ pub async fn rename(store: &dyn Store, called: &str, to: &Name) -> Result<NodeRe
     .await
 }
 
+/// Puts one node into another zone.
+pub async fn put_into(
+    store: &dyn Store,
+    called: &str,
+    zone: &ZonePath,
+    now: UnixMillis,
+) -> Result<NodeRecord, ApiError> {
+    change(store, called, |_, record| {
+        if !record.belongs() {
+            return Err(none_called(called));
+        }
+        Ok(in_zone(record, zone.clone(), now))
+    })
+    .await
+}
+
+/// Gives a zone with all below it another name, or another zone's: then both are
+/// one.
+pub async fn move_zone(
+    store: &dyn Store,
+    from: &ZonePath,
+    to: &ZonePath,
+    now: UnixMillis,
+) -> Result<Vec<NodeRecord>, ApiError> {
+    change_all(store, |table| {
+        let belonging = table.values().filter(|record| record.belongs());
+        let within = belonging.filter(|record| from.contains(&record.zone));
+        let moved = within.map(|record| {
+            let zone = record.zone.moved(from, to).map_err(|error| {
+                let message = format!("`{}` cannot follow: {error}", record.zone);
+                api_error("invalid_name", message, Some("choose a shorter one"))
+            })?;
+            Ok(in_zone(record, zone, now))
+        });
+        let moved: Vec<NodeRecord> = moved.collect::<Result<_, ApiError>>()?;
+        if moved.is_empty() {
+            let message = format!("no node is in `{from}`");
+            return Err(api_error("not_found", message, Some("homeostat zones")));
+        }
+        Ok(moved)
+    })
+    .await
+}
+
+/// Its certificates say where it was until it has others.
+fn in_zone(record: &NodeRecord, zone: ZonePath, now: UnixMillis) -> NodeRecord {
+    if record.zone == zone {
+        return record.clone();
+    }
+    let kept = record.former.iter();
+    let kept = kept.filter(|it| now < it.until && it.zone != zone && it.zone != record.zone);
+    let mut former: Vec<FormerZone> = kept.cloned().collect();
+    former.push(FormerZone {
+        zone: record.zone.clone(),
+        until: UnixMillis(now.0.saturating_add(CERTIFIED_MS)),
+    });
+    former.drain(..former.len().saturating_sub(FORMER_MAX));
+    NodeRecord {
+        former,
+        zone,
+        ..record.clone()
+    }
+}
+
 /// The first node's record.
 pub fn first(name: Name, zone: ZonePath, key: Hash, now: UnixMillis) -> NodeRecord {
     NodeRecord {
@@ -382,6 +465,7 @@ pub fn first(name: Name, zone: ZonePath, key: Hash, now: UnixMillis) -> NodeReco
         owner: Role::Admin,
         way: Way::default(),
         revoked_at: None,
+        former: Vec::new(),
     }
 }
 
@@ -539,5 +623,44 @@ mod tests {
         let renamed = rename(&store, "one-2", &name("two")).await;
         assert_eq!(renamed.expect("renames").name, name("two"));
         assert!(rename(&store, "one-2", &name("three")).await.is_err());
+    }
+    #[tokio::test]
+    async fn a_zone_moves_with_all_below_it_and_old_certificates_are_good_for_a_day() {
+        let (_folder, store) = cluster().await;
+        let zone = |text: &str| text.parse::<ZonePath>().expect("a zone");
+        for (id, key) in [("a", 2), ("b", 3)] {
+            token(&store, id).await;
+            let admitted = admit(&store, &applicant(id, key), UnixMillis(5)).await;
+            admitted.expect("admits");
+        }
+        let put = put_into(&store, "one-3", &zone("/eu/2"), UnixMillis(10)).await;
+        assert_eq!(put.expect("puts").zone, zone("/eu/2"));
+        let moved = move_zone(&store, &zone("/eu"), &zone("/at"), UnixMillis(20)).await;
+        let moved = moved.expect("moves");
+        let zones: Vec<String> = moved.iter().map(|it| it.zone.to_string()).collect();
+        assert_eq!(zones, ["/at/1", "/at/2"]);
+        let day = CERTIFIED_MS;
+        for (said, now, is_good) in [
+            ("/at/2", day * 9, true),
+            ("/eu/2", 19 + day, true),
+            ("/eu/2", 20 + day, false),
+            ("/eu/1", 9 + day, true),
+            ("/eu/1", 10 + day, false),
+            ("/us", 0, false),
+        ] {
+            let certified = moved[1].is_certified(&zone(said), UnixMillis(now));
+            assert_eq!(certified, is_good, "{said} at {now}");
+        }
+        let nobody = move_zone(&store, &zone("/eu"), &zone("/us"), UnixMillis(30)).await;
+        assert_eq!(nobody.expect_err("is empty").code, "not_found");
+        let deep = zone("/a/b/c/d/e/f/g/h");
+        let deep = move_zone(&store, &zone("/at"), &deep, UnixMillis(30)).await;
+        assert_eq!(deep.expect_err("is too deep").code, "invalid_name");
+        // However often it moves, its record is bounded.
+        for number in 0..20 {
+            let to = zone(&format!("/z{number}"));
+            let put = put_into(&store, "one-3", &to, UnixMillis(40)).await;
+            assert!(put.expect("puts").former.len() <= FORMER_MAX);
+        }
     }
 }

@@ -104,6 +104,19 @@ pub struct Ask {
 }
 
 #[derive(Clone, Debug, Subcommand)]
+pub enum ZonesCommand {
+    /// Give a zone and all below it another name, or another zone's: then both
+    /// are one
+    ///
+    /// Nothing stops. To divide a zone, move some of its nodes:
+    /// `homeostat node move`.
+    #[command(
+        after_help = "Examples:\n  homeostat zones mv /eu/1 /eu/vienna\n  homeostat zones mv /eu/2 /eu/vienna"
+    )]
+    Mv { from: String, to: String },
+}
+
+#[derive(Clone, Debug, Subcommand)]
 pub enum Aggregates {
     /// List the programs that this node runs
     #[command(
@@ -161,5 +174,16 @@ pub enum Nodes {
         /// Its name or id
         node: String,
         name: String,
+    },
+    /// Put nodes into a zone; what runs on them goes on
+    #[command(
+        after_help = "Examples:\n  homeostat node move n3 --zone /eu/2\n  homeostat node move n3 n4 n5 --zone /eu/2"
+    )]
+    Move {
+        /// Their names or ids
+        #[arg(required = true)]
+        nodes: Vec<String>,
+        #[arg(long, value_name = "ZONE")]
+        zone: String,
     },
 }

@@ -1,5 +1,6 @@
 //! What each command does: asks the node, shows the answer.
 
+mod alerts;
 mod apply;
 mod audit;
 pub mod chaos;
@@ -107,9 +108,13 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Token(what) => token::run(context, &what).await,
         Command::Node(what) => node::run(context, &what).await,
         Command::Publish { set, remove } => publish::run(context, &set, remove).await,
-        Command::Zones { watch } => zones::tree(context, watch).await,
+        Command::Zones { what: None, watch } => zones::tree(context, watch).await,
+        Command::Zones {
+            what: Some(what), ..
+        } => zones::change(context, &what).await,
         Command::Ask(asked) => zones::ask(context, &asked).await,
         Command::Aggregates(what) => zones::aggregates(context, what).await,
+        Command::Alerts(what) => alerts::run(context, what).await,
         Command::Audit(what) => audit::run(context, &what).await,
         Command::Store(what) => store::run(context, &what).await,
         Command::Project(what) => project::run(context, &what).await,

@@ -10,7 +10,7 @@ use crate::output::{self, data, say};
 use client::segment;
 use std::process::ExitCode;
 use std::time::Duration;
-use wire::api::{NodeNameRequest, NodeView};
+use wire::api::{NodeNameRequest, NodeView, NodeZoneRequest};
 
 pub async fn run(context: &Context, what: &Nodes) -> Result<ExitCode, Failure> {
     match what {
@@ -30,6 +30,14 @@ pub async fn run(context: &Context, what: &Nodes) -> Result<ExitCode, Failure> {
             let request = NodeNameRequest { name: name.clone() };
             let renamed: NodeView = context.client.post(&path, &request).await?;
             say(&format!("node {node} is called {} now", renamed.name));
+        }
+        Nodes::Move { nodes, zone } => {
+            for node in nodes {
+                let path = format!("/v1/nodes/{}/zone", segment(node));
+                let request = NodeZoneRequest { zone: zone.clone() };
+                let moved: NodeView = context.client.post(&path, &request).await?;
+                say(&format!("node {} is in {} now", moved.name, moved.zone));
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

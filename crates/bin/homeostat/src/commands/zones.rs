@@ -3,13 +3,16 @@
 use super::Context;
 use super::publish::shown;
 use crate::arguments::Format;
-use crate::arguments::cluster::{Aggregates, Ask};
+use crate::arguments::cluster::{Aggregates, Ask, ZonesCommand};
 use crate::failure::{DEADLINE, Failure};
 use crate::output::{self, data, say};
 use client::segment;
 use std::process::ExitCode;
 use std::time::Duration;
-use wire::api::{AggregateRequest, AggregateView, AskReply, AskRequest, ZoneView, ZonesReply};
+use wire::api::{
+    AggregateRequest, AggregateView, AskReply, AskRequest, NodeView, ZoneMoveRequest, ZoneView,
+    ZonesReply,
+};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -34,6 +37,25 @@ pub async fn tree(context: &Context, watch: bool) -> Result<ExitCode, Failure> {
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+pub async fn change(context: &Context, what: &ZonesCommand) -> Result<ExitCode, Failure> {
+    let ZonesCommand::Mv { from, to } = what;
+    let request = ZoneMoveRequest {
+        from: from.clone(),
+        to: to.clone(),
+    };
+    let moved: Vec<NodeView> = context.client.post("/v1/zones/moves", &request).await?;
+    match context.output {
+        Format::Json | Format::Jsonl => output::json(&moved, context.output)?,
+        Format::Name => moved.iter().try_for_each(|node| data(&node.name))?,
+        Format::Table => {
+            let count = moved.len();
+            say(&format!("{count} nodes of {from} are in {to} now"));
+            say("next: homeostat zones");
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn same(one: &ZonesReply, other: &ZonesReply) -> bool {
@@ -136,7 +158,7 @@ pub async fn aggregates(context: &Context, what: Aggregates) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-fn millis(span: Duration) -> u64 {
+pub fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 

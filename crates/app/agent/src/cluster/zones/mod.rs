@@ -7,6 +7,7 @@
 
 pub mod aggregates;
 pub mod ask;
+mod ended;
 mod keys;
 mod place;
 mod view;
@@ -301,6 +302,13 @@ fn tell(shared: &Arc<Shared>, told: &mut Told) {
     }
     for event in news(shared, &table, &zone, told) {
         handle(shared, event);
+    }
+    let ended = cluster
+        .zones
+        .read(|tree| ended::ended(cluster, &table, tree));
+    for zone in ended.unwrap_or_default() {
+        tracing::info!(%zone, "no node is in the zone any more");
+        handle(shared, Event::Ended(zone));
     }
 }
 

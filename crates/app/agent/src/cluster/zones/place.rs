@@ -42,6 +42,7 @@ mod tests {
                 owner: Role::Admin,
                 way: node::nodes::Way::default(),
                 revoked_at: None,
+                former: Vec::new(),
             };
             (NodeId(id), record)
         };
