@@ -79,10 +79,27 @@ fn every_node_answers_for_all_and_says_who_did_not() {
     );
 
     // The power of one goes: its zone is unknown, and is no silent zero.
-    until("the zone's own row", || {
+    let stamp = until("the zone's own row", || {
         let europe = zone(&first, "/eu")?;
-        (europe["attributes"]["nodes"] == 1).then_some(())
+        let stamp = europe["stamp"].as_str()?.to_owned();
+        (europe["attributes"]["nodes"] == 1).then_some(stamp)
     });
+    let eu = ["zones", "--zone", "/eu"];
+    until("as fresh, and as late, as is demanded", || {
+        let demand = ["--fresh", "1m", "--at-least", stamp.as_str()];
+        let shown = third.run(&[&eu[..], &demand].concat());
+        shown.status.success().then_some(())
+    });
+    for demand in [["--at-least", "999999.1.1"], ["--fresh", "0ms"]] {
+        let late = third.run(&[&eu[..], &demand].concat());
+        assert_eq!(late.status.code(), Some(6), "{}", says(&late));
+    }
+    let wrong = third.run(&[&eu[..], &["--at-least", "what"]].concat());
+    assert!(
+        says(&wrong).contains("epoch.number.issuer"),
+        "{}",
+        says(&wrong)
+    );
     power_off(&second);
     until_seen(&first, "two", "dead");
     until("unknown since", || {

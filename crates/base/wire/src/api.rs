@@ -481,6 +481,10 @@ pub struct ZoneView {
     pub own: bool,
     /// The node whose signature it has.
     pub issuer: Option<String>,
+    /// Grows with each row of the zone: whoever asks another node for at least
+    /// this one never sees an older one. Rows that a node computes have none.
+    #[serde(default)]
+    pub stamp: Option<String>,
     /// Nodes that speak for the zone.
     pub representatives: Vec<String>,
     #[schema(value_type = Object)]

@@ -171,13 +171,23 @@ pub enum Command {
     /// As the node that is asked sees it: the root, its own zones, and those
     /// beside them.
     #[command(
-        after_help = "Examples:\n  homeostat zones\n  homeostat zones --watch\n  homeostat zones -o json\n  homeostat zones mv /eu/1 /eu/vienna"
+        after_help = "Examples:\n  homeostat zones\n  homeostat zones --watch\n  homeostat zones --zone /eu --fresh 3s\n  homeostat zones -o json\n  homeostat zones mv /eu/1 /eu/vienna"
     )]
     #[command(args_conflicts_with_subcommands = true)]
     Zones {
         /// Show it again when it changes, until Ctrl-C
         #[arg(long)]
         watch: bool,
+        /// Only this zone's row, which must be known where it is asked for
+        #[arg(long, value_name = "ZONE")]
+        zone: Option<String>,
+        /// It must have been confirmed within this; exit code 6 when it was not
+        #[arg(long, value_name = "SPAN", value_parser = kernel::parse_duration, requires = "zone")]
+        fresh: Option<Duration>,
+        /// It must not be older than the row with this stamp (`-o json`), which was
+        /// seen elsewhere; exit code 6 when it is
+        #[arg(long, value_name = "STAMP", requires = "zone")]
+        at_least: Option<String>,
         #[command(subcommand)]
         what: Option<cluster::ZonesCommand>,
     },

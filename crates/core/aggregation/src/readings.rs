@@ -44,8 +44,11 @@ pub struct Readings {
     told: Option<Told>,
 }
 
-/// Between two rows that differ in readings alone.
+/// Between two rows that differ in readings alone …
 const EVERY: Duration = Duration::from_secs(5);
+/// … where they differ by much: what is just over its step waits so long, what
+/// is twice its step away half of it.
+const AT_EASE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Debug)]
 struct Told {
@@ -67,16 +70,22 @@ impl Readings {
     ) -> Option<&Row> {
         let mut told = Row::default();
         if let Some(last) = &self.told {
-            let is_news = last.readings.0.len() != readings.len()
-                || readings.iter().any(|one| one.matters(&last.readings));
-            let is_time = now.since(last.at) >= EVERY;
-            if last.fixed == *fixed && !(is_news && is_time) {
+            let others = last.readings.0.len() != readings.len();
+            let steps = readings.iter().map(|one| one.steps(&last.readings));
+            let steps = if others {
+                f64::INFINITY
+            } else {
+                steps.fold(0.0, f64::max)
+            };
+            let wait = AT_EASE.div_f64(steps.max(1.0)).max(EVERY);
+            let is_due = steps > 1.0 && now.since(last.at) >= wait;
+            if last.fixed == *fixed && !is_due {
                 return None;
             }
             told.clone_from(&last.readings);
         }
         let as_told = readings.iter().map(|one| {
-            let stays = one.step != Step::WithOthers && !one.matters(&told);
+            let stays = one.step != Step::WithOthers && one.steps(&told) <= 1.0;
             let last = told.get(one.name.as_str()).filter(|_| stays);
             Reading {
                 value: last.unwrap_or(&one.value).clone(),
@@ -98,19 +107,21 @@ impl Readings {
 }
 
 impl Reading {
-    fn matters(&self, told: &Row) -> bool {
+    /// How many of its steps it is away from what was told: over one is news.
+    fn steps(&self, told: &Row) -> f64 {
         let Some(last) = told.get(self.name.as_str()) else {
-            return true;
+            return f64::INFINITY;
         };
         let (old, new) = (number(last), number(&self.value));
         match (self.step, old, new) {
-            (Step::WithOthers, ..) => false,
-            (Step::Over(step), Some(old), Some(new)) => (new - old).abs() > step,
+            (Step::WithOthers, ..) => 0.0,
+            (Step::Over(step), Some(old), Some(new)) => (new - old).abs() / step,
             (Step::Share { part, least }, Some(old), Some(new)) => {
                 let step = (old.abs().max(new.abs()) * part).max(least);
-                (new - old).abs() > step
+                (new - old).abs() / step
             }
-            _ => *last != self.value,
+            _ if *last == self.value => 0.0,
+            _ => f64::INFINITY,
         }
     }
 }
@@ -166,7 +177,7 @@ mod tests {
         Row([(name, Value::Text("1".to_owned()))].into())
     }
 
-    /// Looks each ten seconds.
+    /// Looks each twenty seconds.
     #[derive(Default)]
     struct Looks {
         readings: Readings,
@@ -175,7 +186,7 @@ mod tests {
 
     impl Looks {
         fn look(&mut self, fixed: &Row, all: &[Reading], bytes_max: usize) -> Option<Row> {
-            self.seconds += 10;
+            self.seconds += 20;
             let now = Time(self.seconds * 1_000_000_000);
             self.readings.look(fixed, all, bytes_max, now).cloned()
         }
@@ -243,6 +254,21 @@ mod tests {
         assert!(!tells(&fixed(), 0.9, 2));
         assert!(tells(&fixed(), 0.9, 5));
         assert!(tells(&Row::default(), 0.9, 6), "a person does not wait");
+    }
+
+    #[test]
+    fn the_farther_from_what_was_told_the_sooner() {
+        for (cpu, waits) in [(0.61, 19), (0.72, 10), (0.81, 7), (0.95, 5), (1.0, 5)] {
+            let mut readings = Readings::default();
+            let mut tells = |cpu: f64, seconds: u64| {
+                let all = [reading("cpu", cpu, Step::Over(0.1))];
+                let now = Time(seconds * 1_000_000_000);
+                readings.look(&fixed(), &all, 1_000, now).is_some()
+            };
+            assert!(tells(0.5, 0));
+            let told = (1..60).find(|seconds| tells(cpu, *seconds));
+            assert_eq!(told, Some(waits), "{cpu}");
+        }
     }
 
     #[test]

@@ -84,6 +84,9 @@ fn tell(stage: &mut stage::Stage) -> Told {
         "any node is asked about all; one is silent, and is missed",
         || neighbours.questions(stage),
     )?;
+    act("a zone gets another name while others read", || {
+        neighbours.zones_move(stage)
+    })?;
     act("the power of one is cut while others read", || {
         neighbours.power_cut(stage)
     })?;

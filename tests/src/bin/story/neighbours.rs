@@ -48,6 +48,51 @@ impl Neighbours {
         Ok(format!("member and serving {longest:.2} s after the line"))
     }
 
+    /// A person is told when one is missing, and zones change their names, while
+    /// others read.
+    pub fn zones_move(&self, stage: &Stage) -> Told<String> {
+        let told = self.told();
+        let script = format!("cat >> {0}; echo >> {0}", told.display());
+        let when = "SELECT COUNT(*) < 3, COUNT(*) AS nodes";
+        let words = [
+            "alerts", "add", "few", "--when", when, "--for", "1s", "--every", "1s",
+        ];
+        let words = words
+            .into_iter()
+            .chain(["--command", "/bin/sh", "-c", &script]);
+        stage.ok(&words.collect::<Vec<_>>())?;
+        let reader = Load::of(self.second.http, "/published.html");
+        let began = Instant::now();
+        stage.ok(&["zones", "mv", "/eu/2", "/eu/vienna"])?;
+        for node in [&stage.node, &self.second, &self.third] {
+            until("its new name", || {
+                let words = ["ask", "SELECT COUNT(*)", "--zone", "/eu", "--rows", "1"];
+                let output = node.run(&[&words[..], &["-o", "json"]].concat());
+                let answer: Value = serde_json::from_slice(&output.stdout).ok()?;
+                (answer["rows"][0]["zone"] == "/eu/vienna").then_some(())
+            });
+        }
+        let took = began.elapsed();
+        let all = ask(&stage.node, "SELECT COUNT(*)")?;
+        expect(all["reporting"] == 3 && all["expected"] == 3, || {
+            all.to_string()
+        })?;
+        let outcome = reader.stop();
+        expect(outcome.bad.is_empty(), || {
+            format!("a reader there saw {:?}", outcome.bad)
+        })?;
+        Ok(format!(
+            "known to all nodes after {:.2} s, {} requests meanwhile answered",
+            took.as_secs_f64(),
+            outcome.good
+        ))
+    }
+
+    /// What the alert's command wrote down.
+    fn told(&self) -> std::path::PathBuf {
+        self.second.scratch().join("told")
+    }
+
     /// Any node knows where it is busiest; one that is cut off is unknown, and
     /// no silent zero, until it is back.
     pub fn questions(&self, stage: &Stage) -> Told<String> {
@@ -139,6 +184,11 @@ impl Neighbours {
             (dead == [true, true]).then_some(())
         });
         let took = cut.elapsed().as_secs_f64();
+        until("a person is told of it", || {
+            let told = std::fs::read_to_string(self.told()).ok()?;
+            told.contains("\"state\":\"firing\"").then_some(())
+        });
+        let told = cut.elapsed().as_secs_f64();
         let mut good = 0;
         for reader in readers.into_iter().flatten() {
             let outcome = reader.stop();
@@ -148,7 +198,7 @@ impl Neighbours {
             good += outcome.good;
         }
         Ok(format!(
-            "dead to the others after {took:.1} s; {good} of {good} requests answered"
+            "dead to the others after {took:.1} s, a person told after {told:.1} s; {good} of {good} requests answered"
         ))
     }
 }

@@ -5,28 +5,83 @@ use super::{Agent, Refused};
 use crate::apply::api_error;
 use crate::cluster::rows;
 use crate::cluster::zones::ask::{self, AskError, Asked};
-use crate::cluster::zones::{aggregates, view};
+use crate::cluster::zones::{aggregates, read, view};
 use crate::shared::Shared;
 use aggregation::question::Done;
+use aggregation::tree::{Demand, ReadError};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use kernel::ZonePath;
+use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::api::{
     AggregateRequest, AggregateView, ApiError, AskReply, AskRequest, AskedRow, NamedValue,
     SilentZone, ZonesReply,
 };
+use wire::tree::Stamp;
 use wire::tree::question::ROWS_MAX;
 
 const WITHIN: Duration = Duration::from_secs(5);
 const WITHIN_MAX: Duration = Duration::from_mins(1);
 const EXAMPLE: &str = "homeostat ask \"SELECT AVG(cpu), COUNT(*)\" --zone /eu";
 
-/// From where the node that is asked stands.
-#[utoipa::path(get, path = "/v1/zones", responses((status = 200, body = ZonesReply)))]
-pub async fn tree(State(shared): Agent, _: Caller) -> Json<ZonesReply> {
-    Json(view(&shared))
+#[derive(Debug, Default, Deserialize)]
+pub struct ZonesQuery {
+    zone: Option<String>,
+    /// How old the row may be.
+    fresh_ms: Option<u64>,
+    at_least: Option<String>,
+}
+
+/// From where the node that is asked stands; or one zone's row, if it is as
+/// fresh as is demanded and not before one that was seen elsewhere.
+#[utoipa::path(get, path = "/v1/zones",
+    params(("zone" = Option<String>, Query), ("fresh_ms" = Option<u64>, Query),
+        ("at_least" = Option<String>, Query, description = "a row's `stamp`")),
+    responses((status = 200, body = ZonesReply), (status = 404, body = ApiError),
+        (status = 504, body = ApiError)))]
+pub async fn tree(
+    State(shared): Agent,
+    _: Caller,
+    Query(query): Query<ZonesQuery>,
+) -> Result<Json<ZonesReply>, Refused> {
+    let Some(zone) = &query.zone else {
+        if query.fresh_ms.is_some() || query.at_least.is_some() {
+            let message = "a demand is made of one zone's row";
+            let help = "homeostat zones --zone /eu --fresh 5s";
+            return Err(Refused(invalid(message, help)));
+        }
+        return Ok(Json(view(&shared)));
+    };
+    let zone: ZonePath = zone
+        .parse()
+        .map_err(|error| Refused(invalid(&format!("{error}"), EXAMPLE)))?;
+    let at_least = query.at_least.as_deref().map(str::parse::<Stamp>);
+    let at_least = at_least.transpose().map_err(|error| {
+        let help = "take it from: homeostat zones -o json";
+        Refused(invalid(&error.to_string(), help))
+    })?;
+    let demand = Demand {
+        age_max: query.fresh_ms.map(Duration::from_millis),
+        at_least,
+    };
+    let row = read(&shared, &zone, demand).map_err(|error| {
+        Refused(match error {
+            ReadError::Nothing => {
+                let message = format!("{error}: `{zone}`");
+                api_error("not_found", message, Some("homeostat zones"))
+            }
+            ReadError::Stale { .. } | ReadError::Behind { .. } => {
+                let help = "ask again in a moment, or ask another node";
+                api_error("deadline", error.to_string(), Some(help))
+            }
+        })
+    })?;
+    Ok(Json(ZonesReply {
+        zones: vec![row],
+        ..view(&shared)
+    }))
 }
 
 /// Asks every node of a zone.

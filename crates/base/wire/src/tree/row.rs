@@ -11,7 +11,9 @@ use super::{
 use crate::compact::{Reader, put, put_piece};
 use kernel::{NodeId, UnixMillis, ZonePath, fnv1a};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 use std::sync::Arc;
 
 const ENDED: u8 = 1;
@@ -38,6 +40,34 @@ pub struct Stamp {
     /// Counts that node's rows.
     pub number: u32,
     pub issuer: NodeId,
+}
+
+/// As people pass it on: `epoch.number.issuer`.
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.epoch, self.number, self.issuer.0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a stamp is written `epoch.number.issuer`, three numbers")]
+pub struct StampError;
+
+impl FromStr for Stamp {
+    type Err = StampError;
+
+    fn from_str(text: &str) -> Result<Self, StampError> {
+        let mut parts = text.splitn(3, '.');
+        let mut number = || {
+            let part = parts.next().ok_or(StampError)?;
+            part.parse::<u64>().map_err(|_| StampError)
+        };
+        Ok(Self {
+            epoch: number()?,
+            number: number()?.try_into().map_err(|_| StampError)?,
+            issuer: NodeId(number()?),
+        })
+    }
 }
 
 /// A node that speaks for a zone.

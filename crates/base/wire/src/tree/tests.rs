@@ -345,6 +345,12 @@ fn the_longest_list_of_stamps_fits_a_datagram() {
 
 proptest! {
     #[test]
+    fn stamps_read_back_and_any_text_is_read_or_refused(stamp in stamp(), text: String) {
+        prop_assert_eq!(stamp.to_string().parse(), Ok(stamp));
+        let _ = text.parse::<Stamp>();
+    }
+
+    #[test]
     fn rows_read_back(row in row()) {
         let signed = signed(&row);
         let again = SignedRow::decode(signed.bytes()).expect("reads");

@@ -10,7 +10,7 @@ use serde::Serialize;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
-use wire::api::{AdminPort, ContentStatus, NodeView, Object, Status};
+use wire::api::{AdminPort, AlertView, ContentStatus, NodeView, Object, Status, ZonesReply};
 
 const SUPERVISOR: &str = "supervisor";
 
@@ -207,6 +207,12 @@ async fn node(context: &Context) -> Vec<Finding> {
     if let Ok(nodes) = context.client.get::<Vec<NodeView>>("/v1/nodes").await {
         findings.extend(nodes.iter().filter(|node| node.cloned).map(cloned));
     }
+    if let Ok(tree) = context.client.get::<ZonesReply>("/v1/zones").await {
+        findings.extend(tree.liars.iter().map(lied));
+    }
+    if let Ok(alerts) = context.client.get::<Vec<AlertView>>("/v1/alerts").await {
+        findings.extend(alerts.iter().filter_map(alert));
+    }
     if let Ok(services) = context.client.get("/v1/objects/service").await {
         findings.extend(short_of_replicas(services));
     }
@@ -248,6 +254,27 @@ fn cloned(node: &NodeView) -> Finding {
         node.name
     );
     finding("nodes", true, found, &mend)
+}
+
+fn lied((node, zone): (&String, &String)) -> Finding {
+    let found = format!("{node} said of {zone} what its nodes' rows do not give");
+    let mend = format!("look at that machine; then: homeostat node revoke {node}");
+    finding("nodes", true, found, &mend)
+}
+
+fn alert(alert: &AlertView) -> Option<Finding> {
+    let name = &alert.name;
+    if let Some(why) = &alert.failed {
+        let found = format!("{name} told nobody yet: {why}");
+        let mend = format!("mend {}, then: homeostat alerts test {name}", alert.tells);
+        return Some(finding("alerts", true, found, &mend));
+    }
+    (alert.state == "firing").then(|| Finding {
+        check: "alerts",
+        verdict: "note",
+        found: format!("{name} is firing: {}", alert.question),
+        mend: Some(format!("see: homeostat why alert/{name}")),
+    })
 }
 
 fn admin_port(port: &AdminPort) -> Finding {

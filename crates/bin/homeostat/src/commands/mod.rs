@@ -108,7 +108,16 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Token(what) => token::run(context, &what).await,
         Command::Node(what) => node::run(context, &what).await,
         Command::Publish { set, remove } => publish::run(context, &set, remove).await,
-        Command::Zones { what: None, watch } => zones::tree(context, watch).await,
+        Command::Zones {
+            what: None,
+            watch,
+            zone,
+            fresh,
+            at_least,
+        } => {
+            let path = zones::path(zone.as_deref(), fresh, at_least.as_deref());
+            zones::tree(context, &path, watch).await
+        }
         Command::Zones {
             what: Some(what), ..
         } => zones::change(context, &what).await,

@@ -19,10 +19,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Of a zone's attributes, in a table.
 const SHOWN_MAX: usize = 6;
 
-pub async fn tree(context: &Context, watch: bool) -> Result<ExitCode, Failure> {
+/// With what is demanded of it.
+pub fn path(zone: Option<&str>, fresh: Option<Duration>, at_least: Option<&str>) -> String {
+    let zone = zone.map(|zone| format!("zone={}", segment(zone)));
+    let fresh = fresh.map(|fresh| format!("fresh_ms={}", millis(fresh)));
+    let at_least = at_least.map(|stamp| format!("at_least={}", segment(stamp)));
+    let words: Vec<String> = [zone, fresh, at_least].into_iter().flatten().collect();
+    format!("/v1/zones?{}", words.join("&"))
+}
+
+pub async fn tree(context: &Context, path: &str, watch: bool) -> Result<ExitCode, Failure> {
     let mut last = None;
     loop {
-        let reply: ZonesReply = context.client.get("/v1/zones").await?;
+        let reply: ZonesReply = context.client.get(path).await?;
         // Ages alone are no news.
         let news = last.as_ref().is_none_or(|last| !same(last, &reply));
         if news {

@@ -82,7 +82,7 @@ impl Default for Parameters {
             coalesce: ms(10),
             gossip_interval: ms(100),
             fanout: 2,
-            retransmissions: 4,
+            retransmissions: 3,
             entropy_interval: ms(10_000),
             entropy_again: ms(300),
             entropy_rate: 200,

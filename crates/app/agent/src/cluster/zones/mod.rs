@@ -12,7 +12,7 @@ mod keys;
 mod place;
 mod view;
 
-pub use view::view;
+pub use view::{read, view};
 
 use crate::machine::{now, unix_now};
 use crate::shared::Shared;

@@ -2,7 +2,7 @@
 
 use super::{Shared, place};
 use crate::cluster::rows;
-use aggregation::tree::{Tree, View};
+use aggregation::tree::{Demand, ReadError, Tree, View};
 use kernel::ZonePath;
 use std::collections::BTreeMap;
 use wire::api::{NodeInZone, ZoneView, ZonesReply};
@@ -19,6 +19,15 @@ pub fn view(shared: &Shared) -> ZonesReply {
             liars: liars(shared),
         })
         .unwrap_or_default()
+}
+
+/// The row of one zone, as its nodes have signed it, if it is good enough.
+pub fn read(shared: &Shared, zone: &ZonePath, demand: Demand) -> Result<ZoneView, ReadError> {
+    let read = shared.cluster.zones.read(|tree| {
+        let view = tree.read(zone, demand)?;
+        Ok(issued(shared, &view))
+    });
+    read.unwrap_or(Err(ReadError::Nothing))
 }
 
 fn all(shared: &Shared, tree: &Tree) -> Vec<ZoneView> {
@@ -71,6 +80,7 @@ fn issued(shared: &Shared, view: &View) -> ZoneView {
         unknown_since_ms: view.unknown.then_some(age_ms),
         own: false,
         issuer: Some(shared.cluster.called(row.stamp.issuer)),
+        stamp: Some(row.stamp.to_string()),
         representatives: contacts
             .map(|one| shared.cluster.called(one.node))
             .collect(),
