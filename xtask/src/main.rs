@@ -1,5 +1,5 @@
 //! Runs the project's chores: `check`, `generate`, `test`, `story`, `up`, `bench`,
-//! `sim`, `lab`, `fuzz`, `cases`.
+//! `sim`, `lab`, `fuzz`, `cases`, `soak`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
@@ -15,6 +15,7 @@ mod generated;
 mod lab;
 mod purity;
 mod sim;
+mod soak;
 mod steps;
 mod story;
 mod suite;
@@ -39,7 +40,8 @@ const USAGE: &str = "usage: cargo xtask CHORE
              without a name, `lab --quick` those that the tests play
   fuzz       tries what reads others' bytes: `fuzz gossip --seconds 300`; all
              targets without a name
-  cases      random cases in large numbers: `cases evaluator 1000000`";
+  cases      random cases in large numbers: `cases evaluator 1000000`
+  soak       random simulated worlds for as long as asked for: `soak --for 1h`";
 
 fn main() -> ExitCode {
     let mut words = std::env::args().skip(1);
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         (Some("sim"), _) => sim::run(&rest),
         (Some("lab"), _) => lab::run(&rest),
         (Some("cases"), _) => cases::run(&rest),
+        (Some("soak"), _) => soak::run(&rest),
         (Some("fuzz"), _) => fuzz::run(&rest),
         _ => Err(USAGE.to_owned()),
     };

@@ -83,7 +83,7 @@ pub fn programs(choice: &str) -> Result<BTreeMap<String, PathBuf>, String> {
 }
 
 /// The command as a person would type it.
-fn shown(command: &Command) -> String {
+pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     std::iter::once(name)

@@ -21,6 +21,8 @@ pub const REPAIRED: Goal = Goal::number("representatives_killed_to_repaired", "s
 pub const HEALED: Goal = Goal::number("halves_cut_10_min_to_healed", "s", 5.0, 5.0);
 /// A program, at 99 % of a hundred thousand nodes.
 pub const ROLLED_OUT: Goal = Goal::number("program_rolled_out", "s", 10.0, 5.0);
+/// From a question until the rows behind a number, of all nodes.
+pub const DRILL: Goal = Goal::number("drill_down_10k_p99", "ms", 1_000.0, 500.0);
 pub const FORGED: Goal = Goal::number("forged_rows_accepted", "", 0.0, 0.0);
 /// On the cores that there are.
 pub const SPEED: Goal = Goal::number("simulated_10k_nodes_10_min", "s", 600.0, 120.0);

@@ -7,6 +7,7 @@
 //! without its figures.
 
 mod chart;
+mod drill;
 mod faults;
 mod forged;
 mod goals;
@@ -16,7 +17,7 @@ mod sizes;
 mod speed;
 
 use bench_common::figure::Figure;
-use bench_common::{Failure, say};
+use bench_common::{Failure, conditions, say};
 use sim::tree::{Shape, Ways};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,11 +25,12 @@ use std::time::Duration;
 type Report<'a> = &'a mut dyn FnMut(Figure);
 type Part = (&'static str, fn(&Bench, Report) -> Result<(), Failure>);
 
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("leaf", leaf::measure),
     ("sizes", sizes::measure),
     ("faults", faults::measure),
     ("rollout", rollout::measure),
+    ("drill", drill::measure),
     ("forged", forged::measure),
     ("speed", speed::measure),
 ];
@@ -53,6 +55,17 @@ pub fn ways(shape: &Shape, seed: u64) -> Result<(Ways, String), Failure> {
     let file = std::path::Path::new(&data).join("PlanetLabData_1");
     let said = "round trips between 490 PlanetLab hosts, each leaf zone at a host drawn at random";
     Ok((Ways::recorded(&file, shape, seed)?, said.to_owned()))
+}
+
+/// Half of the time goes without large pages: each event is at another node.
+fn memory() -> String {
+    let tuned = std::env::var("GLIBC_TUNABLES").unwrap_or_default();
+    let pages = if tuned.contains("hugetlb=1") {
+        "large pages, as GLIBC_TUNABLES asks for"
+    } else {
+        "pages as they come"
+    };
+    pages.to_owned()
 }
 
 fn main() -> ExitCode {
@@ -80,6 +93,7 @@ fn main() -> ExitCode {
 
 fn run(bench: &Bench, parts: &[&String]) -> Result<(), Failure> {
     bench_common::report(|report| {
+        conditions::tell([("memory", memory())])?;
         for (name, measure) in PARTS {
             if parts.is_empty() || parts.iter().any(|word| *word == name) {
                 measure(bench, report)?;

@@ -1,12 +1,13 @@
 //! Random faults, one seed a history: whatever befell it, a cluster that is
 //! left in peace is whole again. A failing run says its seed; `SIM_SEED`
-//! replays it.
+//! replays it, or a range such as `100..200`.
 
 use kernel::{Name, Rng, ZonePath};
 use node::script::{
     Action, Expectation, Expected, Invariant, Memory, Script, ScriptNode, ScriptService, Step,
 };
 use sim::play;
+use std::ops::Range;
 use std::time::Duration;
 
 const SEEDS: u64 = 60;
@@ -139,12 +140,19 @@ fn script(seed: u64) -> Script {
     }
 }
 
+fn range(text: &str) -> Range<u64> {
+    let number = |text: &str| text.parse::<u64>().expect("a seed, or a range of them");
+    let range = text.split_once("..");
+    range.map_or_else(
+        || number(text)..number(text) + 1,
+        |(first, end)| number(first)..number(end),
+    )
+}
+
 #[test]
 fn a_cluster_left_in_peace_is_whole_again() {
-    let one = std::env::var("SIM_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
-    for seed in one.map_or(0..SEEDS, |seed: u64| seed..seed + 1) {
+    let wanted = std::env::var("SIM_SEED").ok();
+    for seed in wanted.map_or(0..SEEDS, |text| range(&text)) {
         let script = script(seed);
         let report = play(&script, seed);
         assert!(

@@ -47,8 +47,8 @@ impl Keys for SimKeys {
         if at(issuer) >= self.shape.nodes() || self.unproven.borrow().contains(&issuer) {
             return Verdict::UnknownKey;
         }
-        let certified = self.shape.zone(self.shape.leaf_of(at(issuer)));
-        if zone.contains(&certified) && signature(issuer, bytes) == *given {
+        let certified = self.shape.zone_of(at(issuer));
+        if zone.contains(certified) && signature(issuer, bytes) == *given {
             Verdict::Good
         } else {
             Verdict::Bad

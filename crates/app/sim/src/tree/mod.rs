@@ -5,6 +5,7 @@
 //! what it cost.
 
 mod ask;
+mod due;
 mod keys;
 mod measure;
 mod node;

@@ -13,8 +13,6 @@ use wire::gossip::AttributesVersion;
 
 pub struct Node {
     pub alive: bool,
-    /// Counts starts: what was under way in an earlier one is lost.
-    pub boot: u32,
     /// None where the leaf zone's gossip is not simulated.
     pub membership: Option<Membership>,
     pub tree: Tree,
@@ -22,8 +20,6 @@ pub struct Node {
     pub programs: SimPrograms,
     /// In their place, where the world runs SQL.
     pub installed: Option<Rc<Installed>>,
-    pub membership_wake: Option<Time>,
-    pub tree_wake: Option<Time>,
     pub facts: Facts,
     pub version: AttributesVersion,
     pub attributes: Arc<[u8]>,

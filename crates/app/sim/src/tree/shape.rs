@@ -14,12 +14,19 @@ pub struct Shape {
     pub branching: Vec<usize>,
     /// Nodes of a leaf zone.
     pub leaf: usize,
+    zones: Vec<ZonePath>,
 }
 
 impl Shape {
     pub fn new(branching: &[usize], leaf: usize) -> Self {
         let branching = branching.to_vec();
-        Self { branching, leaf }
+        let mut made = Self {
+            branching,
+            leaf,
+            zones: Vec::new(),
+        };
+        made.zones = (0..made.leaves()).map(|leaf| made.named(leaf)).collect();
+        made
     }
 
     pub fn leaves(&self) -> usize {
@@ -27,7 +34,7 @@ impl Shape {
     }
 
     pub fn nodes(&self) -> usize {
-        self.leaves() * self.leaf
+        self.zones.len() * self.leaf
     }
 
     pub fn depth(&self) -> usize {
@@ -45,6 +52,14 @@ impl Shape {
 
     /// The path of a leaf zone.
     pub fn zone(&self, leaf: usize) -> ZonePath {
+        self.zones[leaf].clone()
+    }
+
+    pub fn zone_of(&self, node: usize) -> &ZonePath {
+        &self.zones[self.leaf_of(node)]
+    }
+
+    fn named(&self, leaf: usize) -> ZonePath {
         let mut text = String::new();
         for depth in 1..=self.depth() {
             let zones = self.below(depth) / self.leaf;

@@ -2,6 +2,7 @@
 //!
 //! Holds: all randomness comes from one seed; what happens is hashed in order.
 
+use super::due::{Due, Woken};
 use super::keys::{Shelf, SimKeys, signature};
 use super::measure::{Traffic, Watch};
 use super::node::Node;
@@ -90,6 +91,7 @@ pub struct TreeWorld {
     pub now: Time,
     pub rng: Rng,
     pub nodes: Vec<Node>,
+    due: Vec<Due>,
     /// Of all packets.
     pub loss: f64,
     /// Packets between nodes of different sides are lost.
@@ -145,6 +147,7 @@ impl TreeWorld {
             now: BEGAN,
             rng: Rng::seeded(start.seed),
             nodes: Vec::new(),
+            due: vec![Due::default(); shape.nodes()],
             loss: 0.0,
             sides: None,
             traffic: Traffic::default(),
@@ -193,7 +196,6 @@ impl TreeWorld {
         };
         Node {
             alive: false,
-            boot,
             membership: None,
             tree: Tree::new(&start, self.parameters.clone(), seed, local),
             keys: SimKeys {
@@ -204,8 +206,6 @@ impl TreeWorld {
             },
             programs: SimPrograms::default(),
             installed: self.sql.then(Rc::default),
-            membership_wake: None,
-            tree_wake: None,
             attributes: facts.encode().into(),
             facts,
             version,
@@ -230,9 +230,14 @@ impl TreeWorld {
     }
 
     pub fn start_with(&mut self, node: usize, wall_off_ms: i64) {
-        let boot = self.nodes[node].boot + 1;
+        let boot = self.due[node].boot + 1;
         let mut made = self.make(node, boot, wall_off_ms);
         made.alive = true;
+        self.due[node] = Due {
+            alive: true,
+            boot,
+            ..Due::default()
+        };
         let local = made.local(self.now);
         if self.gossips {
             let wall = WALL_START + self.now.0 / 1_000_000;
@@ -270,7 +275,10 @@ impl TreeWorld {
     /// As kill -9 does.
     pub fn kill(&mut self, node: usize) {
         self.nodes[node].alive = false;
-        self.nodes[node].boot += 1;
+        self.due[node] = Due {
+            boot: self.due[node].boot + 1,
+            ..Due::default()
+        };
     }
 
     fn mates(&self, node: usize) -> impl Iterator<Item = usize> + use<> {
@@ -301,7 +309,7 @@ impl TreeWorld {
                 version,
                 attributes: attributes.clone(),
             };
-            let boot = self.nodes[mate].boot;
+            let boot = self.due[mate].boot;
             self.put(self.now + way + GOSSIP_HOLD, mate, boot, what);
         }
     }
@@ -394,25 +402,27 @@ impl TreeWorld {
     fn happen(&mut self, happening: Happening) {
         let Happening { node, boot, what } = happening;
         let node = node as usize;
-        let one = &mut self.nodes[node];
-        if one.boot != boot || !one.alive {
+        let due = &mut self.due[node];
+        if due.boot != boot || !due.alive {
             return;
         }
         match what {
-            What::MembershipWake => {
-                if one.membership_wake.is_some_and(|at| at <= self.now) {
-                    one.membership_wake = None;
+            What::MembershipWake => match due.membership.come(self.now) {
+                Woken::Tick => {
                     self.trace.event(self.now, node, 0);
                     self.member(node, membership::Event::Tick);
                 }
-            }
-            What::TreeWake => {
-                if one.tree_wake.is_some_and(|at| at <= self.now) {
-                    one.tree_wake = None;
+                Woken::Again(at) => self.put(at, node, boot, What::MembershipWake),
+                Woken::Never => {}
+            },
+            What::TreeWake => match due.tree.come(self.now) {
+                Woken::Tick => {
                     self.trace.event(self.now, node, 1);
                     self.tree(node, Event::Tick);
                 }
-            }
+                Woken::Again(at) => self.put(at, node, boot, What::TreeWake),
+                Woken::Never => {}
+            },
             What::Gossip { from, payload } => {
                 self.trace.event(self.now, node, 2);
                 self.gossip(node, from as usize, payload);
@@ -629,7 +639,7 @@ impl TreeWorld {
             return;
         }
         let way = self.ways.way(&self.shape, from, to, &mut self.rng);
-        self.put(self.now + way, to, self.nodes[to].boot, what(payload));
+        self.put(self.now + way, to, self.due[to].boot, what(payload));
     }
 
     fn wake_membership(&mut self, node: usize) {
@@ -638,10 +648,10 @@ impl TreeWorld {
         let Some(next) = next.map(|local| one.global(local)) else {
             return;
         };
-        if one.membership_wake.is_none_or(|at| next < at) {
-            one.membership_wake = Some(next);
-            let boot = one.boot;
-            self.put(next, node, boot, What::MembershipWake);
+        let due = &mut self.due[node];
+        if let Some(at) = due.membership.want(next, self.now) {
+            let boot = due.boot;
+            self.put(at, node, boot, What::MembershipWake);
         }
     }
 
@@ -650,10 +660,10 @@ impl TreeWorld {
         let Some(next) = one.tree.next_wake().map(|local| one.global(local)) else {
             return;
         };
-        if one.tree_wake.is_none_or(|at| next < at) {
-            one.tree_wake = Some(next);
-            let boot = one.boot;
-            self.put(next, node, boot, What::TreeWake);
+        let due = &mut self.due[node];
+        if let Some(at) = due.tree.want(next, self.now) {
+            let boot = due.boot;
+            self.put(at, node, boot, What::TreeWake);
         }
     }
 

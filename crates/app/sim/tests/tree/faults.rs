@@ -194,6 +194,20 @@ fn zones_of_one_node_and_of_many_work() {
 }
 
 #[test]
+fn a_leaf_zone_of_five_hundred_is_warned_of_and_works() {
+    let mut world = settled(&[1], 500, 1);
+    assert_eq!(world.warned, 500);
+    world.watch(77);
+    let seen = world.until(SECOND * 5, |world| world.watches[0].left == 0);
+    assert!(seen.is_some(), "{} do not know", world.watches[0].left);
+    for node in world.nodes[0].tree.representatives(&zone("/z0")) {
+        world.kill(at(node));
+    }
+    let led = world.until(SECOND * 10, |world| is_led(world, &zone("/z0")));
+    assert!(led.is_some(), "nobody took over");
+}
+
+#[test]
 fn an_ended_zone_is_counted_no_more() {
     let mut world = settled(&[3], 4, 1);
     for node in 8..12 {

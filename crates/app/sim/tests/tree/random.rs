@@ -1,13 +1,15 @@
 //! Random faults, one seed a history: whatever befell it, a tree that is left
-//! in peace is whole again.
+//! in peace is whole again. A failing run says its seed; `SIM_SEED` replays it,
+//! or a range such as `100..200`.
 
 use crate::spreading::{SECOND, world};
 use kernel::Rng;
 use sim::tree::TreeWorld;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-const SEEDS: u64 = 1_000;
+const SEEDS: Range<u64> = 1..1_001;
 const FAULTS: u64 = 12;
 const NODES: u64 = 12;
 
@@ -53,26 +55,37 @@ fn history(seed: u64) -> Option<String> {
     });
     if whole.is_none() {
         return Some(format!(
-            "seed {seed} is not whole again: {:?}",
+            "SIM_SEED={seed} is not whole again: {:?}",
             world.counts()
         ));
     }
     world.watch(usize::try_from(rng.below(NODES)).expect("small"));
     let known = world.until(SECOND * 5, |world| world.watches[0].left == 0);
     if known.is_none() {
-        return Some(format!("seed {seed}: a change is not seen by all"));
+        return Some(format!("SIM_SEED={seed}: a change is not seen by all"));
     }
-    (!world.lies.is_empty()).then(|| format!("seed {seed}: {:?} are named", world.lies))
+    (!world.lies.is_empty()).then(|| format!("SIM_SEED={seed}: {:?} are named", world.lies))
+}
+
+fn range(text: &str) -> Range<u64> {
+    let number = |text: &str| text.parse::<u64>().expect("a seed, or a range of them");
+    let range = text.split_once("..");
+    range.map_or_else(
+        || number(text)..number(text) + 1,
+        |(first, end)| number(first)..number(end),
+    )
 }
 
 #[test]
 fn whatever_befell_it_a_tree_in_peace_is_whole_again() {
-    let next = AtomicU64::new(1);
+    let wanted = std::env::var("SIM_SEED").ok();
+    let seeds = wanted.map_or(SEEDS, |text| range(&text));
+    let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut wrong = Vec::new();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed > SEEDS {
+            if seed >= seeds.end {
                 return wrong;
             }
             wrong.extend(history(seed));

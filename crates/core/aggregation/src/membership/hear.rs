@@ -177,6 +177,7 @@ impl Membership {
         self.up -= usize::from(was.is_up());
         self.mesh_is_old |= Standing::of(was) != Standing::of(is);
         if was.is_up() != is.is_up() {
+            self.neighbours_up = None;
             if is.is_up() && from == saying.node {
                 // What the other side of a healed cut knows is asked for.
                 self.agenda.compare_soon(self.now, &self.parameters);

@@ -56,6 +56,8 @@ pub struct Membership {
     mesh: Mesh,
     /// Somebody has died or come back since the mesh was made.
     mesh_is_old: bool,
+    /// Neighbours that are up; none once that may have changed.
+    neighbours_up: Option<Vec<NodeId>>,
     /// How many members are up or suspect.
     up: usize,
     rumours: Rumours,
@@ -75,6 +77,7 @@ impl Membership {
             members: BTreeMap::new(),
             mesh: Mesh::default(),
             mesh_is_old: false,
+            neighbours_up: None,
             up: 0,
             rumours: Rumours::default(),
             probes: Probes::default(),
@@ -103,16 +106,13 @@ impl Membership {
             }
             self.on_time();
         }
-        self.agenda.due = self.next_wake();
+        self.agenda.due = self.wake().filter(|_| !self.own.is_silent);
         std::mem::take(&mut self.out)
     }
 
     /// When [`Event::Tick`] is due, if nothing else comes before.
     pub fn next_wake(&self) -> Option<Time> {
-        if self.own.is_silent {
-            return None;
-        }
-        self.wake()
+        self.agenda.due
     }
 
     /// Of another node that belongs.
@@ -181,6 +181,7 @@ impl Membership {
         self.own.belongs = belongs(&own);
         self.table = table;
         self.mesh_is_old = true;
+        self.neighbours_up = None;
         self.agenda.knock_soon(self.now);
     }
 
@@ -195,6 +196,7 @@ impl Membership {
             return;
         }
         self.mesh_is_old = false;
+        self.neighbours_up = None;
         let members = &self.members;
         let standing = |node: NodeId| {
             let reach = members.get(&node).map(|one| one.reach);

@@ -49,7 +49,7 @@ impl Membership {
         self.say_of_self(Said::Alive);
         let phase = self.rng.below(1_000);
         self.agenda.begin(self.now, phase, &self.parameters);
-        self.agenda.due = self.next_wake();
+        self.agenda.due = self.wake();
     }
 
     fn remember(&mut self) {

@@ -37,12 +37,17 @@ pub struct Rumours {
     by_key: BTreeMap<Key, Rumour>,
     /// The least told first.
     order: BTreeSet<(u32, Key)>,
+    /// Those that somebody is told at once.
+    eager: BTreeSet<Key>,
 }
 
 impl Rumours {
     pub fn add(&mut self, key: Key, bytes: Vec<u8>, eager: Eager) {
         self.forget(key);
         let told = 0;
+        if eager != Eager::Nobody {
+            self.eager.insert(key);
+        }
         self.by_key.insert(key, Rumour { bytes, told, eager });
         self.order.insert((told, key));
     }
@@ -55,6 +60,7 @@ impl Rumours {
     pub fn forget(&mut self, key: Key) {
         if let Some(old) = self.by_key.remove(&key) {
             self.order.remove(&(old.told, key));
+            self.eager.remove(&key);
         }
     }
 
@@ -74,15 +80,15 @@ impl Rumours {
     /// Those told at once to everyone, or to those of other zones.
     pub fn eager(&self, far: bool) -> Vec<Key> {
         let wanted = |eager| eager == Eager::All || (far && eager == Eager::Far);
-        let all = self.by_key.iter();
-        all.filter(|(_, one)| wanted(one.eager))
-            .map(|(key, _)| *key)
-            .collect()
+        let is_wanted = |key: &&Key| self.by_key.get(key).is_some_and(|one| wanted(one.eager));
+        self.eager.iter().filter(is_wanted).copied().collect()
     }
 
     pub fn eager_done(&mut self) {
-        for rumour in self.by_key.values_mut() {
-            rumour.eager = Eager::Nobody;
+        for key in std::mem::take(&mut self.eager) {
+            if let Some(rumour) = self.by_key.get_mut(&key) {
+                rumour.eager = Eager::Nobody;
+            }
         }
     }
 

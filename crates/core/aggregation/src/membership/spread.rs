@@ -126,10 +126,13 @@ impl Membership {
         told
     }
 
-    pub(super) fn up_neighbours(&self) -> Vec<NodeId> {
+    pub(super) fn up_neighbours(&mut self) -> Vec<NodeId> {
         let members = &self.members;
         let up = |node: &NodeId| members.get(node).is_some_and(|one| one.reach.is_up());
-        self.mesh.all().filter(up).collect()
+        let found = self.neighbours_up.take();
+        let found = found.unwrap_or_else(|| self.mesh.all().filter(up).collect());
+        self.neighbours_up = Some(found.clone());
+        found
     }
 
     /// One telling of what is told at all. Where whoever knows first tells all,

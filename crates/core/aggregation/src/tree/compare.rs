@@ -6,9 +6,10 @@
 
 use super::Tree;
 use super::spread::Packets;
+use super::table::Entry;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use wire::tree::{Beat, Contact, ENTRIES_MAX, Entry, Part, WANTED_MAX, ZoneKey};
+use wire::tree::{Beat, Contact, ENTRIES_MAX, Entry as Stamped, Part, WANTED_MAX, ZoneKey};
 
 /// How often somebody is asked whom no row names.
 const ACQUAINTED_TURN: u64 = 8;
@@ -70,30 +71,32 @@ impl Tree {
                 return found;
             }
         }
-        let mates = self.mates.values().filter(|one| one.reach.is_up());
-        let mates = mates.map(|one| one.contact);
-        let mates: Vec<Contact> = mates.filter(|one| one.node != self.own.node).collect();
         let is_heard = |one: &Contact| {
             let link = self.links.get(one.node);
             link.is_none_or(|link| !link.is_silent(now))
         };
         let chosen = self.rng.next_u64();
-        let found = pick(&mates, chosen).filter(is_heard);
-        found.or_else(|| pick(&mates, chosen.wrapping_mul(3)))
+        let found = pick(&self.near, chosen).filter(is_heard);
+        found.or_else(|| pick(&self.near, chosen.wrapping_mul(3)))
     }
 
     /// Something is about to be unknown here that others may have heard of.
-    fn is_stale(&self, level: usize) -> bool {
-        let limits = &self.parameters;
+    fn is_stale(&mut self, level: usize) -> bool {
+        let (now, limits) = (self.now, &self.parameters);
+        if self.tables[level].age_max(now) < limits.stale_after {
+            return false;
+        }
         let span = limits.stale_after..limits.unknown_after * 2;
-        let mut entries = self.tables[level].iter();
-        entries.any(|(_, one)| !one.row.row.ended && span.contains(&one.confirmed.age(self.now)))
+        let is_old = |one: &Entry| !one.ended && span.contains(&one.confirmed.age(now));
+        let found = self.tables[level].iter().any(|(_, one)| is_old(one));
+        self.tables[level].look();
+        found
     }
 
     fn write_stamps(&self, packets: &mut Packets, level: usize) {
-        let all: Vec<Entry> = self.tables[level]
+        let all: Vec<Stamped> = self.tables[level]
             .iter()
-            .map(|(zone, one)| Entry {
+            .map(|(zone, one)| Stamped {
                 zone,
                 stamp: one.stamp(),
                 beat: one.beat,
@@ -147,7 +150,7 @@ impl Tree {
         from: Contact,
         zone: ZoneKey,
         (low, high): (ZoneKey, ZoneKey),
-        entries: &[Entry],
+        entries: &[Stamped],
     ) {
         let Some(level) = self.level_of_key(zone).filter(|_| low <= high) else {
             return;
@@ -155,7 +158,8 @@ impl Tree {
         if !self.may_answer() {
             return;
         }
-        let theirs: BTreeMap<ZoneKey, &Entry> = entries.iter().map(|one| (one.zone, one)).collect();
+        let theirs: BTreeMap<ZoneKey, &Stamped> =
+            entries.iter().map(|one| (one.zone, one)).collect();
         let table = &self.tables[level];
         let wanted = entries.iter().filter(|one| {
             let known = table.get(one.zone);
@@ -221,7 +225,7 @@ impl Tree {
         }
     }
 
-    pub(super) fn beat_of(&self, zone: ZoneKey, entry: &super::table::Entry) -> Beat {
+    pub(super) fn beat_of(&self, zone: ZoneKey, entry: &Entry) -> Beat {
         let stamp = entry.stamp();
         Beat {
             zone,

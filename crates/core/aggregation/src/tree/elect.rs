@@ -37,9 +37,21 @@ pub struct Post {
     pub named: Option<Stamp>,
     /// Programs that gave nothing, as was last said.
     pub failed: Vec<Failed>,
+    /// Somebody's standing or contacts have changed since the election.
+    pub election_is_old: bool,
     /// Rows issued of late, and until when that is counted.
     pub burst: u32,
     pub burst_at: Time,
+}
+
+impl Post {
+    /// Before the first election.
+    pub fn unsettled() -> Self {
+        Self {
+            election_is_old: true,
+            ..Self::default()
+        }
+    }
 }
 
 /// This run of this node issues the zone's row.
@@ -64,10 +76,13 @@ enum Seat {
 
 impl Tree {
     pub(super) fn elect(&mut self) {
-        self.election_is_old = false;
         for level in (0..self.depth()).rev() {
+            if !std::mem::take(&mut self.posts[level].election_is_old) {
+                continue;
+            }
             let is_leaf = level + 1 == self.depth();
             let servers = if is_leaf {
+                self.near = self.nodes_up();
                 self.leaf_servers()
             } else {
                 self.upper_servers(level)
@@ -88,6 +103,12 @@ impl Tree {
                 self.inputs_changed(level + 1);
             }
         }
+    }
+
+    fn nodes_up(&self) -> Vec<Contact> {
+        let mates = self.mates.values();
+        let up = mates.filter(|one| one.reach.is_up() && one.contact.node != self.own.node);
+        up.map(|one| one.contact).collect()
     }
 
     fn usable(&self, mate: &Mate) -> bool {
@@ -155,7 +176,7 @@ impl Tree {
         let own = self.path[level + 2].key;
         let children = self.tables[level + 1].iter().filter(|(key, entry)| {
             let contacts = &entry.row.row.contacts;
-            *key != own && !entry.row.row.ended && !contacts.iter().any(is_server)
+            *key != own && !entry.ended && !contacts.iter().any(is_server)
         });
         let mine = children
             .enumerate()

@@ -141,10 +141,8 @@ impl Tree {
             return true;
         };
         let known = entry.stamp();
-        if head.stamp >= known && self.links.get(from.node).is_some() {
-            let _ = self
-                .links
-                .change(from, self.now, |link| link.has(item, Kind::Row));
+        if head.stamp >= known {
+            self.links.has(from.node, item, Kind::Row);
         }
         if head.stamp == known {
             self.counts.repeated += 1;
@@ -256,15 +254,20 @@ impl Tree {
     pub(super) fn put(&mut self, level: usize, mut entry: Entry) {
         let (key, row) = (entry.row.key, entry.row.clone());
         let age = entry.confirmed.age(self.now);
-        entry.unknown = !row.row.ended && age > self.parameters.unknown_after;
+        entry.unknown = !entry.ended && age > self.parameters.unknown_after;
         let is_unknown = entry.unknown;
         let old = self.tables[level].get(key);
-        let standing = |one: &Entry| (one.row.row.contacts.clone(), one.reports());
-        if old.map(standing) != Some(standing(&entry)) {
-            self.election_is_old = true;
-        }
+        let is_same = old.is_some_and(|old| {
+            old.row.row.contacts == row.row.contacts && old.reports() == entry.reports()
+        });
         let was_unknown = old.is_some_and(|one| one.unknown);
         self.tables[level].put(entry);
+        if !is_same {
+            self.election_is_old(level);
+        }
+        if key == self.path[level + 1].key {
+            self.agenda.posts_by(self.now);
+        }
         let zone = row.row.zone.clone();
         self.out.push(Effect::Row { level, row });
         if is_unknown {
@@ -290,10 +293,8 @@ impl Tree {
             return ((known.epoch, known.number) < said).then_some(beat.zone);
         }
         let item = Item::Zone(u8::try_from(level).unwrap_or(u8::MAX), beat.zone);
-        if beat.beat >= entry.beat && self.links.get(from.node).is_some() {
-            let _ = self
-                .links
-                .change(from, self.now, |link| link.has(item, Kind::Beat));
+        if beat.beat >= entry.beat {
+            self.links.has(from.node, item, Kind::Beat);
         }
         if beat.beat <= entry.beat || beat.beat > entry.row.row.beats {
             return None;
@@ -308,11 +309,14 @@ impl Tree {
         (entry.beat, entry.proof) = (beat.beat, beat.proof);
         entry.confirmed = confirmed;
         let is_back = entry.unknown && !unknown;
+        if self.posts[level].vacant_since.is_some() {
+            self.agenda.posts_by(self.now);
+        }
         if is_back {
             entry.unknown = false;
             let zone = entry.row.row.zone.clone();
             self.out.push(Effect::Known { zone });
-            self.election_is_old = true;
+            self.election_is_old(level);
             self.inputs_changed(level);
         }
         self.spread(level, beat.zone, Kind::Beat, Some(from.node), false);

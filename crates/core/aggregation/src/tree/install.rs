@@ -52,11 +52,9 @@ impl Tree {
         if let Some(held) = self.boards[place].get(key) {
             let is_same = held.notice.bytes() == bytes;
             self.counts.repeated += 1;
-            if let Some(from) = from.filter(|from| self.links.get(from.node).is_some()) {
+            if let Some(from) = from {
                 let item = Item::Notice(small(place), key);
-                let _ = self
-                    .links
-                    .change(from, now, |link| link.has(item, Kind::Row));
+                self.links.has(from.node, item, Kind::Row);
             }
             if is_same {
                 self.boards[place].was_signed(key, signed);

@@ -300,7 +300,7 @@ impl Tree {
         }
         let key = wire::tree::ZoneKey::of(zone);
         let last = self.tables[level].get(key);
-        if last.is_some_and(|entry| entry.row.row.ended) {
+        if last.is_some_and(|entry| entry.ended) {
             return;
         }
         let row = Row {

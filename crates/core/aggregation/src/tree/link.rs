@@ -96,11 +96,14 @@ impl Link {
         }
     }
 
-    /// The other has it: it has sent the same.
-    pub fn has(&mut self, item: Item, up_to: Kind) {
-        if self.pending.get(&item).is_some_and(|one| one.kind <= up_to) {
+    /// The other has it: it has sent the same. Returns whether it was to be told.
+    fn has(&mut self, item: Item, up_to: Kind) -> bool {
+        let waits = self.pending.get(&item);
+        let has = waits.is_some_and(|one| one.kind <= up_to);
+        if has {
             self.pending.remove(&item);
         }
+        has
     }
 
     pub fn acknowledge(&mut self, seq: u32, due: Time) {
@@ -126,9 +129,9 @@ impl Link {
         at.is_some()
     }
 
-    pub fn next_seq(&mut self) -> u32 {
-        self.seq = self.seq.wrapping_add(1).max(1);
-        self.seq
+    /// Of the next packet that is taken off.
+    pub fn next_seq(&self) -> u32 {
+        self.seq.wrapping_add(1).max(1)
     }
 
     pub fn take_off(
@@ -139,6 +142,7 @@ impl Link {
         now: Time,
         limits: &Parameters,
     ) {
+        self.seq = self.next_seq();
         let wait = self.round_trip.short_wait().unwrap_or(limits.resend_first);
         let wait = wait + limits.ack_hold;
         let wait = wait.clamp(limits.resend_min, limits.resend_max) * (2 + u32::from(tries)) / 2;
@@ -158,6 +162,10 @@ impl Link {
             items,
             is_doubled,
         });
+    }
+
+    pub fn is_overdue(&self, now: Time) -> bool {
+        self.flights.iter().any(|one| one.deadline <= now)
     }
 
     /// Packets that no acknowledgement came for.
@@ -187,6 +195,8 @@ pub struct Links {
     lost: u32,
     by_node: BTreeMap<kernel::NodeId, Link>,
     agenda: BTreeSet<(Time, kernel::NodeId)>,
+    /// The first of it.
+    next: Option<Time>,
 }
 
 /// Ways of one node; more than any shape of a tree asks for.
@@ -216,17 +226,36 @@ impl Links {
         link.contact = contact;
         link.used = now;
         let result = change(link);
-        let next = link.next();
-        if next != link.due {
-            if let Some(due) = link.due {
-                self.agenda.remove(&(due, node));
-            }
-            if let Some(next) = next {
-                self.agenda.insert((next, node));
-            }
-            link.due = next;
-        }
+        let (before, next) = (link.due, link.next());
+        link.due = next;
+        self.note(node, before, next);
         Some(result)
+    }
+
+    /// The other has it, if it was to be told: it has sent the same.
+    pub fn has(&mut self, node: kernel::NodeId, item: Item, up_to: Kind) {
+        let Some(link) = self.by_node.get_mut(&node) else {
+            return;
+        };
+        if !link.has(item, up_to) {
+            return;
+        }
+        let (before, next) = (link.due, link.next());
+        link.due = next;
+        self.note(node, before, next);
+    }
+
+    fn note(&mut self, node: kernel::NodeId, before: Option<Time>, next: Option<Time>) {
+        if next == before {
+            return;
+        }
+        if let Some(before) = before {
+            self.agenda.remove(&(before, node));
+        }
+        if let Some(next) = next {
+            self.agenda.insert((next, node));
+        }
+        self.next = self.agenda.first().map(|(at, _)| *at);
     }
 
     pub fn heard(&mut self, acks: u32) {
@@ -246,17 +275,13 @@ impl Links {
         self.lost > LOSS_DOUBLED
     }
 
-    pub fn contact(&self, node: kernel::NodeId) -> Option<Contact> {
-        self.by_node.get(&node).map(|link| link.contact)
-    }
-
     pub fn next(&self) -> Option<Time> {
-        self.agenda.first().map(|(at, _)| *at)
+        self.next
     }
 
     pub fn next_due(&self, now: Time) -> Option<kernel::NodeId> {
-        let (at, node) = self.agenda.first()?;
-        (*at <= now).then_some(*node)
+        self.next.filter(|at| *at <= now)?;
+        self.agenda.first().map(|(_, node)| *node)
     }
 
     pub fn forget_idle(&mut self, now: Time, idle: Duration) {

@@ -52,6 +52,7 @@ pub use event::{Aggregate, Counts, Demand, Effect, Event, Failed, Mate, ReadErro
 pub use parameters::Parameters;
 pub use tools::{Evaluated, Input, Keys, Programs, Source, Tools, Verdict};
 
+use crate::membership::Reach;
 use board::Board;
 use elect::Post;
 use hear::Waiting;
@@ -59,6 +60,7 @@ use kernel::{NodeId, Rng, Time, ZonePath};
 use link::Links;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use table::Table;
 use wake::Agenda;
 use wire::tree::{Contact, NoticeKey, ZoneKey};
@@ -82,8 +84,8 @@ pub struct Tree {
     boards: Vec<Board>,
     /// Of all programs, as was last said.
     standing: Vec<(NoticeKey, Standing)>,
-    /// Somebody's standing or contacts have changed since.
-    election_is_old: bool,
+    /// The nodes of the leaf zone that are up, without this one.
+    near: Vec<Contact>,
     links: Links,
     acquainted: Vec<Contact>,
     waiting: Waiting,
@@ -122,10 +124,10 @@ impl Tree {
             expected: 1,
             mates: BTreeMap::new(),
             tables: vec![Table::default(); depth],
-            posts: vec![Post::default(); depth],
+            posts: vec![Post::unsettled(); depth],
             boards: vec![Board::default(); depth + 1],
             standing: Vec::new(),
-            election_is_old: true,
+            near: Vec::new(),
             links: Links::default(),
             acquainted: Vec::new(),
             waiting: Waiting::default(),
@@ -174,10 +176,16 @@ impl Tree {
         let old = self.mates.get(&node);
         let standing = |one: &Mate| (one.contact, one.fitness, one.domain, one.reach);
         let input = |one: &Mate| (one.version, one.reach.is_up());
-        if old.map(standing) != Some(standing(&mate)) {
-            self.election_is_old = true;
+        let stands = old.map(standing) == Some(standing(&mate));
+        let is_input = old.map(input) != Some(input(&mate));
+        if !stands {
+            self.election_is_old(self.depth());
         }
-        if old.map(input) != Some(input(&mate)) {
+        if mate.reach == Reach::Suspect {
+            self.agenda
+                .doubt_by(mate.since + self.parameters.doubt_hold);
+        }
+        if is_input {
             self.inputs_changed(self.depth());
         }
         self.mates.insert(node, mate);
@@ -185,7 +193,7 @@ impl Tree {
 
     fn on_gone(&mut self, node: NodeId) {
         if self.mates.remove(&node).is_some() {
-            self.election_is_old = true;
+            self.election_is_old(self.depth());
             self.inputs_changed(self.depth());
         }
     }
@@ -205,8 +213,28 @@ impl Tree {
         let due = self.now + self.parameters.issue_coalesce;
         if let Some(post) = place.checked_sub(1).and_then(|at| self.posts.get_mut(at)) {
             post.unchecked = true;
-            let at = post.issue_at.get_or_insert(due);
-            *at = (*at).min(due);
+            if post.rank.is_some() || post.lead.is_some() {
+                let at = post.issue_at.get_or_insert(due);
+                *at = (*at).min(due);
+                self.agenda.posts_by(due);
+            }
+        }
+    }
+
+    /// Whom the zone at this place of the path is represented by must be found
+    /// anew: the standing or contacts of its nodes or children have changed.
+    fn election_is_old(&mut self, place: usize) {
+        if let Some(post) = place.checked_sub(1).and_then(|at| self.posts.get_mut(at)) {
+            post.election_is_old = true;
+            // Where hundreds come at once, they are not counted for each.
+            let many =
+                place == self.tables.len() && self.mates.len() > self.parameters.leaf_advised;
+            let wait = if many {
+                self.parameters.coalesce
+            } else {
+                Duration::ZERO
+            };
+            self.agenda.posts_by(self.now + wait);
         }
     }
 

@@ -20,7 +20,7 @@ impl Tree {
             row: entry.row.clone(),
             age: entry.confirmed.age(self.now),
             unknown: entry.unknown,
-            ended: entry.row.row.ended,
+            ended: entry.ended,
             coverage: entry.row.row.coverage,
         })
     }
@@ -65,7 +65,7 @@ impl Tree {
             row: entry.row.clone(),
             age: entry.confirmed.age(self.now),
             unknown: entry.unknown,
-            ended: entry.row.row.ended,
+            ended: entry.ended,
             coverage: entry.row.row.coverage,
         })
     }

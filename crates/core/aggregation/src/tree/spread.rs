@@ -177,10 +177,13 @@ impl Tree {
     /// Sends what is due on all ways.
     pub(super) fn send_due(&mut self) {
         while let Some(node) = self.links.next_due(self.now) {
-            let Some(contact) = self.links.contact(node) else {
+            let Some(link) = self.links.get(node) else {
                 return;
             };
-            self.send_again(contact);
+            let contact = link.contact;
+            if link.is_overdue(self.now) {
+                self.send_again(contact);
+            }
             self.send_pending(contact);
         }
     }
@@ -283,7 +286,8 @@ impl Tree {
         acks: &mut Vec<u32>,
     ) {
         let (now, limits) = (self.now, self.parameters.clone());
-        let seq = self.links.change(contact, now, super::link::Link::next_seq);
+        let seq = self.links.get(contact.node);
+        let seq = seq.map(super::link::Link::next_seq);
         let mut writer = Writer::new(seq.unwrap_or(0), acks);
         acks.clear();
         let (mut items, mut tries) = (Vec::new(), 0);

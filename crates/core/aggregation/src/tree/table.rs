@@ -46,12 +46,15 @@ pub struct Entry {
     pub beat: u16,
     pub proof: Digest,
     pub unknown: bool,
+    /// As its row says.
+    pub ended: bool,
 }
 
 impl Entry {
     pub fn new(row: Arc<SignedRow>, confirmed: Moment) -> Self {
-        let proof = row.row.anchor;
+        let (proof, ended) = (row.row.anchor, row.row.ended);
         Self {
+            ended,
             row,
             confirmed,
             beat: 0,
@@ -66,7 +69,7 @@ impl Entry {
 
     /// Whether it counts among what is aggregated.
     pub fn reports(&self) -> bool {
-        !self.unknown && !self.row.row.ended
+        !self.unknown && !self.ended
     }
 }
 
@@ -74,6 +77,10 @@ impl Entry {
 pub struct Table {
     children: BTreeMap<ZoneKey, Entry>,
     hash: u64,
+    /// No row that has not ended was confirmed before that: so most looks for
+    /// old ones need not look at all.
+    oldest: Option<Moment>,
+    has_ended: bool,
 }
 
 impl Table {
@@ -93,8 +100,31 @@ impl Table {
         self.children.iter_mut().map(|(key, entry)| (*key, entry))
     }
 
+    /// How old the oldest row that has not ended is, at most.
+    pub fn age_max(&self, now: Time) -> Duration {
+        self.oldest.map_or(Duration::ZERO, |oldest| oldest.age(now))
+    }
+
+    /// Whether rows may be there that have ended.
+    pub fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    /// Finds the oldest.
+    pub fn look(&mut self) {
+        self.has_ended = self.children.values().any(|one| one.ended);
+        let all = self.children.values().filter(|one| !one.ended);
+        self.oldest = all.map(|one| one.confirmed).min();
+    }
+
     pub fn put(&mut self, entry: Entry) {
         let key = entry.row.key;
+        if entry.ended {
+            self.has_ended = true;
+        } else {
+            let oldest = self.oldest.get_or_insert(entry.confirmed);
+            *oldest = (*oldest).min(entry.confirmed);
+        }
         self.hash ^= fingerprint(key, entry.stamp());
         if let Some(old) = self.children.insert(key, entry) {
             self.hash ^= fingerprint(key, old.stamp());
