@@ -102,12 +102,14 @@ impl Rumours {
         self.by_key.get(&key).map(|one| one.bytes.as_slice())
     }
 
-    /// Drops what was told often enough.
+    /// Drops what was told often enough, once those are told who are to be told
+    /// at once.
     pub fn expire(&mut self, told_max: u32) {
-        while let Some((told, key)) = self.order.last().copied() {
-            if told < told_max {
-                break;
-            }
+        let order = self.order.iter().rev();
+        let spent = order.take_while(|(told, _)| *told >= told_max);
+        let spent = spent.filter(|(_, key)| !self.eager.contains(key));
+        let spent: Vec<Key> = spent.map(|(_, key)| *key).collect();
+        for key in spent {
             self.forget(key);
         }
     }
