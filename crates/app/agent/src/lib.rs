@@ -5,7 +5,6 @@
 //! from its last snapshot, replicas belong to their shims; a new agent finds
 //! both again.
 
-mod alerts;
 mod api;
 mod apply;
 pub mod audit;
@@ -152,7 +151,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     tokio::spawn(care::run(Arc::clone(&shared)));
     if shared.cluster.holder().is_none() {
         tokio::spawn(apply::settling::take_back_unattended(Arc::clone(&shared)));
-        tokio::spawn(alerts::run(Arc::clone(&shared)));
+        tokio::spawn(cluster::zones::alerts::run(Arc::clone(&shared)));
     }
     // Before the socket: whoever is answered there is told of the port too.
     if let Some(address) = options.admin_listen {
@@ -238,7 +237,7 @@ async fn open(
         given,
         journal,
         audit,
-        alerts: alerts::Alerts::default(),
+        alerts: cluster::zones::alerts::Alerts::default(),
         status: watch::Sender::new(Arc::new(NodeStatus::default())),
         snapshot: watch::Sender::new(Arc::new(EdgeSnapshot::default())),
         readings: watch::Sender::new(EdgeReadings::default()),

@@ -141,7 +141,7 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
             crate::cluster::content::act::carry_out(shared, effect);
         }
         NodeEffect::Notify { name, standing } => {
-            crate::alerts::notify(shared, name, standing);
+            crate::cluster::zones::alerts::notify(shared, name, standing);
         }
         // The loop's own.
         NodeEffect::Remove { .. } | NodeEffect::AllStopped => {}

@@ -1,9 +1,9 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
-use crate::alerts::Alerts;
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
 use crate::cluster::content::Holdings;
+use crate::cluster::zones::alerts::Alerts;
 use crate::cluster::{Certificates, Cluster};
 use crate::components::Components;
 use crate::given::Given;

@@ -89,8 +89,8 @@ fn what_does_not_come_true_is_said() {
 #[test]
 fn what_must_not_be_is_said() {
     // A node that nobody can hear for a while is well all the same.
-    let text = "nodes 6 in /eu\nat 0s start all\nat 10s cut n1..n2 from n6\n\
-                at 10s slow n6 by 1h\nalways nobody-well-is-dead\nend 60s";
+    let text = "nodes 6 in /eu\nat 0s start all\nat 10s slow n6 by 1h\n\
+                always nobody-well-is-dead\nend 60s";
     let report = play(&Script::parse("wrong", text).expect("a script"), 1);
     assert!(
         report

@@ -2,7 +2,7 @@
 
 use super::guard::Caller;
 use super::{Agent, Refused};
-use crate::alerts;
+use crate::cluster::zones::alerts;
 use axum::Json;
 use axum::extract::{Path, State};
 use std::sync::Arc;

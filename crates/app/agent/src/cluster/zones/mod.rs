@@ -6,6 +6,7 @@
 //! Never: makes gossip about reach wait.
 
 pub mod aggregates;
+pub mod alerts;
 pub mod ask;
 mod ended;
 mod keys;
