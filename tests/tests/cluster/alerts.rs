@@ -103,9 +103,13 @@ fn a_missing_node_is_told_once_and_so_is_its_return() {
         "{why}"
     );
 
+    can_be_tried_and_ended(&first, &told, &allowed);
+}
+
+fn can_be_tried_and_ended(first: &TestNode, told: &Path, allowed: &Path) {
     first.ok(&["alerts", "test", "few"]);
-    until_states(&told, &["firing", "resolved", "test"]);
-    std::fs::remove_file(&allowed).expect("removes");
+    until_states(told, &["firing", "resolved", "test"]);
+    std::fs::remove_file(allowed).expect("removes");
     let untold = first.run(&["alerts", "test", "few"]);
     assert!(
         !untold.status.success() && says(&untold).contains("not yet"),

@@ -84,22 +84,7 @@ fn every_node_answers_for_all_and_says_who_did_not() {
         let stamp = europe["stamp"].as_str()?.to_owned();
         (europe["attributes"]["nodes"] == 1).then_some(stamp)
     });
-    let eu = ["zones", "--zone", "/eu"];
-    until("as fresh, and as late, as is demanded", || {
-        let demand = ["--fresh", "1m", "--at-least", stamp.as_str()];
-        let shown = third.run(&[&eu[..], &demand].concat());
-        shown.status.success().then_some(())
-    });
-    for demand in [["--at-least", "999999.1.1"], ["--fresh", "0ms"]] {
-        let late = third.run(&[&eu[..], &demand].concat());
-        assert_eq!(late.status.code(), Some(6), "{}", says(&late));
-    }
-    let wrong = third.run(&[&eu[..], &["--at-least", "what"]].concat());
-    assert!(
-        says(&wrong).contains("epoch.number.issuer"),
-        "{}",
-        says(&wrong)
-    );
+    demands_are_met_or_refused(&third, &stamp);
     power_off(&second);
     until_seen(&first, "two", "dead");
     until("unknown since", || {
@@ -124,6 +109,25 @@ fn every_node_answers_for_all_and_says_who_did_not() {
         let europe = zone(&first, "/eu")?;
         (europe["reporting"] == 1 && europe["unknown_since_ms"].is_null()).then_some(())
     });
+}
+
+fn demands_are_met_or_refused(third: &TestNode, stamp: &str) {
+    let eu = ["zones", "--zone", "/eu"];
+    until("as fresh, and as late, as is demanded", || {
+        let demand = ["--fresh", "1m", "--at-least", stamp];
+        let shown = third.run(&[&eu[..], &demand].concat());
+        shown.status.success().then_some(())
+    });
+    for demand in [["--at-least", "999999.1.1"], ["--fresh", "0ms"]] {
+        let late = third.run(&[&eu[..], &demand].concat());
+        assert_eq!(late.status.code(), Some(6), "{}", says(&late));
+    }
+    let wrong = third.run(&[&eu[..], &["--at-least", "what"]].concat());
+    assert!(
+        says(&wrong).contains("epoch.number.issuer"),
+        "{}",
+        says(&wrong)
+    );
 }
 
 #[test]

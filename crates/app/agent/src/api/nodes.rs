@@ -140,8 +140,8 @@ pub async fn move_zone(
     let change = caller.change(&shared, format!("zone{from}")).await?;
     let kept_in = Arc::clone(&shared);
     let moves = async move { table::move_zone(&kept_in.store, &from, &to, unix_now()).await };
-    let moved = change.run(moves).await?;
-    let views = moved.iter().map(|record| shared.cluster.view(record));
+    let records = change.run(moves).await?;
+    let views = records.iter().map(|record| shared.cluster.view(record));
     Ok(Json(views.collect()))
 }
 

@@ -47,7 +47,7 @@ async fn until_moved(shared: &Shared, nodes: &mut watch::Receiver<Arc<NodeTable>
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn is_elsewhere(cluster: &Cluster, credentials: &Credentials) -> bool {
