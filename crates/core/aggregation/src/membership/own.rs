@@ -17,6 +17,9 @@ use wire::gossip::{ATTRIBUTES_BYTES_MAX, AttributesVersion, Life, News, Said, en
 /// Lives outdone by one run; more is an attack or a fault of the key.
 const OUTDONE_MAX: usize = 8;
 
+/// What a version's number has of its run's nonce: three bytes on the wire.
+const NUMBERS_BITS: u32 = 20;
+
 #[derive(Clone, Debug, Default)]
 pub struct Own {
     pub node: NodeId,
@@ -33,6 +36,14 @@ pub struct Own {
     /// Epochs of other runs that this one has outdone, by nonce.
     outdone: BTreeMap<u32, u64>,
     cloned: bool,
+}
+
+impl Own {
+    /// Runs without memory may come to the same epoch: of two, that with the
+    /// larger nonce prevails, and so do its attributes.
+    fn numbers_begin(&self) -> u32 {
+        self.life.nonce >> (32 - NUMBERS_BITS)
+    }
 }
 
 impl Membership {
@@ -69,9 +80,10 @@ impl Membership {
         if !self.rumours.is_untold((self.own.node, Kind::Attributes)) {
             self.own.told = (self.own.version, old);
         }
+        let before = self.own.version.number;
         self.own.version = AttributesVersion {
             epoch: self.own.life.epoch,
-            number: self.own.version.number.saturating_add(1),
+            number: before.max(self.own.numbers_begin()).saturating_add(1),
         };
         self.say_own_attributes();
     }
@@ -190,7 +202,10 @@ impl Membership {
         self.own.life.epoch = epoch;
         self.own.life.incarnation = 0;
         self.remember();
-        self.own.version = AttributesVersion { epoch, number: 1 };
+        self.own.version = AttributesVersion {
+            epoch,
+            number: self.own.numbers_begin().saturating_add(1),
+        };
         self.own.told = Default::default();
         self.say_own_attributes();
         self.say_of_self(Said::Alive);

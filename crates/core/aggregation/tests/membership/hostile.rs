@@ -267,3 +267,21 @@ proptest! {
         prop_assert_eq!(straight, tell(&mut mixed));
     }
 }
+
+#[test]
+fn runs_that_come_to_one_epoch_number_their_attributes_apart() {
+    let version = |nonce, attributes: &[u8]| {
+        let start = Start {
+            node: NodeId(1),
+            nonce,
+            remembered: None,
+            wall: UnixMillis(5),
+            attributes: attributes.to_vec(),
+        };
+        Membership::new(start, Parameters::default(), 1, Time(1)).version()
+    };
+    let (one, later) = (version(1 << 20, b"one"), version(7 << 20, b"later"));
+    assert_eq!(one.epoch, later.epoch);
+    // Of their lives, that with the larger nonce prevails too.
+    assert!(one < later);
+}
