@@ -28,19 +28,28 @@ pub fn json(value: &impl serde::Serialize, format: Format) -> Result<(), Failure
 }
 
 pub fn objects(objects: &[Object], format: Format) -> Result<(), Failure> {
+    let head = ["NAME", "STATE", "SUMMARY"];
+    let row =
+        |object: &Object| [called(object), &object.state, &object.summary].map(ToString::to_string);
+    let rows = objects.iter().map(row);
+    list(objects, format, |it| it.reference.clone(), (head, rows))
+}
+
+/// All of them in the format asked for.
+///
+/// * `name`: what `-o name` prints of each.
+/// * `table`: its head, and its rows.
+pub fn list<T: serde::Serialize, const N: usize>(
+    all: &[T],
+    format: Format,
+    name: impl Fn(&T) -> String,
+    table: ([&str; N], impl Iterator<Item = [String; N]>),
+) -> Result<(), Failure> {
     match format {
-        Format::Json => json(&objects, format),
-        Format::Jsonl => objects.iter().try_for_each(|object| json(object, format)),
-        Format::Name => objects
-            .iter()
-            .try_for_each(|object| data(&object.reference)),
-        Format::Table => {
-            let rows: Vec<[&str; 3]> = objects
-                .iter()
-                .map(|object| [called(object), &object.state, &object.summary])
-                .collect();
-            table(["NAME", "STATE", "SUMMARY"], &rows)
-        }
+        Format::Json => json(&all, format),
+        Format::Jsonl => all.iter().try_for_each(|one| json(one, format)),
+        Format::Name => all.iter().try_for_each(|one| data(&name(one))),
+        Format::Table => rows(table.0, table.1),
     }
 }
 

@@ -59,29 +59,23 @@ async fn add(context: &Context, asked: Add) -> Result<(), Failure> {
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let all: Vec<AlertView> = context.client.get("/v1/alerts").await?;
-    match context.output {
-        Format::Json => output::json(&all, Format::Json),
-        Format::Jsonl => all
-            .iter()
-            .try_for_each(|one| output::json(one, Format::Jsonl)),
-        Format::Name => all.iter().try_for_each(|one| data(&one.name)),
-        Format::Table => {
-            let head = [
-                "NAME", "ZONE", "STATE", "SINCE", "VALUE", "TELLS", "QUESTION",
-            ];
-            output::rows(head, all.iter().map(row))?;
-            for one in &all {
-                let name = &one.name;
-                if let Some(why) = &one.trouble {
-                    say(&format!("{name} gets no answer: {why}"));
-                }
-                if let Some(why) = &one.failed {
-                    say(&format!("{name} told nobody yet: {why}"));
-                }
+    let head = [
+        "NAME", "ZONE", "STATE", "SINCE", "VALUE", "TELLS", "QUESTION",
+    ];
+    let rows = all.iter().map(row);
+    output::list(&all, context.output, |it| it.name.clone(), (head, rows))?;
+    if context.output == Format::Table {
+        for one in &all {
+            let name = &one.name;
+            if let Some(why) = &one.trouble {
+                say(&format!("{name} gets no answer: {why}"));
             }
-            Ok(())
+            if let Some(why) = &one.failed {
+                say(&format!("{name} told nobody yet: {why}"));
+            }
         }
     }
+    Ok(())
 }
 
 fn row(one: &AlertView) -> [String; 7] {

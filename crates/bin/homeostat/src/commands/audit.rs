@@ -4,7 +4,7 @@ use super::Context;
 use super::inspect::clock;
 use crate::arguments::{Audit, Format};
 use crate::failure::{FAILED, Failure};
-use crate::output::{self, data, say};
+use crate::output::{self, say};
 use agent::audit::{Entry, Outcome, Verdict, verify};
 use client::ClientError;
 use std::collections::BTreeSet;
@@ -22,33 +22,24 @@ pub async fn run(context: &Context, what: &Audit) -> Result<ExitCode, Failure> {
 async fn list(context: &Context, limit: usize) -> Result<(), Failure> {
     let path = format!("/v1/audit?limit={limit}");
     let entries: Vec<Entry> = context.client.get(&path).await?;
-    match context.output {
-        Format::Json => output::json(&entries, Format::Json),
-        Format::Jsonl => entries
-            .iter()
-            .try_for_each(|entry| output::json(entry, Format::Jsonl)),
-        Format::Name => entries
-            .iter()
-            .try_for_each(|entry| data(&format!("audit/{}", entry.number))),
-        Format::Table => {
-            // What has ended is told once, by its end.
-            let ended: BTreeSet<u64> = entries.iter().map(|entry| entry.change).collect();
-            let told = entries
-                .iter()
-                .filter(|entry| !ended.contains(&entry.number));
-            let rows = told.map(|entry| {
-                [
-                    entry.number.to_string(),
-                    clock(entry.at_unix_ms),
-                    entry.who.clone(),
-                    entry.act.clone(),
-                    entry.object.clone(),
-                    outcome(entry),
-                ]
-            });
-            output::rows(["LINE", "WHEN", "WHO", "ACT", "OBJECT", "OUTCOME"], rows)
-        }
-    }
+    // What has ended is told once, by its end.
+    let ended: BTreeSet<u64> = entries.iter().map(|entry| entry.change).collect();
+    let told = entries
+        .iter()
+        .filter(|entry| !ended.contains(&entry.number));
+    let rows = told.map(|entry| {
+        [
+            entry.number.to_string(),
+            clock(entry.at_unix_ms),
+            entry.who.clone(),
+            entry.act.clone(),
+            entry.object.clone(),
+            outcome(entry),
+        ]
+    });
+    let name = |entry: &Entry| format!("audit/{}", entry.number);
+    let head = ["LINE", "WHEN", "WHO", "ACT", "OBJECT", "OUTCOME"];
+    output::list(&entries, context.output, name, (head, rows))
 }
 
 fn outcome(entry: &Entry) -> String {

@@ -252,25 +252,15 @@ async fn confirm(context: &Context, node: &Name, here: &Here) -> Result<(), Fail
 fn list(context: &Context, which: Which) -> Result<(), Failure> {
     let lab = find(which)?.ok_or_else(none)?;
     let faults = lab.status()?.faults;
-    match context.output {
-        Format::Json => output::json(&faults, context.output),
-        Format::Jsonl => faults
-            .iter()
-            .try_for_each(|fault| output::json(fault, context.output)),
-        Format::Name => faults
-            .iter()
-            .try_for_each(|fault| data(&fault.id.to_string())),
-        Format::Table => output::rows(
-            ["ID", "FAULT", "LEFT"],
-            faults.iter().map(|active| {
-                let left = active.left_ms.map_or_else(
-                    || "until undone".to_owned(),
-                    |left| format!("{}s", left.div_ceil(1_000)),
-                );
-                [active.id.to_string(), active.fault.to_string(), left]
-            }),
-        ),
-    }
+    let rows = faults.iter().map(|active| {
+        let left = active.left_ms.map_or_else(
+            || "until undone".to_owned(),
+            |left| format!("{}s", left.div_ceil(1_000)),
+        );
+        [active.id.to_string(), active.fault.to_string(), left]
+    });
+    let table = (["ID", "FAULT", "LEFT"], rows);
+    output::list(&faults, context.output, |it| it.id.to_string(), table)
 }
 
 fn undo(context: &Context, id: Option<u64>, which: Which) -> Result<(), Failure> {

@@ -45,18 +45,11 @@ pub async fn run(context: &Context, what: &Nodes) -> Result<ExitCode, Failure> {
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let nodes: Vec<NodeView> = context.client.get("/v1/nodes").await?;
-    match context.output {
-        Format::Json => output::json(&nodes, Format::Json),
-        Format::Jsonl => nodes
-            .iter()
-            .try_for_each(|node| output::json(node, Format::Jsonl)),
-        Format::Name => nodes.iter().try_for_each(|node| data(&node.name)),
-        Format::Table => {
-            let header = ["NAME", "ZONE", "STATE", "READY", "ADDRESS", "RTT", "JOINED"];
-            output::rows(header, nodes.iter().map(row))
-        }
-    }
+    let rows = nodes.iter().map(row);
+    output::list(&nodes, context.output, |it| it.name.clone(), (HEAD, rows))
 }
+
+const HEAD: [&str; 7] = ["NAME", "ZONE", "STATE", "READY", "ADDRESS", "RTT", "JOINED"];
 
 async fn show(context: &Context, name: &str) -> Result<(), Failure> {
     let nodes: Vec<NodeView> = context.client.get("/v1/nodes").await?;
@@ -70,8 +63,7 @@ async fn show(context: &Context, name: &str) -> Result<(), Failure> {
         Format::Name => data(&node.name),
         Format::Table => {
             let changed = node.attributes_changed_ms.map(Duration::from_millis);
-            let head = ["NAME", "ZONE", "STATE", "READY", "ADDRESS", "RTT", "JOINED"];
-            output::rows(head, std::iter::once(row(&node)))?;
+            output::rows(HEAD, std::iter::once(row(&node)))?;
             data("")?;
             let all = node.attributes.iter();
             let all = all.map(|(name, value)| [name.clone(), shown(value)]);

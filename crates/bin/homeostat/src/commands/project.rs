@@ -1,9 +1,9 @@
 //! Projects' policies: set and listed.
 
 use super::Context;
-use crate::arguments::{Format, Projects};
+use crate::arguments::Projects;
 use crate::failure::{Failure, USAGE};
-use crate::output::{self, data, say};
+use crate::output::{self, say};
 use client::segment;
 use kernel::Bytes;
 use std::process::ExitCode;
@@ -81,21 +81,11 @@ fn replace<T, E: std::fmt::Display>(
 }
 
 fn show(context: &Context, all: &[ProjectView]) -> Result<(), Failure> {
-    match context.output {
-        Format::Json => output::json(&all, Format::Json),
-        Format::Jsonl => all
-            .iter()
-            .try_for_each(|project| output::json(project, Format::Jsonl)),
-        Format::Name => all
-            .iter()
-            .try_for_each(|project| data(&format!("project/{}", project.name))),
-        Format::Table => {
-            let head = [
-                "NAME", "TRUSTED", "SERVICES", "REPLICAS", "MEMORY", "BUCKETS",
-            ];
-            output::rows(head, all.iter().map(row))
-        }
-    }
+    let name = |project: &ProjectView| format!("project/{}", project.name);
+    let head = [
+        "NAME", "TRUSTED", "SERVICES", "REPLICAS", "MEMORY", "BUCKETS",
+    ];
+    output::list(all, context.output, name, (head, all.iter().map(row)))
 }
 
 fn row(project: &ProjectView) -> [String; 6] {

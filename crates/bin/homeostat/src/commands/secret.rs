@@ -4,9 +4,9 @@
 
 use super::Context;
 use super::inspect::clock;
-use crate::arguments::{Format, Project, Secret};
+use crate::arguments::{Project, Secret};
 use crate::failure::{FAILED, Failure, INTERRUPTED, USAGE};
-use crate::output::{self, data, say};
+use crate::output::{self, say};
 use client::segment;
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 use std::collections::BTreeSet;
@@ -123,24 +123,15 @@ fn ask(name: &str, line: &mut Vec<u8>) -> Result<(), Failure> {
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let secrets: Vec<SecretView> = context.client.get("/v1/secrets").await?;
-    match context.output {
-        Format::Json => output::json(&secrets, Format::Json),
-        Format::Jsonl => secrets
-            .iter()
-            .try_for_each(|secret| output::json(secret, Format::Jsonl)),
-        Format::Name => secrets
-            .iter()
-            .try_for_each(|secret| data(&format!("{}/{}", secret.project, secret.name))),
-        Format::Table => {
-            let rows = secrets.iter().map(|secret| {
-                [
-                    secret.name.clone(),
-                    secret.project.clone(),
-                    clock(secret.set_unix_ms),
-                    secret.services.join(", "),
-                ]
-            });
-            output::rows(["NAME", "PROJECT", "SET", "NAMED BY"], rows)
-        }
-    }
+    let name = |secret: &SecretView| format!("{}/{}", secret.project, secret.name);
+    let head = ["NAME", "PROJECT", "SET", "NAMED BY"];
+    let rows = secrets.iter().map(|secret| {
+        [
+            secret.name.clone(),
+            secret.project.clone(),
+            clock(secret.set_unix_ms),
+            secret.services.join(", "),
+        ]
+    });
+    output::list(&secrets, context.output, name, (head, rows))
 }

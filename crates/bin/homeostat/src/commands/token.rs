@@ -92,24 +92,16 @@ async fn create(context: &Context, role: Role, asked: &CreateToken) -> Result<()
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let tokens: Vec<TokenView> = context.client.get("/v1/tokens").await?;
-    match context.output {
-        Format::Json => output::json(&tokens, Format::Json),
-        Format::Jsonl => tokens
-            .iter()
-            .try_for_each(|token| output::json(token, Format::Jsonl)),
-        Format::Name => tokens.iter().try_for_each(|token| data(&token.id)),
-        Format::Table => {
-            let rows = tokens.iter().map(|token| {
-                let state = if token.expired { "expired" } else { "good" };
-                [
-                    token.id.clone(),
-                    token.role.to_string(),
-                    token.project.clone().unwrap_or_else(|| "(all)".to_owned()),
-                    state.to_owned(),
-                    clock(token.expires_unix_ms),
-                ]
-            });
-            output::rows(["ID", "ROLE", "PROJECT", "STATE", "EXPIRES"], rows)
-        }
-    }
+    let head = ["ID", "ROLE", "PROJECT", "STATE", "EXPIRES"];
+    let rows = tokens.iter().map(|token| {
+        let state = if token.expired { "expired" } else { "good" };
+        [
+            token.id.clone(),
+            token.role.to_string(),
+            token.project.clone().unwrap_or_else(|| "(all)".to_owned()),
+            state.to_owned(),
+            clock(token.expires_unix_ms),
+        ]
+    });
+    output::list(&tokens, context.output, |it| it.id.clone(), (head, rows))
 }

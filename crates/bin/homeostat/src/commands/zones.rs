@@ -173,25 +173,16 @@ pub fn millis(span: Duration) -> u64 {
 
 async fn list(context: &Context) -> Result<(), Failure> {
     let all: Vec<AggregateView> = context.client.get("/v1/aggregates").await?;
-    match context.output {
-        Format::Json => output::json(&all, Format::Json),
-        Format::Jsonl => all
-            .iter()
-            .try_for_each(|one| output::json(one, Format::Jsonl)),
-        Format::Name => all.iter().try_for_each(|one| data(&one.name)),
-        Format::Table => {
-            let head = ["NAME", "ZONE", "VERSION", "STATE", "PROGRAM"];
-            let rows = all.iter().map(|one| {
-                let state = match &one.why {
-                    Some(why) => format!("{}: {why}", one.state),
-                    None => one.state.clone(),
-                };
-                let (name, zone) = (one.name.clone(), one.zone.clone());
-                [name, zone, one.version.to_string(), state, one.text.clone()]
-            });
-            output::rows(head, rows)
-        }
-    }
+    let head = ["NAME", "ZONE", "VERSION", "STATE", "PROGRAM"];
+    let rows = all.iter().map(|one| {
+        let state = match &one.why {
+            Some(why) => format!("{}: {why}", one.state),
+            None => one.state.clone(),
+        };
+        let (name, zone) = (one.name.clone(), one.zone.clone());
+        [name, zone, one.version.to_string(), state, one.text.clone()]
+    });
+    output::list(&all, context.output, |it| it.name.clone(), (head, rows))
 }
 
 pub async fn ask(context: &Context, asked: &Ask) -> Result<ExitCode, Failure> {
