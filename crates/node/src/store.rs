@@ -150,6 +150,15 @@ pub trait Store: Send + Sync + 'static {
     fn fault(&self) -> Option<String>;
 }
 
+/// The entry of one key; linearizable.
+///
+/// # Errors
+/// As [`Store::range`].
+pub async fn get(store: &dyn Store, key: &str) -> Result<Option<Entry>, StoreError> {
+    let entries = store.range(key).await?.entries;
+    Ok(entries.into_iter().find(|entry| entry.key == key))
+}
+
 pub trait Watch: Send {
     fn next(&mut self) -> BoxFuture<'_, Result<WatchEvent, StoreError>>;
 }

@@ -61,9 +61,8 @@ pub async fn of_replica(shared: &Shared, spec: &ReplicaSpec) -> Result<Secrets, 
 
 async fn open(shared: &Shared, path: &str) -> Result<Value, String> {
     let key = key(path);
-    let range = shared.store.range(&key).await;
-    let entries = range.map_err(|error| error.to_string())?.entries;
-    let Some(entry) = entries.into_iter().find(|entry| entry.key == key) else {
+    let entry = node::store::get(&shared.store, &key).await;
+    let Some(entry) = entry.map_err(|error| error.to_string())? else {
         return Err(format!("there is no secret `{path}`"));
     };
     let told = |error: VaultError| match error.hint() {
@@ -82,8 +81,7 @@ async fn open(shared: &Shared, path: &str) -> Result<Value, String> {
 /// Sealed as in the store, for a process that may open it itself.
 pub async fn sealed(shared: &Shared, path: &str) -> Option<String> {
     let key = key(path);
-    let entries = shared.store.range(&key).await.ok()?.entries;
-    let entry = entries.into_iter().find(|entry| entry.key == key)?;
+    let entry = node::store::get(&shared.store, &key).await.ok()??;
     let kept: Kept = serde_json::from_slice(&entry.value).ok()?;
     Some(kept.sealed)
 }

@@ -55,9 +55,8 @@ pub async fn check(shared: &Shared, token: &str) -> Result<Who, ApiError> {
         .filter(|id| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .ok_or_else(unknown)?;
     let key = key(id);
-    let entries = shared.store.range(&key).await;
-    let entries = entries.map_err(|error| storage(&error))?.entries;
-    let entry = entries.iter().find(|entry| entry.key == key);
+    let entry = node::store::get(&shared.store, &key).await;
+    let entry = entry.map_err(|error| storage(&error))?;
     let kept: Kept = entry
         .and_then(|entry| serde_json::from_slice(&entry.value).ok())
         .ok_or_else(unknown)?;

@@ -72,8 +72,8 @@ pub async fn read_head(
     project: &Name,
 ) -> Result<Option<(Applied, Revision)>, ApiError> {
     let key = head_key(project);
-    let range = store.range(&key).await.map_err(|error| storage(&error))?;
-    let Some(entry) = range.entries.into_iter().find(|entry| entry.key == key) else {
+    let entry = node::store::get(store, &key).await;
+    let Some(entry) = entry.map_err(|error| storage(&error))? else {
         return Ok(None);
     };
     let applied = serde_json::from_slice(&entry.value).map_err(|error| {

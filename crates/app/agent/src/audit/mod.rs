@@ -243,8 +243,7 @@ impl State {
 }
 
 async fn read_head(store: &dyn Store) -> Result<Option<Head>, StoreError> {
-    let entries = store.range(HEAD_KEY).await?.entries;
-    let Some(entry) = entries.into_iter().find(|entry| entry.key == HEAD_KEY) else {
+    let Some(entry) = node::store::get(store, HEAD_KEY).await? else {
         return Ok(None);
     };
     let damaged = |error| StoreError::Invalid(format!("{HEAD_KEY}: {error}"));
