@@ -6,7 +6,7 @@ mod certificate;
 mod key;
 mod trust;
 
-pub use authority::{Authority, AuthorityError, IssuedCertificate, RootKey};
+pub use authority::{Authority, AuthorityError, IssuedCertificate, LIFE, RootKey};
 pub use certificate::{CertificateError, CertificateView};
 pub use key::{KeyError, NodeKey, PublicKey, TokenVerifier, sign_with_token, verify_statement};
 pub use trust::{Authorise, Clock, GRACE, Refusal, Requirement, Trust, Usage, wall_clock};

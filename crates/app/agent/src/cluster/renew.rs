@@ -41,9 +41,10 @@ pub async fn run(shared: Arc<Shared>) {
 
 /// Until the table says that this node is where its certificates do not.
 async fn until_moved(shared: &Shared, nodes: &mut watch::Receiver<Arc<NodeTable>>) {
+    let agent = shared.cluster.kept.credentials(Kind::Agent);
     while nodes.changed().await.is_ok() {
-        let agent = shared.cluster.kept.credentials(Kind::Agent);
-        if agent.is_ok_and(|agent| is_elsewhere(&shared.cluster, &agent)) {
+        let agent = agent.as_ref();
+        if agent.is_ok_and(|agent| is_elsewhere(&shared.cluster, agent)) {
             return;
         }
     }

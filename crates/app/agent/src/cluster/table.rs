@@ -24,8 +24,6 @@ const TRIES_MAX: usize = 16;
 /// Of one node: more moves in a day than that, and a certificate of the first is
 /// refused.
 const FORMER_MAX: usize = 8;
-/// A certificate's longest life.
-const CERTIFIED_MS: u64 = 24 * 3_600_000;
 /// Tokens that were never used are forgotten when so many are open.
 const ADMISSIONS_MAX: usize = 1_000;
 
@@ -127,9 +125,7 @@ pub async fn introduce(
 /// The next id. Whatever changes the table writes it, so that who compares it
 /// knows that the table stands still.
 async fn counter(store: &dyn Store) -> Result<Entry, StoreError> {
-    let range = store.range(NEXT_NODE_KEY).await?;
-    let mut entries = range.entries.into_iter();
-    let found = entries.find(|entry| entry.key == NEXT_NODE_KEY);
+    let found = node::store::get(store, NEXT_NODE_KEY).await?;
     found.ok_or_else(|| StoreError::Invalid("this cluster has no first node".to_owned()))
 }
 
@@ -170,8 +166,7 @@ pub async fn admission(
     now: UnixMillis,
 ) -> Result<Admission, AdmissionError> {
     let key = admission_key(token);
-    let range = store.range(&key).await?;
-    let entry = range.entries.into_iter().find(|entry| entry.key == key);
+    let entry = node::store::get(store, &key).await?;
     let entry = entry.ok_or(AdmissionError::Unknown)?;
     let admission: Admission = read(&entry.key, &entry.value)?;
     if admission.expires_at <= now {
@@ -444,7 +439,7 @@ fn in_zone(record: &NodeRecord, zone: ZonePath, now: UnixMillis) -> NodeRecord {
     let mut former: Vec<FormerZone> = kept.cloned().collect();
     former.push(FormerZone {
         zone: record.zone.clone(),
-        until: UnixMillis(now.0.saturating_add(CERTIFIED_MS)),
+        until: UnixMillis(now.0.saturating_add(millis(net::identity::LIFE))),
     });
     former.drain(..former.len().saturating_sub(FORMER_MAX));
     NodeRecord {
@@ -452,6 +447,10 @@ fn in_zone(record: &NodeRecord, zone: ZonePath, now: UnixMillis) -> NodeRecord {
         zone,
         ..record.clone()
     }
+}
+
+fn millis(span: std::time::Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The first node's record.
@@ -639,7 +638,7 @@ mod tests {
         let moved = moved.expect("moves");
         let zones: Vec<String> = moved.iter().map(|it| it.zone.to_string()).collect();
         assert_eq!(zones, ["/at/1", "/at/2"]);
-        let day = CERTIFIED_MS;
+        let day = millis(net::identity::LIFE);
         for (said, now, is_good) in [
             ("/at/2", day * 9, true),
             ("/eu/2", 19 + day, true),

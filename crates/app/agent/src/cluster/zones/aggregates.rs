@@ -92,10 +92,8 @@ fn key(name: &str) -> String {
 
 async fn read(shared: &Shared, name: &str) -> Result<Option<(Record, Vec<u8>)>, ApiError> {
     let key = key(name);
-    let range = shared.store.range(&key).await;
-    let range = range.map_err(|error| storage(&error))?;
-    let entry = range.entries.into_iter().find(|entry| entry.key == key);
-    let Some(entry) = entry else {
+    let entry = node::store::get(&shared.store, &key).await;
+    let Some(entry) = entry.map_err(|error| storage(&error))? else {
         return Ok(None);
     };
     let record = serde_json::from_slice(&entry.value);

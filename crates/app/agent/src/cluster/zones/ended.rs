@@ -5,36 +5,38 @@
 //! and is not new. Of those beside it, the first node that can be reached says
 //! so.
 
-use super::place::leaf;
+use super::place::Places;
 use crate::cluster::Cluster;
 use aggregation::tree::Tree;
 use kernel::{NodeId, ZonePath};
-use node::nodes::{NodeRecord, NodeTable};
+use node::nodes::NodeTable;
 
 /// Those that this node is to tell the end of.
-pub fn ended(cluster: &Cluster, table: &NodeTable, tree: &Tree) -> Vec<ZonePath> {
-    let beside = (0..tree.zone().depth()).flat_map(|depth| {
+pub fn ended(cluster: &Cluster, table: &NodeTable, places: &Places, tree: &Tree) -> Vec<ZonePath> {
+    let mut ended = Vec::new();
+    for depth in 0..tree.zone().depth() {
         let above = tree.zone().ancestor(depth);
-        let shown = tree.children(&above).filter(|view| !view.ended);
-        let shown = shown.map(|view| view.row.row.zone.clone());
-        shown.collect::<Vec<_>>()
-    });
-    let empty = beside.filter(|zone| nodes_in(table, zone).next().is_none());
-    let said_here = empty.filter(|zone| speaker(cluster, table, zone) == Some(cluster.own.id));
-    said_here.collect()
+        for view in tree.children(&above) {
+            let zone = &view.row.row.zone;
+            if !view.ended
+                && places.is_empty(zone)
+                && speaker(cluster, table, places, &above) == Some(cluster.own.id)
+            {
+                ended.push(zone.clone());
+            }
+        }
+    }
+    ended
 }
 
-fn nodes_in<'a>(table: &'a NodeTable, zone: &'a ZonePath) -> impl Iterator<Item = &'a NodeRecord> {
+fn speaker(
+    cluster: &Cluster,
+    table: &NodeTable,
+    places: &Places,
+    above: &ZonePath,
+) -> Option<NodeId> {
     let belonging = table.values().filter(|record| record.belongs());
-    // The leaf zone lies in the certificate's: most are settled without it.
-    belonging.filter(move |record| {
-        zone.contains(&record.zone)
-            || (record.zone.contains(zone) && zone.contains(&leaf(table, &record.zone)))
-    })
-}
-
-fn speaker(cluster: &Cluster, table: &NodeTable, zone: &ZonePath) -> Option<NodeId> {
-    let above = zone.parent()?;
-    let mut beside = nodes_in(table, &above).map(|record| record.id);
-    beside.find(|node| cluster.reach(*node).is_up())
+    let mut beside = belonging.filter(|record| above.contains(&places.leaf(&record.zone)));
+    let first = beside.find(|record| cluster.reach(record.id).is_up());
+    first.map(|record| record.id)
 }

@@ -4,6 +4,7 @@
 //! Holds: a public key is believed when the node table has its fingerprint for
 //! that node, and the node belongs; a row only from a node of that zone.
 
+use super::place::Places;
 use aggregation::tree::{Keys, Verdict};
 use kernel::{NodeId, ZonePath};
 use net::identity::verify_statement;
@@ -52,6 +53,8 @@ impl NodeKeys {
 pub struct Proofs<'a> {
     pub keys: &'a NodeKeys,
     pub table: &'a Arc<NodeTable>,
+    /// Of that table.
+    pub places: &'a Places,
     /// The node that holds the store: its agent has asked who may.
     pub holder: NodeId,
 }
@@ -87,7 +90,7 @@ impl Keys for Proofs<'_> {
         signature: &Signature,
     ) -> Verdict {
         let leaf = self.table.get(&issuer);
-        let leaf = leaf.map(|record| super::place::leaf(self.table, &record.zone));
+        let leaf = leaf.map(|record| self.places.leaf(&record.zone));
         if leaf.is_some_and(|leaf| !zone.contains(&leaf)) {
             return Verdict::Bad;
         }

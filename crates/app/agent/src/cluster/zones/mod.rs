@@ -22,6 +22,7 @@ use kernel::{NodeId, ZonePath, fnv1a};
 use keys::{NodeKeys, Proofs};
 use net::PublicKey;
 use node::nodes::{NodeRecord, NodeTable};
+use place::Places;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -50,6 +51,8 @@ pub struct Zones {
     pub changes: watch::Sender<u64>,
     /// Counts how often the tree was begun: what was said in it is said again.
     pub begun: watch::Sender<u64>,
+    /// Of the newest table that was asked about.
+    placed: Mutex<Option<(Arc<NodeTable>, Arc<Places>)>>,
     inbox: mpsc::Sender<Input>,
     outbox: Mutex<Option<mpsc::Receiver<Input>>>,
 }
@@ -62,6 +65,7 @@ impl Zones {
             tree: Mutex::default(),
             changes: watch::Sender::new(0),
             begun: watch::Sender::new(0),
+            placed: Mutex::default(),
             inbox,
             outbox: Mutex::new(Some(outbox)),
         }
@@ -69,6 +73,20 @@ impl Zones {
 
     fn tree(&self) -> MutexGuard<'_, Option<Tree>> {
         self.tree.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the nodes of `table` stand; found anew only when it is another one.
+    fn places(&self, table: &Arc<NodeTable>) -> Arc<Places> {
+        let newest = self.placed.lock();
+        let mut newest = newest.unwrap_or_else(PoisonError::into_inner);
+        match &*newest {
+            Some((known, places)) if Arc::ptr_eq(known, table) => Arc::clone(places),
+            _ => {
+                let places = Arc::new(Places::of(table));
+                *newest = Some((Arc::clone(table), Arc::clone(&places)));
+                places
+            }
+        }
     }
 
     /// `None` before this node is in its own table.
@@ -162,11 +180,13 @@ async fn wake(shared: &Shared) {
 fn with_tools<T>(shared: &Shared, use_them: impl FnOnce(Tools) -> T) -> T {
     let cluster = &shared.cluster;
     let table = cluster.nodes.borrow().clone();
+    let places = cluster.zones.places(&table);
     let programs = cluster.programs.current();
     use_them(Tools {
         keys: &Proofs {
             keys: &cluster.zones.keys,
             table: &table,
+            places: &places,
             holder: cluster.holder().unwrap_or(cluster.own.id),
         },
         programs: &*programs,
@@ -278,7 +298,8 @@ fn tell(shared: &Arc<Shared>, told: &mut Told) {
     let Some(own) = table.get(&cluster.own.id) else {
         return;
     };
-    let zone = place::leaf(&table, &own.zone);
+    let places = cluster.zones.places(&table);
+    let zone = places.leaf(&own.zone);
     if told.zone.as_ref() != Some(&zone) {
         tracing::info!(%zone, "in the zone tree");
         let start = Start {
@@ -301,23 +322,24 @@ fn tell(shared: &Arc<Shared>, told: &mut Told) {
             handle(shared, Event::Notice { notice, age });
         }
     }
-    for event in news(shared, &table, &zone, told) {
+    for event in news(shared, &table, &places, told) {
         handle(shared, event);
     }
     let ended = cluster
         .zones
-        .read(|tree| ended::ended(cluster, &table, tree));
+        .read(|tree| ended::ended(cluster, &table, &places, tree));
     for zone in ended.unwrap_or_default() {
         tracing::info!(%zone, "no node is in the zone any more");
         handle(shared, Event::Ended(zone));
     }
 }
 
-fn news(shared: &Shared, table: &NodeTable, zone: &ZonePath, told: &mut Told) -> Vec<Event> {
+fn news(shared: &Shared, table: &NodeTable, places: &Places, told: &mut Told) -> Vec<Event> {
     let mut events = Vec::new();
+    let zone = told.zone.clone().unwrap_or_default();
     let belongs = table.values().filter(|record| record.belongs());
     let (mates, others): (Vec<&NodeRecord>, Vec<&NodeRecord>) =
-        belongs.partition(|record| place::leaf(table, &record.zone) == *zone);
+        belongs.partition(|record| places.leaf(&record.zone) == zone);
     let expected = mates.len() as u64;
     if told.expected != expected {
         told.expected = expected;
@@ -376,12 +398,13 @@ fn mate(shared: &Shared, record: &NodeRecord, before: Option<&Mate>) -> Mate {
 pub fn headroom(shared: &Shared) -> BTreeMap<NodeId, u8> {
     let cluster = &shared.cluster;
     let table = cluster.nodes.borrow().clone();
+    let places = cluster.zones.places(&table);
     let others = table
         .values()
         .filter(|record| record.belongs() && record.id != cluster.own.id);
     let known = cluster.zones.read(|tree| {
         let known = others.filter_map(|record| {
-            let leaf = place::leaf(&table, &record.zone);
+            let leaf = places.leaf(&record.zone);
             let free = if leaf == *tree.zone() {
                 free(&cluster.rows.of(record.id).row)
             } else {

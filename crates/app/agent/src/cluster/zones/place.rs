@@ -6,22 +6,54 @@
 
 use kernel::ZonePath;
 use node::nodes::NodeTable;
+use std::collections::BTreeSet;
 
 pub const HERE: &str = "here";
 
-/// The leaf zone of nodes whose certificates say `zone`.
-pub fn leaf(table: &NodeTable, zone: &ZonePath) -> ZonePath {
-    let below = |other: &ZonePath| other != zone && zone.contains(other);
-    let mut nodes = table.values().filter(|record| record.belongs());
-    if !nodes.any(|record| below(&record.zone)) {
-        return zone.clone();
+/// Of one node table.
+pub struct Places {
+    /// Zones below which nodes stand.
+    inner: BTreeSet<ZonePath>,
+    /// Leaf zones with nodes, and all above them.
+    occupied: BTreeSet<ZonePath>,
+}
+
+fn above(zone: &ZonePath) -> impl Iterator<Item = ZonePath> + '_ {
+    (0..zone.depth()).map(|depth| zone.ancestor(depth))
+}
+
+impl Places {
+    pub fn of(table: &NodeTable) -> Self {
+        let nodes = || table.values().filter(|record| record.belongs());
+        let mut places = Self {
+            inner: nodes().flat_map(|record| above(&record.zone)).collect(),
+            occupied: BTreeSet::new(),
+        };
+        for record in nodes() {
+            let leaf = places.leaf(&record.zone);
+            places.occupied.extend(above(&leaf));
+            places.occupied.insert(leaf);
+        }
+        places
     }
-    let text = match zone.depth() {
-        0 => format!("/{HERE}"),
-        _ => format!("{zone}/{HERE}"),
-    };
-    // A zone with others below it has a level left.
-    text.parse().unwrap_or_else(|_| zone.clone())
+
+    /// The leaf zone of nodes whose certificates say `zone`.
+    pub fn leaf(&self, zone: &ZonePath) -> ZonePath {
+        if !self.inner.contains(zone) {
+            return zone.clone();
+        }
+        let text = match zone.depth() {
+            0 => format!("/{HERE}"),
+            _ => format!("{zone}/{HERE}"),
+        };
+        // A zone with others below it has a level left.
+        text.parse().unwrap_or_else(|_| zone.clone())
+    }
+
+    /// Whether no node is in the zone, nor below it.
+    pub fn is_empty(&self, zone: &ZonePath) -> bool {
+        !self.occupied.contains(zone)
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +84,8 @@ mod tests {
     #[test]
     fn nodes_beside_zones_are_a_zone_of_their_own() {
         let leaf = |zones: &[&str], zone: &str| {
-            leaf(&table(zones), &zone.parse().expect("a zone")).to_string()
+            let places = Places::of(&table(zones));
+            places.leaf(&zone.parse().expect("a zone")).to_string()
         };
         assert_eq!(leaf(&["/"], "/"), "/");
         assert_eq!(leaf(&["/", "/"], "/"), "/");
@@ -65,6 +98,23 @@ mod tests {
         if let Some(record) = table.get_mut(&NodeId(2)) {
             record.revoked_at = Some(UnixMillis(1));
         }
-        assert_eq!(super::leaf(&table, &ZonePath::root()), ZonePath::root());
+        let places = Places::of(&table);
+        assert_eq!(places.leaf(&ZonePath::root()), ZonePath::root());
+    }
+
+    #[test]
+    fn a_zone_is_empty_once_no_node_is_in_it_or_below() {
+        let places = Places::of(&table(&["/", "/eu/1"]));
+        let is_empty = |zone: &str| places.is_empty(&zone.parse().expect("a zone"));
+        assert!(
+            ["/", "/here", "/eu", "/eu/1"]
+                .iter()
+                .all(|zone| !is_empty(zone))
+        );
+        assert!(
+            ["/eu/2", "/us", "/eu/here"]
+                .iter()
+                .all(|zone| is_empty(zone))
+        );
     }
 }

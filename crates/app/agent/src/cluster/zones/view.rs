@@ -1,6 +1,6 @@
 //! The zone tree as the admin API shows it, from where this node stands.
 
-use super::{Shared, place};
+use super::Shared;
 use crate::cluster::rows;
 use aggregation::tree::{Demand, ReadError, Tree, View};
 use kernel::ZonePath;
@@ -107,10 +107,11 @@ fn liars(shared: &Shared) -> BTreeMap<String, String> {
 fn nodes(shared: &Shared, tree: &Tree) -> Vec<NodeInZone> {
     let cluster = &shared.cluster;
     let table = cluster.nodes.borrow().clone();
+    let places = cluster.zones.places(&table);
     let nodes = table.values().filter(|record| record.belongs());
     let nodes = nodes.map(|record| NodeInZone {
         node: record.name.to_string(),
-        zone: place::leaf(&table, &record.zone).to_string(),
+        zone: places.leaf(&record.zone).to_string(),
         reachable: cluster.reach(record.id).is_up(),
     });
     let own = tree.zone().to_string();

@@ -7,7 +7,7 @@ use crate::shared::Shared;
 use aggregation::program::{Limits, Program};
 use control::alert::{Condition, Parameters, Standing};
 use kernel::{Name, ZonePath};
-use node::store::{Operation, Store, StoreError, Transaction};
+use node::store::{Entry, Operation, Store, StoreError, Transaction};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,28 +84,34 @@ pub async fn read_all(shared: &Shared) -> Result<BTreeMap<String, Record>, ApiEr
     let mut records = BTreeMap::new();
     for entry in range.map_err(|error| storage(&error))?.entries {
         let name = entry.key.strip_prefix(PREFIX).unwrap_or_default();
-        match serde_json::from_slice(&entry.value) {
-            Ok(record) => {
-                records.insert(name.to_owned(), record);
-            }
-            Err(error) => tracing::error!(key = entry.key, %error, "an alert is not read"),
+        if let Some(record) = read_record(&entry) {
+            records.insert(name.to_owned(), record);
         }
     }
     Ok(records)
 }
 
+fn read_record(entry: &Entry) -> Option<Record> {
+    let record = serde_json::from_slice(&entry.value);
+    record
+        .inspect_err(|error| tracing::error!(key = entry.key, %error, "an alert is not read"))
+        .ok()
+}
+
 pub async fn read(shared: &Shared, name: &str) -> Result<Option<Record>, ApiError> {
-    Ok(read_all(shared).await?.remove(name))
+    let key = format!("{PREFIX}{name}");
+    let entry = node::store::get(&shared.store, &key).await;
+    let Some(entry) = entry.map_err(|error| storage(&error))? else {
+        return Ok(None);
+    };
+    // As `read_all`: one that cannot be read is none.
+    Ok(read_record(&entry))
 }
 
 /// What cannot be read counts as nothing told: rather twice than never.
 pub async fn read_told(shared: &Shared, name: &str) -> Standing {
     let key = format!("{TOLD}{name}");
-    let Ok(range) = shared.store.range(&key).await else {
-        return Standing::default();
-    };
-    let mut entries = range.entries.into_iter();
-    let entry = entries.find(|entry| entry.key == key);
+    let entry = node::store::get(&shared.store, &key).await.ok().flatten();
     let told = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
     told.unwrap_or_default()
 }
@@ -145,6 +151,9 @@ pub async fn add(shared: &Arc<Shared>, asked: AlertRequest) -> Result<AlertView,
     }
     let done = transact(shared, then).await;
     done.map_err(|error| storage(&error))?;
+    if all.get(name.as_str()) != Some(&record) {
+        shared.alerts.told().remove(name.as_str());
+    }
     shared.alerts.changed.notify_one();
     Ok(super::view(shared, name.as_str(), &record))
 }

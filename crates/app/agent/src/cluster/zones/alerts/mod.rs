@@ -21,7 +21,7 @@ use kept::Record;
 use kernel::format_duration;
 use node::{AlertSpec, AlertStatus, NodeEvent};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -37,6 +37,8 @@ pub struct Alerts {
     changed: Notify,
     /// By alert: the newest answer, or why there is none.
     answers: Mutex<BTreeMap<String, Result<AskReply, String>>>,
+    /// What the store has of what was told.
+    told: Mutex<BTreeMap<String, Standing>>,
 }
 
 impl Alerts {
@@ -57,17 +59,20 @@ impl Alerts {
         let mut answers = answers.unwrap_or_else(PoisonError::into_inner);
         answers.remove(name);
     }
+
+    fn told(&self) -> MutexGuard<'_, BTreeMap<String, Standing>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Keeps them where the store is held, for ever.
 pub async fn run(shared: Arc<Shared>) {
     let mut asking: BTreeMap<String, (Record, AbortHandle)> = BTreeMap::new();
-    let mut told: BTreeMap<String, Standing> = BTreeMap::new();
     let mut status = shared.status.subscribe();
     loop {
         match kept::read_all(&shared).await {
             Ok(records) => {
-                let specs = specs(&shared, &records, &mut told).await;
+                let specs = specs(&shared, &records).await;
                 let event = Message::Node(NodeEvent::Alerts(specs));
                 if shared.messages.send(event).await.is_err() {
                     return;
@@ -84,52 +89,48 @@ pub async fn run(shared: Arc<Shared>) {
                         return;
                     }
                     let alerts = status.borrow_and_update().alerts.clone();
-                    keep_told(&shared, &alerts, &mut told).await;
+                    keep_told(&shared, &alerts).await;
                 }
             }
         }
     }
 }
 
-async fn specs(
-    shared: &Shared,
-    records: &BTreeMap<String, Record>,
-    told: &mut BTreeMap<String, Standing>,
-) -> BTreeMap<String, AlertSpec> {
-    told.retain(|name, _| records.contains_key(name));
+async fn specs(shared: &Shared, records: &BTreeMap<String, Record>) -> BTreeMap<String, AlertSpec> {
+    let alerts = &shared.alerts;
+    alerts.told().retain(|name, _| records.contains_key(name));
     let mut specs = BTreeMap::new();
     for (name, record) in records {
-        if !told.contains_key(name) {
-            told.insert(name.clone(), kept::read_told(shared, name).await);
-        }
-        let spec = AlertSpec {
-            parameters: record.parameters(),
-            told: told.get(name).cloned().unwrap_or_default(),
+        let known = alerts.told().get(name).cloned();
+        let told = match known {
+            Some(told) => told,
+            None => kept::read_told(shared, name).await,
         };
-        specs.insert(name.clone(), spec);
+        alerts.told().insert(name.clone(), told.clone());
+        let parameters = record.parameters();
+        specs.insert(name.clone(), AlertSpec { parameters, told });
     }
     specs
 }
 
-/// So that a restart tells nothing twice.
-async fn keep_told(
-    shared: &Shared,
-    alerts: &BTreeMap<String, AlertStatus>,
-    told: &mut BTreeMap<String, Standing>,
-) {
+/// What loops took for told without a notice, and what could not be kept then.
+async fn keep_told(shared: &Shared, alerts: &BTreeMap<String, AlertStatus>) {
     for (name, alert) in alerts {
-        if told.get(name).is_none_or(|kept| *kept == alert.told) {
-            continue;
+        let kept = shared.alerts.told().get(name).cloned();
+        if kept.is_some_and(|kept| kept != alert.told) {
+            // Where it fails, the next status finds the same difference.
+            keep(shared, name, &alert.told).await;
         }
-        match kept::write_told(shared, name, &alert.told).await {
-            Ok(()) => {
-                told.insert(name.clone(), alert.told.clone());
-            }
-            Err(error) => {
-                // The next status finds the same difference.
-                tracing::warn!(alert = name, %error, "what was told is not kept");
-            }
+    }
+}
+
+/// So that a restart tells nothing twice.
+async fn keep(shared: &Shared, name: &str, told: &Standing) {
+    match kept::write_told(shared, name, told).await {
+        Ok(()) => {
+            shared.alerts.told().insert(name.to_owned(), told.clone());
         }
+        Err(error) => tracing::warn!(alert = name, %error, "what was told is not kept"),
     }
 }
 
@@ -209,10 +210,10 @@ pub fn notify(shared: &Arc<Shared>, name: String, standing: Standing) {
         };
         match &outcome {
             // Before the loop knows of it: whoever sees it told finds it kept.
-            Ok(()) => match kept::write_told(&shared, &name, &standing).await {
-                Ok(()) => tracing::info!(alert = name, state, "told"),
-                Err(error) => tracing::warn!(alert = name, %error, "told, and not kept"),
-            },
+            Ok(()) => {
+                tracing::info!(alert = name, state, "told");
+                keep(&shared, &name, &standing).await;
+            }
             Err(why) => tracing::warn!(alert = name, state, why, "not told; trying on"),
         }
         let event = NodeEvent::AlertDelivered { name, outcome };
