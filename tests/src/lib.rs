@@ -196,6 +196,17 @@ impl TestNode {
         };
         Some((pid("supervisor")?, pid("agent")?, pid("edge")?))
     }
+
+    /// All of the node dies by one blow, as when its power is cut.
+    ///
+    /// # Panics
+    /// When one of its processes is away.
+    pub fn power_off(&self) {
+        let (supervisor, agent, edge) = self.pids();
+        for pid in [supervisor, agent, edge] {
+            kill(pid);
+        }
+    }
 }
 
 impl Default for TestNode {

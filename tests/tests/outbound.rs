@@ -2,7 +2,7 @@
 //! network of its own behind a firewall.
 
 use black_box::firewall::Firewall;
-use black_box::{Answer, TestNode, kill, project, says, until};
+use black_box::{Answer, TestNode, project, says, until};
 use serde_json::Value;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -43,13 +43,6 @@ fn good(node: &TestNode, path: &str) -> Answer {
     until(&format!("{path} answers well"), || {
         node.get(path).ok().filter(|answer| answer.status == 200)
     })
-}
-
-fn power_off(node: &TestNode) {
-    let (supervisor, agent, edge) = node.pids();
-    for pid in [supervisor, agent, edge] {
-        kill(pid);
-    }
 }
 
 #[test]
@@ -95,7 +88,7 @@ fn a_node_that_nobody_can_call_is_reached_through_relays() {
     let lines = first.ok(&["logs", "echo"]);
     assert!(lines.contains("listening"), "{lines}");
 
-    power_off(&second);
+    second.power_off();
     until_state(&first, "two", "dead");
     for node in [&first, &third] {
         until("the dead relay is replaced", || {

@@ -1,6 +1,6 @@
 //! Alerts of real nodes: told when it holds, told when it is over, told once.
 
-use super::{join, power_off, until_seen};
+use super::{join, until_seen};
 use black_box::{TestNode, kill, says, until};
 use serde_json::Value;
 use std::path::Path;
@@ -68,7 +68,7 @@ fn a_missing_node_is_told_once_and_so_is_its_return() {
     });
 
     // Whoever cannot be told is told later, and that is said.
-    power_off(&second);
+    second.power_off();
     until_seen(&first, "two", "dead");
     until("the delivery failed", || {
         let failed = alert(&first, "few")?["failed"].clone();

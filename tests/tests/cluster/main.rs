@@ -81,13 +81,6 @@ fn good(node: &TestNode, path: &str) -> Answer {
     })
 }
 
-fn power_off(node: &TestNode) {
-    let (supervisor, agent, edge) = node.pids();
-    for pid in [supervisor, agent, edge] {
-        kill(pid);
-    }
-}
-
 #[test]
 fn one_pasted_line_makes_a_second_machine_serve_what_the_first_does() {
     let first = TestNode::new();
@@ -183,7 +176,7 @@ fn a_node_without_power_is_found_dead_and_its_replicas_left() {
     first.ok(&["apply", text(&directory)]);
     good(&first, "/echo");
     let load = Load::of(first.http, "/echo");
-    power_off(&second);
+    second.power_off();
     until_seen(&first, "two", "dead");
     let outcome = load.stop();
     assert!(outcome.bad.is_empty(), "{:?}", outcome.bad);
@@ -379,8 +372,8 @@ fn whoever_trusts_one_node_trusts_all_and_goes_on_without_the_first() {
     let keys = second.layout.tls().join("authority.key");
     assert!(!keys.exists(), "a follower has an authority of its own");
     // Without the first it shows what it has, also after a start of its own.
-    power_off(&first);
-    power_off(&second);
+    first.power_off();
+    second.power_off();
     let _ = second.run(&["up"]);
     served(&second);
     assert_eq!(
@@ -479,9 +472,9 @@ fn a_follower_goes_on_and_starts_again_without_the_holder() {
     assert!(set.expect("runs").status.success());
     first.ok(&["apply", text(&directory)]);
     assert!(String::from_utf8_lossy(&good(&second, "/echo").body).contains("kept"));
-    power_off(&first);
+    first.power_off();
     good(&second, "/");
-    power_off(&second);
+    second.power_off();
     let _ = second.run(&["up"]);
     assert_eq!(good(&second, "/").body, b"page");
     // Its secret too: the node kept what it was given, sealed.

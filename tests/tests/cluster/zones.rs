@@ -1,7 +1,7 @@
 //! The zone tree of real nodes: what zones come to, questions to all of them,
 //! and what is said of those that do not answer.
 
-use super::{power_off, token_for, until_seen};
+use super::{token_for, until_seen};
 use black_box::{Load, TestNode, kill, project, says, until};
 use serde_json::{Value, json};
 
@@ -85,7 +85,7 @@ fn every_node_answers_for_all_and_says_who_did_not() {
         (europe["attributes"]["nodes"] == 1).then_some(stamp)
     });
     demands_are_met_or_refused(&third, &stamp);
-    power_off(&second);
+    second.power_off();
     until_seen(&first, "two", "dead");
     until("unknown since", || {
         zone(&first, "/eu")?["unknown_since_ms"].as_u64()

@@ -23,5 +23,20 @@ mod trace;
 pub mod tree;
 mod world;
 
+use std::ops::Range;
+
+/// `7` is one seed, `100..200` are a hundred.
+///
+/// # Panics
+/// On anything else: it is for those who test.
+pub fn seeds(text: &str) -> Range<u64> {
+    let number = |text: &str| text.parse::<u64>().expect("a seed, or a range of them");
+    let range = text.split_once("..");
+    range.map_or_else(
+        || number(text)..number(text) + 1,
+        |(first, end)| number(first)..number(end),
+    )
+}
+
 pub use deaths::{DeathRun, Deaths};
 pub use play::{Outcome, Report, play};

@@ -6,8 +6,7 @@ use kernel::{Name, Rng, ZonePath};
 use node::script::{
     Action, Expectation, Expected, Invariant, Memory, Script, ScriptNode, ScriptService, Step,
 };
-use sim::play;
-use std::ops::Range;
+use sim::{play, seeds};
 use std::time::Duration;
 
 const SEEDS: u64 = 60;
@@ -140,19 +139,10 @@ fn script(seed: u64) -> Script {
     }
 }
 
-fn range(text: &str) -> Range<u64> {
-    let number = |text: &str| text.parse::<u64>().expect("a seed, or a range of them");
-    let range = text.split_once("..");
-    range.map_or_else(
-        || number(text)..number(text) + 1,
-        |(first, end)| number(first)..number(end),
-    )
-}
-
 #[test]
 fn a_cluster_left_in_peace_is_whole_again() {
     let wanted = std::env::var("SIM_SEED").ok();
-    for seed in wanted.map_or(0..SEEDS, |text| range(&text)) {
+    for seed in wanted.map_or(0..SEEDS, |text| seeds(&text)) {
         let script = script(seed);
         let report = play(&script, seed);
         assert!(

@@ -4,6 +4,7 @@
 
 use crate::spreading::{SECOND, world};
 use kernel::Rng;
+use sim::seeds;
 use sim::tree::TreeWorld;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,19 +68,10 @@ fn history(seed: u64) -> Option<String> {
     (!world.lies.is_empty()).then(|| format!("SIM_SEED={seed}: {:?} are named", world.lies))
 }
 
-fn range(text: &str) -> Range<u64> {
-    let number = |text: &str| text.parse::<u64>().expect("a seed, or a range of them");
-    let range = text.split_once("..");
-    range.map_or_else(
-        || number(text)..number(text) + 1,
-        |(first, end)| number(first)..number(end),
-    )
-}
-
 #[test]
 fn whatever_befell_it_a_tree_in_peace_is_whole_again() {
     let wanted = std::env::var("SIM_SEED").ok();
-    let seeds = wanted.map_or(SEEDS, |text| range(&text));
+    let seeds = wanted.map_or(SEEDS, |text| seeds(&text));
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut wrong = Vec::new();

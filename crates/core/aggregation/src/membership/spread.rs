@@ -135,6 +135,11 @@ impl Membership {
         found
     }
 
+    /// Whether what is left needs no packets of its own.
+    fn can_ride(&self) -> bool {
+        self.mesh.tells_all() && !self.rumours.has(Kind::Reach)
+    }
+
     /// One telling of what is told at all. Where whoever knows first tells all,
     /// only copies that were lost are left: those of attributes can wait for
     /// pings and answers to ride on.
@@ -147,8 +152,11 @@ impl Membership {
         let far: BTreeSet<NodeId> = self.mesh.far.iter().copied().collect();
         let to_near = self.rumours.eager(false);
         let to_far = self.rumours.eager(true);
-        let can_ride = self.mesh.tells_all() && !self.rumours.has(Kind::Reach);
-        let fanout = if can_ride { 0 } else { self.parameters.fanout };
+        let fanout = if self.can_ride() {
+            0
+        } else {
+            self.parameters.fanout
+        };
         let chosen = draw(up.clone(), fanout, &mut self.rng);
         // Most tellings are of old news, to few.
         let quiet = to_far.is_empty();
@@ -171,8 +179,7 @@ impl Membership {
         self.rumours.eager_done();
         let most = self.retransmissions();
         self.rumours.expire(most);
-        let can_ride = self.mesh.tells_all() && !self.rumours.has(Kind::Reach);
-        if can_ride || self.rumours.is_empty() {
+        if self.rumours.is_empty() || self.can_ride() {
             return None;
         }
         let wait = if self.rumours.has_fresh() {
