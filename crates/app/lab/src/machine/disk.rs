@@ -2,7 +2,7 @@
 //!
 //! Holds: the file takes no more of the real disk than was written to it.
 
-use super::tool;
+use super::{END_MAX, LOOK, tool};
 use crate::LabError;
 use crate::directory::Directory;
 use kernel::Bytes;
@@ -10,8 +10,11 @@ use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use wire::lab::{LabNode, LabPlan};
 
+/// What was killed a moment ago may stand in it for so long.
+const SHELL_MAX: Duration = Duration::from_secs(1);
 /// What takes the room away.
 const BALLAST: &str = "ballast";
 /// Taken in such pieces, the largest that still fits first.
@@ -42,10 +45,37 @@ pub fn unmake(directory: &Directory, node: &LabNode) -> Result<(), LabError> {
     let mount = directory.mount(&node.name);
     while is_mounted(&mount) {
         let path = mount.display().to_string();
-        // Somebody's shell may stand in it: then it goes when that has gone.
-        tool::run("umount", &[&path]).or_else(|_| tool::run("umount", &["-l", &path]))?;
+        if tool::run("umount", &[&path]).is_ok() {
+            let_go(&directory.image(&node.name), END_MAX)?;
+        } else {
+            tool::run("umount", &["-l", &path])?;
+            // Somebody's shell may stand in it: then it goes when that has gone.
+            let _ = let_go(&directory.image(&node.name), SHELL_MAX);
+        }
     }
     Ok(())
+}
+
+/// Waits for the kernel, which lets go of the file behind a mount after the
+/// mount is gone, and later still while another looks for a free loop device.
+fn let_go(image: &Path, max: Duration) -> Result<(), LabError> {
+    let deadline = Instant::now() + max;
+    while is_behind_a_device(image) {
+        if Instant::now() >= deadline {
+            let what = format!("let go of {}", image.display());
+            return Err(LabError::io(what, std::io::ErrorKind::TimedOut.into()));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn is_behind_a_device(image: &Path) -> bool {
+    let devices = std::fs::read_dir("/sys/block").into_iter().flatten();
+    devices.flatten().any(|device| {
+        let file = std::fs::read_to_string(device.path().join("loop/backing_file"));
+        file.is_ok_and(|file| Path::new(file.trim_end()) == image)
+    })
 }
 
 fn is_mounted(path: &Path) -> bool {

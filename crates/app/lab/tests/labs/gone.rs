@@ -121,3 +121,32 @@ fn a_lab_that_is_kept_stays_when_its_holder_is_dropped() {
     lab::take_down(plan.id).expect("taken away");
     assert_eq!(traces(&plan, &directory), Vec::<String>::new());
 }
+
+#[test]
+fn a_lab_ends_whole_while_another_looks_at_its_disks() {
+    let Some(mut lab) = lab(options()) else {
+        return;
+    };
+    lab.keep().expect("kept");
+    let (plan, directory) = parts(&lab);
+    drop(lab);
+    let image = format!("{}/n1.img", directory.display());
+    let behind = |device: &std::fs::DirEntry| {
+        let file = std::fs::read_to_string(device.path().join("loop/backing_file"));
+        file.is_ok_and(|file| file.trim_end() == image)
+    };
+    let mut devices = std::fs::read_dir("/sys/block").expect("devices").flatten();
+    let device = devices.find(behind).expect("the first node's device");
+    // As `mount -o loop` does for a moment, which looks for a free one.
+    let look = std::fs::File::open(PathBuf::from("/dev").join(device.file_name())).expect("opened");
+    let id = plan.id;
+    let end = std::thread::spawn(move || lab::take_down(id));
+    until("the end of the mount", || {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("mounts");
+        let mount = format!("{}/n1 ", directory.display());
+        (!mounts.contains(&mount)).then_some(())
+    });
+    drop(look);
+    end.join().expect("no panic").expect("taken away");
+    assert_eq!(traces(&plan, &directory), Vec::<String>::new());
+}
