@@ -122,9 +122,11 @@ pub struct Counts {
     pub garbled: u64,
     /// Packets of nodes that do not belong, or no longer.
     pub strangers: u64,
+    /// Packets of nodes that belong and are not in view.
+    pub outside: u64,
     /// Packets of a run that a later one has replaced.
     pub outdated: u64,
-    /// News of nodes that do not belong.
+    /// News of nodes that do not belong, or are not in view.
     pub unknown: u64,
     /// Own attributes over the limit.
     pub oversized: u64,

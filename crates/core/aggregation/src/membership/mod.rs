@@ -28,12 +28,14 @@ mod own;
 mod parameters;
 mod probe;
 mod rumour;
+mod scope;
 mod spread;
 mod wake;
 
 pub use event::{Belongs, Counts, Effect, Event, Reach, Start, Table, View};
 pub(crate) use member::RoundTrip;
 pub use parameters::Parameters;
+pub use scope::in_view;
 
 use kernel::{NodeId, Rng, Time};
 use member::Member;
@@ -50,8 +52,11 @@ pub struct Membership {
     parameters: Parameters,
     rng: Rng,
     own: Own,
+    /// As it was told, of all.
+    whole: Arc<Table>,
+    /// Of it, what is in view.
     table: Arc<Table>,
-    /// All others that belong.
+    /// All others that belong and are in view.
     members: BTreeMap<NodeId, Member>,
     mesh: Mesh,
     /// Somebody has died or come back since the mesh was made.
@@ -73,6 +78,7 @@ impl Membership {
         let mut made = Self {
             rng: Rng::seeded(seed),
             own: Own::default(),
+            whole: Arc::default(),
             table: Arc::default(),
             members: BTreeMap::new(),
             mesh: Mesh::default(),
@@ -115,12 +121,12 @@ impl Membership {
         self.agenda.due
     }
 
-    /// Of another node that belongs.
+    /// Of another node that belongs and is in view.
     pub fn view(&self, node: NodeId) -> Option<View<'_>> {
         self.members.get(&node).map(view)
     }
 
-    /// All others that belong.
+    /// All others that belong and are in view.
     pub fn views(&self) -> impl Iterator<Item = (NodeId, View<'_>)> {
         self.members.iter().map(|(node, one)| (*node, view(one)))
     }
@@ -154,8 +160,10 @@ impl Membership {
         self.mesh.all().collect()
     }
 
-    fn on_table(&mut self, table: Arc<Table>) {
+    fn on_table(&mut self, whole: Arc<Table>) {
         let own = self.own.node;
+        let table = in_view(&whole, own, self.parameters.whole_max);
+        self.whole = whole;
         let belongs = |node: &NodeId| table.get(node).is_some_and(|one| !one.revoked);
         let rumours = &mut self.rumours;
         self.members.retain(|node, _| {

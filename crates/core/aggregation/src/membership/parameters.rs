@@ -14,6 +14,9 @@
 
 use std::time::Duration;
 
+/// Attributes that change each 20 s cost each node so about 3 KB/s.
+pub const WHOLE_MAX: usize = 256;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Parameters {
     /// Between two probes of this node; grows with its local health's score.
@@ -60,6 +63,8 @@ pub struct Parameters {
     /// Whoever is woken this much too late has slept itself, and judges nobody
     /// by it.
     pub late: Duration,
+    /// In a cluster up to this size all know all.
+    pub whole_max: usize,
     /// A leaf zone up to this size is a full mesh.
     pub full_mesh_max: usize,
     /// Nodes on each side that keep two zones together.
@@ -90,6 +95,7 @@ impl Default for Parameters {
             young: ms(2_000),
             leave: ms(400),
             late: ms(100),
+            whole_max: WHOLE_MAX,
             full_mesh_max: 32,
             links: 3,
         }

@@ -19,7 +19,12 @@ impl Membership {
         self.counts.received_bytes += payload.len() as u64;
         let is_self = from == self.own.node;
         if !self.own.belongs || !(is_self || self.members.contains_key(&from)) {
-            self.counts.strangers += 1;
+            let other = self.whole.get(&from).filter(|one| !one.revoked);
+            if self.own.belongs && other.is_some() {
+                self.on_outside(from, payload);
+            } else {
+                self.counts.strangers += 1;
+            }
             return;
         }
         let Ok(packet) = decode(payload) else {

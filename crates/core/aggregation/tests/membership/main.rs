@@ -3,4 +3,5 @@
 mod faults;
 mod hostile;
 mod lives;
+mod scope;
 mod world;

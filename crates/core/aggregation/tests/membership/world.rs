@@ -63,7 +63,7 @@ pub struct World {
     later: BTreeMap<(Time, u64), Later>,
     order: u64,
     memory: BTreeMap<NodeId, u64>,
-    parameters: Parameters,
+    pub parameters: Parameters,
 }
 
 impl World {
