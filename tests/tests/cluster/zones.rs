@@ -237,3 +237,58 @@ fn zones_are_renamed_merged_and_divided_while_they_run() {
         says(&wrong)
     );
 }
+
+/// Four nodes where three are as many as may know all of all.
+#[test]
+fn a_large_cluster_keeps_its_leaf_zones_in_view_and_works_as_a_small_one() {
+    let small = || TestNode::new().set("HOMEOSTAT_WHOLE_MAX", "3");
+    let first = small();
+    let directory = project(&first, "one page", 3, "");
+    first.ok(&["up"]);
+    let join = |name: &str, zone: &str| {
+        let node = small().named(name);
+        node.ok(&["up", "--join", &token_for(&first, zone, &[])]);
+        node
+    };
+    let (two, three) = (join("two", "/eu/1"), join("three", "/us/1"));
+    until_seen(&two, "three", "alive");
+    let four = join("four", "/eu/1");
+    three.ok(&["publish", "shelf=7"]);
+    until_seen(&two, "four", "alive");
+    for (by, far) in [(&two, "three"), (&three, "four"), (&first, "two")] {
+        until_seen(by, far, "zone-alive");
+    }
+    // What is not told is asked for.
+    let shown = || two.ok(&["node", "show", "three", "-o", "json"]);
+    let shown: Value = serde_json::from_str(&shown()).expect("json");
+    assert_eq!(
+        (&shown["state"], &shown["attributes"]["shelf"]),
+        (&json!("alive"), &json!(7)),
+        "{shown}"
+    );
+    let all = ["SELECT COUNT(*) AS nodes, MAX(shelf) AS shelf"];
+    until("all answer", || {
+        let answer = ask(&four, &all)?;
+        let found = (value(&answer, "nodes"), value(&answer, "shelf"));
+        (found == (json!(4), json!(7))).then_some(())
+    });
+    // Replicas are dealt out over zones that are not in view, and all serve.
+    first.ok(&["apply", &directory.display().to_string()]);
+    for node in [&first, &two, &three, &four] {
+        until("a page of any of them", || {
+            node.get("/echo").ok().filter(|answer| answer.status == 200)
+        });
+    }
+    three.power_off();
+    for node in [&two, &four] {
+        until_seen(node, "three", "zone-silent");
+    }
+    for _ in 0..20 {
+        assert_eq!(two.get("/").expect("an answer").status, 200);
+    }
+    let gone = two.ok(&["node", "show", "three", "-o", "json"]);
+    let gone: Value = serde_json::from_str(&gone).expect("json");
+    assert_eq!(gone["state"], "unanswered");
+    three.ok(&["up"]);
+    until_seen(&two, "three", "zone-alive");
+}

@@ -100,6 +100,7 @@ pub enum Act {
     ProjectSet,
     StoreBackup,
     NodeList,
+    NodeShow,
     JoinToken,
     NodeRevoke,
     NodeRename,
@@ -128,6 +129,7 @@ impl Act {
                 | Self::Certificates
                 | Self::Down
                 | Self::NodeList
+                | Self::NodeShow
                 | Self::Publish
                 | Self::Zones
                 | Self::Ask
@@ -224,6 +226,7 @@ pub const ROUTES: &[Route] = {
         route(Act::ProjectSet, Post, "/v1/projects/{project}", Admin, Node),
         route(Act::StoreBackup, Post, "/v1/store/backup", Admin, Node),
         route(Act::NodeList, Get, "/v1/nodes", Viewer, Node),
+        route(Act::NodeShow, Get, "/v1/nodes/{node}", Viewer, Node),
         route(Act::JoinToken, Post, "/v1/nodes/tokens", Admin, Node),
         route(
             Act::NodeRevoke,

@@ -35,7 +35,9 @@ impl World {
         let old: Option<Applied> = head.and_then(|it| serde_json::from_slice(&it.value).ok());
         let is_up = |node: NodeId| {
             let seen = running.core.view(node);
-            node == FIRST_NODE || seen.is_some_and(|view| view.reach.is_up())
+            // Of those out of view only the zone tree tells, which is a world of
+            // its own here.
+            node == FIRST_NODE || seen.is_none_or(|view| view.reach.is_up())
         };
         let dealt = placements(manifest, old.as_ref(), &self.node_table(), is_up);
         let placements = match dealt {

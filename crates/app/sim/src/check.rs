@@ -2,7 +2,7 @@
 
 use crate::machine::Machine;
 use crate::world::{BEGAN, World};
-use aggregation::membership::Reach;
+use aggregation::membership::{Reach, WHOLE_MAX, in_view};
 use kernel::{Name, NodeId, ReplicaId, Time};
 use node::script::{Expected, Invariant};
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,8 +137,9 @@ impl World {
             let Some(running) = machine.running.as_ref().filter(|_| machine.speaks()) else {
                 continue;
             };
-            let table = running.table.iter();
-            let others = table.filter(|(node, row)| !row.revoked && **node != machine.node);
+            let table = in_view(&running.table, machine.node, WHOLE_MAX);
+            let others = table.iter();
+            let others = others.filter(|(node, row)| !row.revoked && **node != machine.node);
             let (wanted, found) = (others.count(), running.core.views().count());
             if wanted != found {
                 missing.push(format!("{} sees {found} of {wanted}", machine.name));
@@ -227,22 +228,41 @@ impl World {
 
     fn all_see(&self, nodes: &[usize], reach: Reach) -> bool {
         let must_run = reach == Reach::Alive;
-        nodes.iter().all(|node| {
-            let id = NodeId(*node as u64 + 1);
-            let runs = self.cores().any(|(at, _)| self.machines[at].node == id);
-            runs == must_run
-                && self.cores().all(|(at, running)| {
-                    let seen = running.core.view(id).map(|view| view.reach);
-                    self.machines[at].node == id || seen == Some(reach)
-                })
+        let run: BTreeSet<NodeId> = self.cores().map(|(at, _)| self.machines[at].node).collect();
+        let ids = || nodes.iter().map(|node| NodeId(*node as u64 + 1));
+        if ids().any(|id| run.contains(&id) != must_run) {
+            return false;
+        }
+        // Of a large cluster, those of the same zone.
+        let mut near: BTreeMap<Option<usize>, Vec<NodeId>> = BTreeMap::new();
+        for (node, id) in nodes.iter().zip(ids()) {
+            let zone = self.zone_in_view(*node);
+            near.entry(zone).or_default().push(id);
+        }
+        self.cores().all(|(at, running)| {
+            let zone = self.zone_in_view(at);
+            let mut near = near.get(&zone).into_iter().flatten();
+            near.all(|id| {
+                let seen = running.core.view(*id).map(|view| view.reach);
+                self.machines[at].node == *id || seen == Some(reach)
+            })
         })
+    }
+
+    /// None where all know all.
+    fn zone_in_view(&self, at: usize) -> Option<usize> {
+        let is_large = self.nodes > WHOLE_MAX;
+        is_large.then(|| self.machines[at].zone_at)
     }
 
     fn sees_dead(&self, observers: &[usize], nodes: &[usize]) -> bool {
         observers.iter().all(|observer| {
             let running = self.machines[*observer].running.as_ref();
             running.is_none_or(|running| {
-                nodes.iter().all(|node| {
+                let near = nodes
+                    .iter()
+                    .filter(|node| self.zone_in_view(**node) == self.zone_in_view(*observer));
+                near.into_iter().all(|node| {
                     let seen = running.core.view(NodeId(*node as u64 + 1));
                     seen.is_some_and(|view| view.reach == Reach::Dead)
                 })

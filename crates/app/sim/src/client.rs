@@ -5,13 +5,13 @@
 //! Holds: revisions never go back and none is skipped (a panic says so); what
 //! is sent again is written so that twice is once.
 
-use crate::table;
+use crate::table::{self, Tables};
 use aggregation::membership::Table;
-use kernel::{NodeId, Revision, Time};
+use kernel::{Revision, Time};
 use node::desired::{Applied, Desired, PREFIX};
-use node::nodes::NODES_PREFIX;
-use node::store::{Event, RangeReply, Transaction, WatchEvent};
+use node::store::{Entry, Event, RangeReply, Transaction, WatchEvent};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -27,12 +27,12 @@ pub enum Ask {
 
 #[derive(Clone, Debug)]
 pub enum Answer {
-    Range(RangeReply),
+    Range(Arc<RangeReply>),
     /// In answer to, or pushed after, this revision.
     Changes {
         after: Revision,
         upto: Revision,
-        events: Vec<WatchEvent>,
+        events: Arc<Vec<WatchEvent>>,
     },
     /// Done, whatever the comparison said.
     Done {
@@ -52,7 +52,7 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Client {
     /// None until all was read.
     known: Option<Revision>,
-    pub rows: Table,
+    pub rows: Arc<Table>,
     pub desired: Desired,
     writes: VecDeque<Transaction>,
     number: u64,
@@ -95,9 +95,9 @@ impl Client {
         asks
     }
 
-    pub fn on_answer(&mut self, answer: Answer) {
+    pub fn on_answer(&mut self, answer: Answer, tables: &mut Tables) {
         match answer {
-            Answer::Range(reply) => self.on_range(reply),
+            Answer::Range(reply) => self.on_range(&reply, tables),
             Answer::Changes {
                 after,
                 upto,
@@ -106,7 +106,7 @@ impl Client {
                 // A push that overtook another, or came late, is asked for
                 // again by the next poll.
                 if self.known == Some(after) {
-                    self.on_changes(upto, events);
+                    self.on_changes(upto, &events, tables);
                 }
             }
             Answer::Done { number } => {
@@ -124,13 +124,13 @@ impl Client {
         }
     }
 
-    fn on_range(&mut self, reply: RangeReply) {
+    fn on_range(&mut self, reply: &RangeReply, tables: &mut Tables) {
         if self.known.is_some_and(|known| known > reply.revision) {
             return;
         }
-        self.rows.clear();
+        self.rows = tables.whole(reply);
         self.desired.projects.clear();
-        for entry in reply.entries {
+        for entry in &reply.entries {
             self.put(&entry.key, &entry.value);
         }
         self.set_known(reply.revision);
@@ -138,7 +138,8 @@ impl Client {
         self.desired_changed = true;
     }
 
-    fn on_changes(&mut self, upto: Revision, events: Vec<WatchEvent>) {
+    fn on_changes(&mut self, upto: Revision, events: &[WatchEvent], tables: &mut Tables) {
+        let mut of_rows = Vec::new();
         let mut last = self.known.unwrap_or_default();
         for event in events {
             match event {
@@ -149,18 +150,25 @@ impl Client {
                     return;
                 }
                 WatchEvent::Changes { revision, events } => {
-                    assert!(revision > last, "the watch goes back to {revision}");
-                    last = revision;
+                    assert!(*revision > last, "the watch goes back to {revision}");
+                    last = *revision;
                     for event in events {
-                        match event {
-                            Event::Put(entry) => self.put(&entry.key, &entry.value),
-                            Event::Deleted(key) => self.delete(&key),
+                        let (Event::Put(Entry { key, .. }) | Event::Deleted(key)) = event;
+                        if table::node_of(key).is_some() {
+                            of_rows.push(event);
+                        } else if let Event::Put(entry) = event {
+                            self.put(&entry.key, &entry.value);
                         }
                     }
                 }
             }
         }
-        self.set_known(upto.max(last));
+        let upto = upto.max(last);
+        if !of_rows.is_empty() {
+            self.rows = tables.changed(&self.rows, upto, &of_rows);
+            self.rows_changed = true;
+        }
+        self.set_known(upto);
     }
 
     fn set_known(&mut self, revision: Revision) {
@@ -169,23 +177,12 @@ impl Client {
     }
 
     fn put(&mut self, key: &str, value: &[u8]) {
-        if let Some((node, belongs)) = table::read(key, value) {
-            self.rows.insert(node, belongs);
-            self.rows_changed = true;
-        } else if key.starts_with(PREFIX)
+        if key.starts_with(PREFIX)
             && let Ok(applied) = serde_json::from_slice::<Applied>(value)
         {
             let project = applied.manifest.project.clone();
             self.desired.projects.insert(project, applied);
             self.desired_changed = true;
-        }
-    }
-
-    fn delete(&mut self, key: &str) {
-        let digits = key.strip_prefix(NODES_PREFIX);
-        if let Some(Ok(node)) = digits.map(|digits| u64::from_str_radix(digits, 16)) {
-            self.rows.remove(&NodeId(node));
-            self.rows_changed = true;
         }
     }
 }

@@ -4,8 +4,9 @@ use crate::client::{Answer, Ask};
 use crate::network::part;
 use crate::store::{Model, StoreFaults};
 use kernel::{Revision, Rng, Time};
-use node::store::RangeReply;
+use node::store::{RangeReply, WatchEvent};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +21,10 @@ pub struct Host {
     model: Model,
     faults: StoreFaults,
     watchers: BTreeMap<usize, Watcher>,
+    /// The last that was read whole.
+    read: Arc<RangeReply>,
+    /// What has changed since these, up to now.
+    changed: (Revision, BTreeMap<Revision, Arc<Vec<WatchEvent>>>),
     away_from: Time,
     away_until: Time,
 }
@@ -31,10 +36,15 @@ impl Host {
     pub fn new(faults: StoreFaults) -> Self {
         Self {
             model: Model::new(faults.history),
+            changed: Default::default(),
             away_from: Time(0) + faults.away_every,
             away_until: Time(0),
             faults,
             watchers: BTreeMap::new(),
+            read: Arc::new(RangeReply {
+                revision: Revision(0),
+                entries: Vec::new(),
+            }),
         }
     }
 
@@ -72,7 +82,7 @@ impl Host {
             return (None, Vec::new());
         }
         match ask {
-            Ask::Range => (Some(Answer::Range(self.model.range(""))), Vec::new()),
+            Ask::Range => (Some(Answer::Range(self.whole())), Vec::new()),
             Ask::Poll(after) => {
                 let answer = self.changes(after);
                 let upto = self.model.revision();
@@ -104,6 +114,13 @@ impl Host {
         }
     }
 
+    fn whole(&mut self) -> Arc<RangeReply> {
+        if self.read.revision != self.model.revision() {
+            self.read = Arc::new(self.model.range(""));
+        }
+        Arc::clone(&self.read)
+    }
+
     fn pushes(&mut self, rng: &mut Rng) -> Vec<Push> {
         let mut pushes = Vec::new();
         let upto = self.model.revision();
@@ -129,11 +146,20 @@ impl Host {
         Some(self.changes(after))
     }
 
-    fn changes(&self, after: Revision) -> Answer {
+    fn changes(&mut self, after: Revision) -> Answer {
+        let upto = self.model.revision();
+        let (at, known) = &mut self.changed;
+        if *at != upto {
+            known.clear();
+            *at = upto;
+        }
+        let model = &self.model;
+        let changes = known.entry(after);
+        let events = changes.or_insert_with(|| Arc::new(model.changes("", after)));
         Answer::Changes {
             after,
-            upto: self.model.revision(),
-            events: self.model.changes("", after),
+            upto,
+            events: Arc::clone(events),
         }
     }
 }

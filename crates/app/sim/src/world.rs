@@ -11,7 +11,7 @@ use crate::network::{Network, part};
 use crate::plane::{Later, Plane};
 use crate::queue::Queue;
 use crate::store::StoreFaults;
-use crate::table;
+use crate::table::{self, Tables};
 use crate::trace::Trace;
 use aggregation::membership::{Effect, Event, Membership, Parameters, Start, Table};
 use kernel::{NodeId, Rng, Time, ZonePath};
@@ -78,6 +78,7 @@ pub struct World {
     pub packets: u64,
     pub packet_bytes: u64,
     queue: Queue<Happening>,
+    tables: Tables,
     clones: BTreeMap<NodeId, Vec<usize>>,
     parameters: Parameters,
 }
@@ -105,6 +106,7 @@ impl World {
             packets: 0,
             packet_bytes: 0,
             queue: Queue::default(),
+            tables: Tables::default(),
             clones: BTreeMap::new(),
             parameters: Parameters::default(),
         }
@@ -231,7 +233,7 @@ impl World {
             What::Answer(answer) => {
                 self.trace.event(now, machine, 3);
                 if let Some(running) = &mut self.machines[machine].running {
-                    running.client.on_answer(answer);
+                    running.client.on_answer(answer, &mut self.tables);
                 }
                 self.on_client_wake(machine);
             }
@@ -368,7 +370,7 @@ impl World {
         let table = (running.client.rows_changed && is_time).then(|| {
             running.client.rows_changed = false;
             running.table_at = now;
-            Arc::new(running.client.rows.clone())
+            running.client.rows.clone()
         });
         let desired = std::mem::take(&mut running.client.desired_changed)
             .then(|| running.client.desired.clone());

@@ -31,6 +31,10 @@ pub const KEY: u16 = 9;
 /// A call: [`crate::tree::question::Question`], answered by
 /// [`crate::tree::question::Reply`].
 pub const ASK: u16 = 10;
+/// A call without a body, for whoever does not hear of the node by gossip:
+/// answered by the time since its row changed, eight bytes of milliseconds,
+/// big-endian, and the row ([`crate::attributes`]).
+pub const ROW: u16 = 11;
 
 /// What a replica that starts may know; it must be placed on who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

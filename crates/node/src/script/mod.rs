@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! # A node loses its power.
-//! nodes 6 in /eu/1 /eu/2 /us/1      n1 in /eu/1, n2 in /eu/2, …; n1 has the store
+//! nodes 6 in /eu/1..2 /us/1          n1 in /eu/1, n2 in /eu/2, …; n1 has the store
 //! service search replicas 3         of a project `script`
 //! distance /eu/1 /us/1 40ms         one way; 20ms between others, 0.5ms within
 //! at 0s start all
@@ -28,7 +28,7 @@ use std::time::Duration;
 pub use parse::ScriptError;
 
 /// By name; the same run in lab and simulator.
-pub const SCRIPTS: [(&str, &str); 14] = [
+pub const SCRIPTS: [(&str, &str); 15] = [
     ("join", include_str!("../../scripts/join.script")),
     ("power-cut", include_str!("../../scripts/power-cut.script")),
     (
@@ -47,6 +47,10 @@ pub const SCRIPTS: [(&str, &str); 14] = [
     (
         "thousand-joins",
         include_str!("../../scripts/thousand-joins.script"),
+    ),
+    (
+        "ten-thousand",
+        include_str!("../../scripts/ten-thousand.script"),
     ),
     ("clock-off", include_str!("../../scripts/clock-off.script")),
     (

@@ -18,6 +18,7 @@ pub struct ScriptError {
 
 /// More are no script but a load.
 const NODES_MAX: usize = 10_000;
+const ZONES_MAX: u32 = 1_000;
 
 pub fn script(name: &str, text: &str) -> Result<Script, ScriptError> {
     let mut script = Script {
@@ -53,8 +54,9 @@ fn line(script: &mut Script, words: &[&str]) -> Result<(), String> {
             }
             let zones: Vec<ZonePath> = zones
                 .iter()
-                .map(|one| zone(one))
-                .collect::<Result<_, _>>()?;
+                .map(|one| self::zones(one))
+                .collect::<Result<Vec<_>, _>>()?
+                .concat();
             for zone in zones.iter().cycle().take(count) {
                 let name = format!("n{}", script.nodes.len() + 1);
                 script.nodes.push(ScriptNode {
@@ -199,6 +201,24 @@ fn one(script: &Script, word: &str) -> Result<usize, String> {
     nodes
         .position(|node| node.name.as_str() == word)
         .ok_or_else(|| format!("no node is `{word}`; say how many there are first"))
+}
+
+/// One, or `/eu/1..8`.
+fn zones(word: &str) -> Result<Vec<ZonePath>, String> {
+    let range = word.rsplit_once('/').and_then(|(above, last)| {
+        let (first, end) = last.split_once("..")?;
+        Some((above, first, end))
+    });
+    let Some((above, first, end)) = range else {
+        return Ok(vec![zone(word)?]);
+    };
+    let (first, end): (u32, u32) = (number(first)?, number(end)?);
+    if first > end || end - first >= ZONES_MAX {
+        return Err(format!("`{word}` is no range of at most {ZONES_MAX} zones"));
+    }
+    (first..=end)
+        .map(|at| zone(&format!("{above}/{at}")))
+        .collect()
 }
 
 fn number<N: std::str::FromStr>(word: &str) -> Result<N, String> {

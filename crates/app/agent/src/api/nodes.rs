@@ -33,6 +33,20 @@ pub async fn list(State(shared): Agent, _: Caller) -> Json<Vec<NodeView>> {
     Json(nodes.values().map(|record| cluster.view(record)).collect())
 }
 
+/// One that does not tell this node of itself, in a large cluster, is asked.
+#[utoipa::path(get, path = "/v1/nodes/{node}", params(("node" = String, Path)),
+    responses((status = 200, body = NodeView), (status = 404, body = ApiError)))]
+pub async fn show(
+    State(shared): Agent,
+    _: Caller,
+    Path(node): Path<String>,
+) -> Result<Json<NodeView>, Refused> {
+    let cluster = &shared.cluster;
+    let nodes = cluster.nodes.borrow().clone();
+    let record = table::find(&nodes, &node).ok_or_else(|| Refused(table::none_called(&node)))?;
+    Ok(Json(cluster.view_asked(record).await))
+}
+
 /// The token is shown this once.
 #[utoipa::path(post, path = "/v1/nodes/tokens", request_body = JoinTokenRequest,
     responses((status = 200, body = JoinTokenReply), (status = 422, body = ApiError)))]

@@ -4,6 +4,7 @@ use super::Cluster;
 use crate::machine::{now, unix_now};
 use crate::shared::Shared;
 use aggregation::membership::{Effect, Event, Membership, Parameters, Reach, Start};
+use kernel::NodeId;
 use net::transport::Received;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,11 @@ pub async fn run(
         attributes: super::rows::own(&shared).encode().unwrap_or_default(),
     };
     let mut row = start.attributes.clone();
-    let mut core = Membership::new(start, Parameters::default(), fastrand::u64(..), now());
+    let parameters = Parameters {
+        whole_max: cluster.whole_max,
+        ..Parameters::default()
+    };
+    let mut core = Membership::new(start, parameters, fastrand::u64(..), now());
     let mut version = None;
     loop {
         // Of this node's row as others have it: a rejoin counts anew.
@@ -52,12 +57,27 @@ pub async fn run(
         if let Event::Attributes(bytes) = &event {
             row.clone_from(bytes);
         }
+        let is_table = matches!(event, Event::Table(_));
         for effect in core.handle(event, now()) {
             if carry_out(&shared, effect) {
                 return;
             }
         }
+        if is_table {
+            forget_unseen(cluster, &core);
+        }
     }
+}
+
+/// What was heard of nodes that are out of view now, or gone.
+fn forget_unseen(cluster: &Cluster, core: &Membership) {
+    let is_seen = |node: NodeId| node == core.node() || core.view(node).is_some();
+    cluster.reach.send_if_modified(|reach| {
+        let before = reach.len();
+        reach.retain(|node, _| is_seen(*node));
+        reach.len() < before
+    });
+    cluster.rows.keep(is_seen);
 }
 
 /// Packets of the zone tree go there.

@@ -49,7 +49,7 @@ use std::time::Duration;
 use store::EmbeddedStore;
 use tokio::sync::{mpsc, watch};
 use wire::api::{ApiError, Follows, NodeView};
-use wire::cluster::Listen;
+use wire::cluster::{Listen, ROW};
 use wire::edge::{PeerIdentity, PeerView};
 use wire::layout::Layout;
 use wire::net::{Identity, JoinToken, TokenId};
@@ -106,6 +106,10 @@ pub struct Cluster {
     /// What the edge shows to others; none where that cannot be read.
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
+    /// Of nodes that are not in view, by their zones.
+    far: watch::Sender<BTreeMap<NodeId, Reach>>,
+    /// In a cluster up to this size all are in view.
+    pub whole_max: usize,
     pub rows: rows::Rows,
     pub zones: zones::Zones,
     pub programs: zones::aggregates::Programs,
@@ -124,7 +128,18 @@ pub struct Cluster {
     gossip_inbox: std::sync::Mutex<Option<mpsc::Receiver<aggregation::membership::Event>>>,
 }
 
+/// Of this run: tests make large clusters of few nodes by it.
+const WHOLE_MAX_VARIABLE: &str = "HOMEOSTAT_WHOLE_MAX";
+
+fn whole_max() -> usize {
+    let given = std::env::var(WHOLE_MAX_VARIABLE).ok();
+    let given = given.and_then(|text| text.parse().ok());
+    given.unwrap_or(aggregation::membership::WHOLE_MAX)
+}
+
 const GOSSIP_QUEUED_MAX: usize = 1_024;
+/// For a node's row.
+const ROW_MAX: Duration = Duration::from_secs(2);
 /// Connection included.
 const OPEN_MAX: Duration = Duration::from_secs(5);
 
@@ -182,6 +197,8 @@ impl Cluster {
             reports: watch::Sender::default(),
             own_report: watch::Sender::default(),
             reach: watch::Sender::default(),
+            far: watch::Sender::default(),
+            whole_max: whole_max(),
             clones: watch::Sender::default(),
             superseded: watch::Sender::new(false),
             following: watch::Sender::new(false),
@@ -300,7 +317,26 @@ impl Cluster {
         if node == self.own.id {
             return Reach::Alive;
         }
-        self.reach.borrow().get(&node).copied().unwrap_or_default()
+        let far = self.far.borrow().get(&node).copied();
+        far.or_else(|| self.reach.borrow().get(&node).copied())
+            .unwrap_or_default()
+    }
+
+    fn see_far(&self, found: BTreeMap<NodeId, Reach>) {
+        let changed = self.far.send_if_modified(|far| {
+            let changed = *far != found;
+            *far = found;
+            changed
+        });
+        if changed {
+            // Who waits for changes of reach waits for these too.
+            self.reach.send_modify(|_| {});
+        }
+    }
+
+    /// Whether its reach and attributes are heard of here, and not only its zone.
+    pub fn is_in_view(&self, node: NodeId) -> bool {
+        !self.far.borrow().contains_key(&node)
     }
 
     pub fn reach_changes(&self) -> watch::Receiver<BTreeMap<NodeId, Reach>> {
@@ -342,14 +378,37 @@ impl Cluster {
         Ok(())
     }
 
-    /// As the admin API shows it.
+    /// As the admin API shows it, from what is known here.
     pub fn view(&self, record: &NodeRecord) -> NodeView {
+        self.view_with(record, &self.rows.of(record.id))
+    }
+
+    /// The same of a node that is asked for what is not.
+    pub async fn view_asked(&self, record: &NodeRecord) -> NodeView {
+        if self.is_in_view(record.id) {
+            return self.view(record);
+        }
+        let asked = self.transport().call(record.id, ROW, Vec::new(), ROW_MAX);
+        let told = asked.await.map(|bytes| rows::Seen::read(&bytes));
+        let mut view = self.view_with(record, &told.as_ref().cloned().unwrap_or_default());
+        let state = if told.is_ok() {
+            "alive"
+        } else {
+            "unanswered"
+        };
+        state.clone_into(&mut view.state);
+        view
+    }
+
+    fn view_with(&self, record: &NodeRecord, seen: &rows::Seen) -> NodeView {
         let reports = self.reports.borrow();
         let report = reports.get(&record.id);
         let edge = report.and_then(|report| report.edge.as_ref());
         let this = record.id == self.own.id;
         let state = match self.reach(record.id) {
             _ if !record.belongs() => "revoked",
+            Reach::Alive if !self.is_in_view(record.id) => "zone-alive",
+            Reach::Dead if !self.is_in_view(record.id) => "zone-silent",
             _ if this && *self.superseded.borrow() => "superseded",
             Reach::Unheard => "unheard",
             Reach::Alive => "alive",
@@ -365,7 +424,6 @@ impl Cluster {
             .into_iter()
             .flat_map(|report| report.status.services.values());
         let text = |address: &SocketAddr| address.to_string();
-        let seen = self.rows.of(record.id);
         let ago = |at| crate::machine::now().since(at);
         NodeView {
             id: record.id.to_string(),

@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 const RETRY: Duration = Duration::from_secs(1);
 /// What changes more often is told this often.
 const TELL_EVERY: Duration = Duration::from_millis(100);
+/// A large table is read anew at most so often: many may join at once.
+const LARGE_TABLE_EVERY: Duration = Duration::from_secs(1);
 /// The machine's addresses are looked at so often.
 const LOOK: Duration = Duration::from_secs(5);
 /// Nodes' moves are written down at most so often, all of them together.
@@ -26,7 +28,11 @@ pub async fn table(shared: Arc<Shared>) {
     loop {
         let after = match super::table::read_all(&shared.store).await {
             Ok((nodes, revision)) => {
+                let is_large = nodes.len() > shared.cluster.whole_max;
                 take(&shared, nodes).await;
+                if is_large {
+                    tokio::time::sleep(LARGE_TABLE_EVERY).await;
+                }
                 revision
             }
             Err(error) => {

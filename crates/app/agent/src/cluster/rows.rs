@@ -67,6 +67,31 @@ pub struct Seen {
 }
 
 /// Of this machine, as it was when the agent started.
+/// Milliseconds since the change of a row, before it.
+const AGE_BYTES: usize = 8;
+
+impl Seen {
+    /// What a node answers that was asked for its row, by this node's clock.
+    pub fn read(bytes: &[u8]) -> Self {
+        let mut seen = Self::default();
+        let told = bytes.split_first_chunk::<AGE_BYTES>();
+        match told.map(|(age, row)| (u64::from_be_bytes(*age), Row::decode(row))) {
+            Some((age, Ok(row))) => {
+                seen.changed = Some(now() - Duration::from_millis(age));
+                seen.row = row;
+            }
+            _ => seen.unreadable = 1,
+        }
+        seen
+    }
+
+    fn tell(&self) -> Vec<u8> {
+        let age = self.changed.map(|at| now().since(at)).unwrap_or_default();
+        let age = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        [&age.to_be_bytes()[..], &self.bytes].concat()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Machine {
     cores: usize,
@@ -114,6 +139,11 @@ impl Rows {
         self.seen.borrow().get(&node).cloned().unwrap_or_default()
     }
 
+    /// For a node that does not hear of it by gossip.
+    pub fn told(&self, node: NodeId) -> Vec<u8> {
+        self.of(node).tell()
+    }
+
     /// What the sensor has read of this node.
     pub fn read(&self, readings: Vec<Reading>) {
         self.readings.send_replace(readings);
@@ -121,6 +151,15 @@ impl Rows {
 
     pub fn changes(&self) -> watch::Receiver<BTreeMap<NodeId, Seen>> {
         self.seen.subscribe()
+    }
+
+    /// Forgets what was heard of the others.
+    pub fn keep(&self, is_seen: impl Fn(NodeId) -> bool) {
+        self.seen.send_if_modified(|seen| {
+            let before = seen.len();
+            seen.retain(|node, _| is_seen(*node));
+            seen.len() < before
+        });
     }
 
     /// What gossip brought of a node, or told of this one.

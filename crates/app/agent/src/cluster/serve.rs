@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use wire::cluster::{
     ADMIN, ASK, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest, ISSUE,
-    IssueRequest, KEY, TREE,
+    IssueRequest, KEY, ROW, TREE,
 };
 use wire::net::Kind;
 
@@ -148,6 +148,7 @@ async fn answer(shared: Arc<Shared>, call: IncomingCall) {
             Some(key) => call.done(key.0.to_vec()),
             None => call.refuse(b"the key is not known here".to_vec()),
         },
+        ROW => call.done(shared.cluster.rows.told(shared.cluster.own.id)),
         ASK => {
             let replied = zones::ask::answer(&shared, &call.body).await;
             match replied.encode() {

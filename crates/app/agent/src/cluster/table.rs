@@ -258,7 +258,7 @@ pub fn find<'a>(table: &'a NodeTable, called: &str) -> Option<&'a NodeRecord> {
         })
 }
 
-fn none_called(called: &str) -> ApiError {
+pub fn none_called(called: &str) -> ApiError {
     let message = format!("no node is called `{called}`");
     api_error("not_found", message, Some("homeostat node ls"))
 }

@@ -5,7 +5,7 @@ use super::inspect::clock;
 use super::publish::shown;
 use crate::arguments::Format;
 use crate::arguments::cluster::Nodes;
-use crate::failure::{Failure, NOT_FOUND};
+use crate::failure::Failure;
 use crate::output::{self, data, say};
 use client::segment;
 use std::process::ExitCode;
@@ -52,12 +52,8 @@ async fn list(context: &Context) -> Result<(), Failure> {
 const HEAD: [&str; 7] = ["NAME", "ZONE", "STATE", "READY", "ADDRESS", "RTT", "JOINED"];
 
 async fn show(context: &Context, name: &str) -> Result<(), Failure> {
-    let nodes: Vec<NodeView> = context.client.get("/v1/nodes").await?;
-    let mut nodes = nodes.into_iter();
-    let Some(node) = nodes.find(|node| node.name == name || node.id == name) else {
-        let message = format!("no node is called `{name}`");
-        return Err(Failure::new(NOT_FOUND, message, Some("homeostat node ls")));
-    };
+    let path = format!("/v1/nodes/{}", segment(name));
+    let node: NodeView = context.client.get(&path).await?;
     match context.output {
         Format::Json | Format::Jsonl => output::json(&node, context.output),
         Format::Name => data(&node.name),

@@ -1,23 +1,9 @@
 //! What membership is told and what it wants done.
 
-use kernel::{NodeId, Time, UnixMillis, ZonePath};
-use std::collections::BTreeMap;
+use super::table::Table;
+use kernel::{NodeId, Time, UnixMillis};
 use std::sync::Arc;
 use wire::gossip::{AttributesVersion, Life};
-
-/// What the store's node table says of one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Belongs {
-    /// Its leaf zone.
-    pub zone: ZonePath,
-    /// It is never spoken to, and not listened to.
-    pub revoked: bool,
-    /// Nobody can call it: it does not keep its zone together with others as
-    /// long as another one can.
-    pub outbound_only: bool,
-}
-
-pub type Table = BTreeMap<NodeId, Belongs>;
 
 /// What this node starts with.
 #[derive(Clone, Debug)]
@@ -100,6 +86,11 @@ impl Reach {
     /// Whether it may be counted on.
     pub fn is_up(self) -> bool {
         matches!(self, Self::Alive | Self::Suspect)
+    }
+
+    /// Whether nothing says that it is not there.
+    pub fn may_answer(self) -> bool {
+        self.is_up() || self == Self::Unheard
     }
 }
 

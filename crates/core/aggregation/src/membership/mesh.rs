@@ -10,8 +10,9 @@
 //! steps. Nodes that can only call out are none of these, unless their zone has
 //! no others.
 
-use super::event::{Reach, Table};
+use super::event::Reach;
 use super::parameters::Parameters;
+use super::table::Table;
 use kernel::{NodeId, ZonePath, fnv1a};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -222,7 +223,7 @@ fn linked(own: NodeId, ours: &[NodeId], theirs: &[NodeId]) -> Vec<NodeId> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::Belongs;
+    use super::super::table::Belongs;
     use super::*;
     use proptest::prelude::*;
 

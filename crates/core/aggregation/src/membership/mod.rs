@@ -30,12 +30,14 @@ mod probe;
 mod rumour;
 mod scope;
 mod spread;
+mod table;
 mod wake;
 
-pub use event::{Belongs, Counts, Effect, Event, Reach, Start, Table, View};
+pub use event::{Counts, Effect, Event, Reach, Start, View};
 pub(crate) use member::RoundTrip;
-pub use parameters::Parameters;
+pub use parameters::{Parameters, WHOLE_MAX};
 pub use scope::in_view;
+pub use table::{Belongs, Table};
 
 use kernel::{NodeId, Rng, Time};
 use member::Member;

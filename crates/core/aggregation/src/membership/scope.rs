@@ -5,7 +5,7 @@
 //! node keeps and says does not grow with the cluster.
 
 use super::Membership;
-use super::event::Table;
+use super::table::Table;
 use kernel::NodeId;
 use std::sync::Arc;
 use wire::gossip::{Body, Writer, decode};
@@ -13,12 +13,11 @@ use wire::gossip::{Body, Writer, decode};
 /// The part of the node table that `own` keeps in view, itself with it; the
 /// same table where that is all of it.
 pub fn in_view(table: &Arc<Table>, own: NodeId, whole_max: usize) -> Arc<Table> {
-    let belong = table.values().filter(|one| !one.revoked).count();
-    let Some(here) = table.get(&own).filter(|_| belong > whole_max) else {
-        return Arc::clone(table);
-    };
-    let near = table.iter().filter(|(_, one)| one.zone == here.zone);
-    Arc::new(near.map(|(node, one)| (*node, one.clone())).collect())
+    let is_large = table.belonging() > whole_max;
+    match table.get(&own) {
+        Some(here) if is_large => Arc::new(table.of_zone(&here.zone)),
+        _ => Arc::clone(table),
+    }
 }
 
 impl Membership {

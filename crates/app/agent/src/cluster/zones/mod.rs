@@ -9,6 +9,7 @@ pub mod aggregates;
 pub mod alerts;
 pub mod ask;
 mod ended;
+mod far;
 mod keys;
 mod place;
 mod view;
@@ -33,8 +34,6 @@ use wire::cluster::{KEY, TREE};
 use wire::tree::Contact;
 
 const QUEUED_MAX: usize = 1_024;
-/// Of another zone, to begin with.
-const ACQUAINTED_MAX: usize = 32;
 const CALL_MAX: Duration = Duration::from_secs(3);
 /// What is told of one moment is told together.
 const SETTLE: Duration = Duration::from_millis(10);
@@ -119,6 +118,7 @@ struct Told {
     expected: u64,
     mates: BTreeMap<NodeId, Mate>,
     acquainted: Vec<Contact>,
+    far: far::Seen,
 }
 
 /// Runs for ever.
@@ -145,6 +145,7 @@ pub async fn run(shared: Arc<Shared>) {
             changed = rows.changed() => if changed.is_err() { return } else { None },
             () = wake(&shared) => {
                 handle(&shared, Event::Tick);
+                look_far(&shared, &mut told);
                 continue;
             }
         };
@@ -155,8 +156,12 @@ pub async fn run(shared: Arc<Shared>) {
                 };
                 let from = contact(&record);
                 handle(&shared, Event::Received { from, payload });
+                look_far(&shared, &mut told);
             }
-            Some(Input::KeyLearned(node)) => handle(&shared, Event::KeyLearned(node)),
+            Some(Input::KeyLearned(node)) => {
+                handle(&shared, Event::KeyLearned(node));
+                look_far(&shared, &mut told);
+            }
             None => {
                 tokio::time::sleep(SETTLE).await;
                 let _ = nodes.borrow_and_update();
@@ -166,6 +171,13 @@ pub async fn run(shared: Arc<Shared>) {
             }
         }
     }
+}
+
+fn look_far(shared: &Shared, told: &mut Told) {
+    let cluster = &shared.cluster;
+    let table = cluster.nodes.borrow().clone();
+    let places = cluster.zones.places(&table);
+    far::look(cluster, &places, &table, &mut told.far);
 }
 
 async fn wake(shared: &Shared) {
@@ -322,6 +334,7 @@ fn tell(shared: &Arc<Shared>, told: &mut Told) {
             handle(shared, Event::Notice { notice, age });
         }
     }
+    far::look(cluster, &places, &table, &mut told.far);
     for event in news(shared, &table, &places, told) {
         handle(shared, event);
     }
@@ -358,10 +371,8 @@ fn news(shared: &Shared, table: &NodeTable, places: &Places, told: &mut Told) ->
         told.mates.remove(&node);
         events.push(Event::Gone(node));
     }
-    let up = others
-        .into_iter()
-        .filter(|record| !record.way.outbound_only && shared.cluster.reach(record.id).is_up());
-    let acquainted: Vec<Contact> = up.map(contact).take(ACQUAINTED_MAX).collect();
+    let acquainted = far::acquaintances(&shared.cluster, places, &zone, &others);
+    let acquainted: Vec<Contact> = acquainted.into_iter().map(contact).collect();
     if told.acquainted != acquainted {
         told.acquainted.clone_from(&acquainted);
         events.push(Event::Acquainted(acquainted));
