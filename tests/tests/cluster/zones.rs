@@ -84,7 +84,7 @@ fn every_node_answers_for_all_and_says_who_did_not() {
         let stamp = europe["stamp"].as_str()?.to_owned();
         (europe["attributes"]["nodes"] == 1).then_some(stamp)
     });
-    demands_are_met_or_refused(&third, &stamp);
+    demands_are_met_or_refused(&first, &third, &stamp);
     second.power_off();
     until_seen(&first, "two", "dead");
     until("unknown since", || {
@@ -111,7 +111,7 @@ fn every_node_answers_for_all_and_says_who_did_not() {
     });
 }
 
-fn demands_are_met_or_refused(third: &TestNode, stamp: &str) {
+fn demands_are_met_or_refused(first: &TestNode, third: &TestNode, stamp: &str) {
     let eu = ["zones", "--zone", "/eu"];
     until("as fresh, and as late, as is demanded", || {
         let demand = ["--fresh", "1m", "--at-least", stamp];
@@ -122,6 +122,21 @@ fn demands_are_met_or_refused(third: &TestNode, stamp: &str) {
         let late = third.run(&[&eu[..], &demand].concat());
         assert_eq!(late.status.code(), Some(6), "{}", says(&late));
     }
+    // The root has no row: its stamp names all that went into it.
+    let root = ["zones", "--zone", "/"];
+    let seen = zone(third, "/").expect("the root")["stamp"].clone();
+    let seen = seen.as_str().expect("a stamp").to_owned();
+    assert!(seen.contains("eu@") && seen.contains("us@"), "{seen}");
+    until("a root as late as was seen", || {
+        let shown = first.run(&[&root[..], &["--at-least", &seen, "--fresh", "1m"]].concat());
+        shown.status.success().then_some(())
+    });
+    for demand in ["eu@999999.1.1", "mars@1.1.1"] {
+        let late = first.run(&[&root[..], &["--at-least", demand]].concat());
+        assert_eq!(late.status.code(), Some(6), "{}", says(&late));
+    }
+    let row = first.run(&[&root[..], &["--at-least", stamp]].concat());
+    assert!(says(&row).contains("not of this zone"), "{}", says(&row));
     let wrong = third.run(&[&eu[..], &["--at-least", "what"]].concat());
     assert!(
         says(&wrong).contains("epoch.number.issuer"),

@@ -19,7 +19,7 @@ use wire::api::{
     AggregateRequest, AggregateView, ApiError, AskReply, AskRequest, AskedRow, NamedValue,
     SilentZone, ZonesReply,
 };
-use wire::tree::Stamp;
+use wire::tree::Seen;
 use wire::tree::question::ROWS_MAX;
 
 const WITHIN: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ pub async fn tree(
     let zone: ZonePath = zone
         .parse()
         .map_err(|error| Refused(invalid(&format!("{error}"), EXAMPLE)))?;
-    let at_least = query.at_least.as_deref().map(str::parse::<Stamp>);
+    let at_least = query.at_least.as_deref().map(str::parse::<Seen>);
     let at_least = at_least.transpose().map_err(|error| {
         let help = "take it from: homeostat zones -o json";
         Refused(invalid(&error.to_string(), help))
@@ -66,11 +66,14 @@ pub async fn tree(
         age_max: query.fresh_ms.map(Duration::from_millis),
         at_least,
     };
-    let row = read(&shared, &zone, demand).map_err(|error| {
+    let row = read(&shared, &zone, &demand).map_err(|error| {
         Refused(match error {
             ReadError::Nothing => {
                 let message = format!("{error}: `{zone}`");
                 api_error("not_found", message, Some("homeostat zones"))
+            }
+            ReadError::OfAnother => {
+                invalid(&error.to_string(), "take it from: homeostat zones -o json")
             }
             ReadError::Stale { .. } | ReadError::Behind { .. } => {
                 let help = "ask again in a moment, or ask another node";

@@ -391,11 +391,7 @@ impl Cluster {
         let asked = self.transport().call(record.id, ROW, Vec::new(), ROW_MAX);
         let told = asked.await.map(|bytes| rows::Seen::read(&bytes));
         let mut view = self.view_with(record, &told.as_ref().cloned().unwrap_or_default());
-        let state = if told.is_ok() {
-            "alive"
-        } else {
-            "unanswered"
-        };
+        let state = if told.is_ok() { "alive" } else { "unanswered" };
         state.clone_into(&mut view.state);
         view
     }

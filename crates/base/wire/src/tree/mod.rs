@@ -10,6 +10,7 @@ mod notice;
 mod packet;
 pub mod question;
 mod row;
+mod seen;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +18,8 @@ pub use notice::{
     LIFETIME_MS_MAX, Notice, NoticeKey, Run, Says, SignedNotice, TEXT_BYTES_MAX, WHY_BYTES_MAX,
 };
 pub use packet::{Beat, Entry, Packet, Part, Writer, decode};
-pub use row::{Contact, Coverage, Head, Row, SignedRow, Stamp, ZoneKey, head};
+pub use row::{Contact, Coverage, Head, Row, SignedRow, Stamp, StampError, ZoneKey, head};
+pub use seen::Seen;
 
 use crate::compact;
 

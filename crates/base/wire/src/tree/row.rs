@@ -50,7 +50,7 @@ impl fmt::Display for Stamp {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a stamp is written `epoch.number.issuer`, three numbers")]
+#[error("a stamp is written `epoch.number.issuer`, three numbers; of the root `child@stamp,…`")]
 pub struct StampError;
 
 impl FromStr for Stamp {

@@ -351,6 +351,18 @@ proptest! {
     }
 
     #[test]
+    fn what_was_seen_reads_back_and_any_text_is_read_or_refused(
+        stamp in stamp(),
+        parts in prop::collection::btree_map("[a-z0-9-]{1,9}", stamp(), 1..6),
+        text: String,
+    ) {
+        for seen in [Seen::Row(stamp), Seen::Parts(parts)] {
+            prop_assert_eq!(seen.to_string().parse(), Ok(seen));
+        }
+        let _ = text.parse::<Seen>();
+    }
+
+    #[test]
     fn rows_read_back(row in row()) {
         let signed = signed(&row);
         let again = SignedRow::decode(signed.bytes()).expect("reads");

@@ -41,6 +41,7 @@ impl Table {
     }
 
     /// Those of that leaf zone, the revoked with them.
+    #[must_use]
     pub fn of_zone(&self, zone: &ZonePath) -> Self {
         let found = self.zones().nodes.get(zone);
         let found = found.into_iter().flatten();

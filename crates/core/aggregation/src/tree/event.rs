@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::attributes::AttributeName;
 use wire::gossip::AttributesVersion;
-use wire::tree::{Contact, Coverage, NoticeKey, SignedRow, Stamp};
+use wire::tree::{Contact, Coverage, NoticeKey, Seen, SignedRow, Stamp};
 
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -172,11 +172,11 @@ pub struct Aggregate {
 }
 
 /// What a reader insists on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
     pub age_max: Option<Duration>,
     /// What it has seen before: nothing older is shown.
-    pub at_least: Option<Stamp>,
+    pub at_least: Option<Seen>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +186,9 @@ pub enum ReadError {
     /// The row is older than was asked for.
     Stale { age: Duration },
     /// The reader has seen a later row elsewhere.
-    Behind { stamp: Stamp },
+    Behind { here: Seen },
+    /// What the reader has seen is not of that zone.
+    OfAnother,
 }
 
 impl std::fmt::Display for ReadError {
@@ -200,11 +202,13 @@ impl std::fmt::Display for ReadError {
                     age.as_millis()
                 )
             }
-            Self::Behind { stamp } => write!(
-                f,
-                "the row here is {}.{}, older than one seen before",
-                stamp.epoch, stamp.number
-            ),
+            Self::Behind { here } => {
+                write!(
+                    f,
+                    "what is here, {here}, is older than what was seen before"
+                )
+            }
+            Self::OfAnother => write!(f, "the stamp is not of this zone"),
         }
     }
 }

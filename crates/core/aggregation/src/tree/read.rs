@@ -4,9 +4,31 @@
 //! reader that asks for more than is here is told so, and gets nothing.
 
 use super::event::{Aggregate, Demand, Mate, ReadError, View};
-use super::{Input, Tools, Tree};
+use super::table::Entry;
+use super::{Input, Table, Tools, Tree};
+use crate::membership::Reach;
 use kernel::{NodeId, ZonePath};
-use wire::tree::{Coverage, ZoneKey};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use wire::tree::{Coverage, Seen, Stamp, ZoneKey};
+
+/// Of what a zone is computed from.
+struct Part {
+    stamp: Stamp,
+    age: Duration,
+}
+
+fn seen(parts: &BTreeMap<String, Part>) -> Seen {
+    let parts = parts.iter().map(|(name, part)| (name.clone(), part.stamp));
+    Seen::Parts(parts.collect())
+}
+
+fn is_young_enough(age: Duration, demand: &Demand) -> Result<(), ReadError> {
+    match demand.age_max {
+        Some(most) if age > most => Err(ReadError::Stale { age }),
+        _ => Ok(()),
+    }
+}
 
 impl Tree {
     /// The row of a child of one of this node's zones, as it was issued.
@@ -29,16 +51,90 @@ impl Tree {
     ///
     /// # Errors
     /// What is here does not meet the demand.
-    pub fn read(&self, zone: &ZonePath, demand: Demand) -> Result<View, ReadError> {
+    pub fn read(&self, zone: &ZonePath, demand: &Demand) -> Result<View, ReadError> {
         let view = self.view(zone).ok_or(ReadError::Nothing)?;
         let stamp = view.row.row.stamp;
-        if demand.at_least.is_some_and(|least| stamp < least) {
-            return Err(ReadError::Behind { stamp });
+        let is_behind = match &demand.at_least {
+            None => false,
+            Some(Seen::Row(least)) => stamp < *least,
+            Some(Seen::Parts(_)) => return Err(ReadError::OfAnother),
+        };
+        if is_behind {
+            let here = Seen::Row(stamp);
+            return Err(ReadError::Behind { here });
         }
-        if demand.age_max.is_some_and(|most| view.age > most) {
-            return Err(ReadError::Stale { age: view.age });
-        }
+        is_young_enough(view.age, demand)?;
         Ok(view)
+    }
+
+    /// The same of one of this node's zones as it is computed here: of the root,
+    /// which has no row. All that goes into it must meet the demand.
+    ///
+    /// # Errors
+    /// What is here does not meet the demand.
+    pub fn read_computed(
+        &self,
+        zone: &ZonePath,
+        demand: &Demand,
+        tools: Tools,
+    ) -> Result<Aggregate, ReadError> {
+        let place = self.path.iter().position(|step| step.zone == *zone);
+        let place = place.ok_or(ReadError::Nothing)?;
+        let parts = self.parts(place);
+        let is_behind = match &demand.at_least {
+            None => false,
+            Some(Seen::Parts(least)) => least.iter().any(|(name, least)| {
+                let here = parts.get(name).map(|part| part.stamp);
+                here.is_none_or(|here| here < *least)
+            }),
+            Some(Seen::Row(_)) => return Err(ReadError::OfAnother),
+        };
+        if is_behind {
+            let here = seen(&parts);
+            return Err(ReadError::Behind { here });
+        }
+        let oldest = parts.values().map(|part| part.age).max();
+        is_young_enough(oldest.unwrap_or_default(), demand)?;
+        Ok(self.compute(place, tools))
+    }
+
+    /// What that is computed from, for a reader who passes it on.
+    pub fn seen(&self, zone: &ZonePath) -> Option<Seen> {
+        let place = self.path.iter().position(|step| step.zone == *zone)?;
+        Some(seen(&self.parts(place)))
+    }
+
+    fn parts(&self, place: usize) -> BTreeMap<String, Part> {
+        if place == self.depth() {
+            let of_mate = |(node, mate): (&NodeId, &Mate)| {
+                let stamp = Stamp {
+                    epoch: mate.version.epoch,
+                    number: mate.version.number,
+                    issuer: *node,
+                };
+                let age = match mate.reach {
+                    Reach::Alive | Reach::Suspect => Duration::ZERO,
+                    _ => self.now.since(mate.since),
+                };
+                (node.to_string(), Part { stamp, age })
+            };
+            return self.mates.iter().map(of_mate).collect();
+        }
+        let entries = self.tables.get(place).into_iter().flat_map(Table::iter);
+        let of_child = |(_, entry): (_, &Entry)| {
+            let row = &entry.row.row;
+            // One that has ended grows no older.
+            let age = if entry.ended {
+                Duration::ZERO
+            } else {
+                entry.confirmed.age(self.now)
+            };
+            let name = row.zone.to_string();
+            let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+            let stamp = row.stamp;
+            (name, Part { stamp, age })
+        };
+        entries.map(of_child).collect()
     }
 
     /// This node's leaf zone.
@@ -60,7 +156,7 @@ impl Tree {
     pub fn children(&self, zone: &ZonePath) -> impl Iterator<Item = View> {
         let level = self.path.iter().position(|step| step.zone == *zone);
         let table = level.and_then(|level| self.tables.get(level));
-        let entries = table.into_iter().flat_map(super::Table::iter);
+        let entries = table.into_iter().flat_map(Table::iter);
         entries.map(|(_, entry)| View {
             row: entry.row.clone(),
             age: entry.confirmed.age(self.now),

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use crate::cluster::rows;
-use aggregation::tree::{Demand, ReadError, Tree, View};
+use aggregation::tree::{Aggregate, Demand, ReadError, Tree, View};
 use kernel::ZonePath;
 use std::collections::BTreeMap;
 use wire::api::{NodeInZone, ZoneView, ZonesReply};
@@ -21,11 +21,15 @@ pub fn view(shared: &Shared) -> ZonesReply {
         .unwrap_or_default()
 }
 
-/// The row of one zone, as its nodes have signed it, if it is good enough.
-pub fn read(shared: &Shared, zone: &ZonePath, demand: Demand) -> Result<ZoneView, ReadError> {
+/// One zone, if what is known of it is good enough: its row, as its nodes have
+/// signed it; of the root, which has none, what its children's rows give.
+pub fn read(shared: &Shared, zone: &ZonePath, demand: &Demand) -> Result<ZoneView, ReadError> {
     let read = shared.cluster.zones.read(|tree| {
-        let view = tree.read(zone, demand)?;
-        Ok(issued(shared, &view))
+        if zone.depth() == 0 {
+            let found = super::with_tools(shared, |tools| tree.read_computed(zone, demand, tools));
+            return found.map(|aggregate| as_computed(tree, zone, Some(&aggregate)));
+        }
+        tree.read(zone, demand).map(|view| issued(shared, &view))
     });
     read.unwrap_or(Err(ReadError::Nothing))
 }
@@ -51,14 +55,21 @@ fn all(shared: &Shared, tree: &Tree) -> Vec<ZoneView> {
 /// As its children's rows give it here: the root has no row of its own.
 fn computed(shared: &Shared, tree: &Tree, zone: &ZonePath) -> ZoneView {
     let aggregate = super::with_tools(shared, |tools| tree.aggregate(zone, tools));
-    let attributes = aggregate.as_ref().map(|it| it.attributes.as_slice());
-    let coverage = aggregate.as_ref().map(|it| it.coverage).unwrap_or_default();
+    as_computed(tree, zone, aggregate.as_ref())
+}
+
+fn as_computed(tree: &Tree, zone: &ZonePath, aggregate: Option<&Aggregate>) -> ZoneView {
+    let attributes = aggregate.map(|it| it.attributes.as_slice());
+    let coverage = aggregate.map(|it| it.coverage).unwrap_or_default();
+    // The others have rows with stamps, which are only not here yet.
+    let seen = tree.seen(zone).filter(|_| zone.depth() == 0);
     ZoneView {
         zone: zone.to_string(),
         expected: coverage.expected,
         reporting: coverage.reporting,
         oldest_ms: coverage.oldest_ms,
         own: true,
+        stamp: seen.map(|seen| seen.to_string()),
         attributes: shown(attributes),
         ..ZoneView::default()
     }
