@@ -13,7 +13,7 @@ use wire::api::Role;
 /// Tables that some node may still come to.
 const KEPT_MAX: usize = 256;
 /// One in so many is made all the same, and must be what the others came to.
-const PROVED: u64 = 1_024;
+const PROVED: u64 = 1 << 16;
 
 /// Tables by revision: whichever way a node comes to a revision, the table is
 /// one.
