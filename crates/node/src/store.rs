@@ -111,6 +111,9 @@ pub enum StoreError {
         free: Bytes,
         need: Bytes,
     },
+    /// Nothing was changed.
+    #[error("too few members of the store can be reached")]
+    NoQuorum,
     /// The write may or may not be done.
     #[error("the store did not answer in time")]
     Unknown,

@@ -107,6 +107,7 @@ async fn main() -> Result<(), Failure> {
     let options = Options {
         path: path.clone(),
         node: NodeId(1),
+        group: store::Group::Alone,
     };
     let store = Arc::new(EmbeddedStore::open(options).await?);
     let targets = vec![Target::Embedded(Arc::clone(&store)); clients];

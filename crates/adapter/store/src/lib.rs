@@ -1,16 +1,16 @@
-//! Desired state in one durable file: the `Store` on openraft, here with one
-//! voter.
+//! Desired state in one durable file for each member: the `Store` on openraft,
+//! with one member or several.
 //!
 //! In: transactions, lease calls, watches. Out: answers after the sync.
 //! Holds: what is acknowledged is on disk; calls that arrive while a sync is
 //! under way share the next one; a failed write stops the store for good.
 
-mod alone;
 mod backup;
 mod change;
 mod changing;
 mod disk;
 mod file;
+mod group;
 mod health;
 mod limits;
 mod propose;
@@ -32,18 +32,34 @@ pub use change::{
     Bound, Change, ChangeError, ChangeRefusal, Changed, Fence, ONCE_PREFIX, Once, Step,
     once_prefix, weight,
 };
+pub use group::{Carry, CarryError, Members};
 pub use limits::{LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX};
 pub use serve::{EmbeddedStore, View};
 
 use kernel::NodeId;
 use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// The file; made if absent, its folder not.
     pub path: PathBuf,
     pub node: NodeId,
+    pub group: Group,
+}
+
+/// With whom it keeps its state.
+#[derive(Clone, Default)]
+pub enum Group {
+    /// One member for good.
+    #[default]
+    Alone,
+    /// The first of several; the others are let in by
+    /// [`EmbeddedStore::set_members`].
+    First(Arc<dyn Carry>),
+    /// One more, which knows nothing until the leader lets it in.
+    Joining(Arc<dyn Carry>),
 }
 
 /// What tests make small.
@@ -51,6 +67,7 @@ pub struct Options {
 struct Tuning {
     entries_per_snapshot: u64,
     history_revisions_max: usize,
+    heartbeat_ms: u64,
 }
 
 impl Default for Tuning {
@@ -58,6 +75,7 @@ impl Default for Tuning {
         Self {
             entries_per_snapshot: 5_000,
             history_revisions_max: 10_000,
+            heartbeat_ms: 100,
         }
     }
 }

@@ -77,6 +77,7 @@ pub fn check(command: &Command) -> Result<(), StoreError> {
         Command::Renew { name, .. }
         | Command::Release { name, .. }
         | Command::Expire { name, .. } => check_label("a lease's name", name),
+        Command::From { .. } => Ok(()),
     }
 }
 
@@ -187,7 +188,10 @@ pub fn takes_room(command: &Command) -> bool {
             .iter()
             .any(|step| value_of(step).is_some() || matches!(step, Step::Add(..))),
         Command::Grant { .. } => true,
-        Command::Renew { .. } | Command::Release { .. } | Command::Expire { .. } => false,
+        Command::Renew { .. }
+        | Command::Release { .. }
+        | Command::Expire { .. }
+        | Command::From { .. } => false,
     }
 }
 
@@ -218,5 +222,6 @@ pub fn command_bytes(command: &Command) -> usize {
             Command::Renew { name, .. }
             | Command::Release { name, .. }
             | Command::Expire { name, .. } => name.len(),
+            Command::From { .. } => 0,
         }
 }

@@ -4,15 +4,17 @@
 //! [`BATCH_COMMANDS_MAX`] commands and about [`BATCH_BYTES_MAX`] bytes; what
 //! waits is bounded in number and in bytes.
 
+use crate::group::{UNSENT_MAX, Writer, Wrote};
 use crate::health::Health;
 use crate::limits::command_bytes;
 use crate::shared::Shared;
 use crate::types::{Batch, Command, Reply, TypeConfig};
 use node::store::StoreError;
 use openraft::Raft;
+use openraft::error::RaftError;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 pub const QUEUED_CALLS_MAX: usize = 4_096;
@@ -30,6 +32,13 @@ pub struct Call {
     answer: oneshot::Sender<Result<Reply, StoreError>>,
     /// Room in the queue, until the answer.
     room: OwnedSemaphorePermit,
+    since: Instant,
+}
+
+impl Call {
+    fn refuse(self) {
+        let _ = self.answer.send(Err(StoreError::NoQuorum));
+    }
 }
 
 /// Where calls enter.
@@ -57,6 +66,7 @@ impl Calls {
             bytes,
             answer,
             room: room.ok()?,
+            since: Instant::now(),
         };
         self.queue.send(call).await.ok()?;
         reply.await.ok()
@@ -77,7 +87,12 @@ fn next_batch(waiting: &mut VecDeque<Call>) -> (Vec<Call>, usize) {
     (batch, bytes)
 }
 
-pub async fn propose(raft: Raft<TypeConfig>, mut queue: mpsc::Receiver<Call>, health: Arc<Health>) {
+pub async fn propose(
+    raft: Raft<TypeConfig>,
+    mut writer: Writer,
+    mut queue: mpsc::Receiver<Call>,
+    health: Arc<Health>,
+) {
     let mut received = Vec::new();
     let mut waiting = VecDeque::new();
     let mut bytes_since_snapshot = 0;
@@ -86,9 +101,21 @@ pub async fn propose(raft: Raft<TypeConfig>, mut queue: mpsc::Receiver<Call>, he
         while !waiting.is_empty() {
             let (batch, bytes) = next_batch(&mut waiting);
             bytes_since_snapshot += bytes;
-            if let Err(reason) = write(&raft, batch).await {
-                health.fail(&reason);
-                return;
+            match write(&mut writer, batch).await {
+                Ok(true) => {}
+                // For those behind it there is nobody either.
+                Ok(false) => {
+                    let (late, rest) = std::mem::take(&mut waiting)
+                        .into_iter()
+                        .partition(|call: &Call| call.since.elapsed() > UNSENT_MAX / 2);
+                    waiting = rest;
+                    let late: VecDeque<Call> = late;
+                    late.into_iter().for_each(Call::refuse);
+                }
+                Err(reason) => {
+                    health.fail(&reason);
+                    return;
+                }
             }
         }
         if bytes_since_snapshot > LOG_BYTES_PER_SNAPSHOT {
@@ -98,32 +125,50 @@ pub async fn propose(raft: Raft<TypeConfig>, mut queue: mpsc::Receiver<Call>, he
     }
 }
 
-async fn write(raft: &Raft<TypeConfig>, calls: Vec<Call>) -> Result<(), String> {
+/// Whether there was a leader to take it.
+async fn write(writer: &mut Writer, calls: Vec<Call>) -> Result<bool, String> {
     let mut commands = Vec::with_capacity(calls.len());
     let mut answers = Vec::with_capacity(calls.len());
     for call in calls {
         commands.push(call.command);
         answers.push((call.answer, call.room));
     }
-    let response = raft.client_write(Batch(commands)).await;
-    let replies = response.map_err(|error| error.to_string())?.data;
+    let is_wanted = || answers.iter().any(|(answer, _)| !answer.is_closed());
+    let replies = match writer.write(commands, is_wanted).await? {
+        Wrote::Done(replies) => replies,
+        Wrote::Unwanted => return Ok(true),
+        Wrote::Unsent => {
+            for (answer, _) in answers {
+                let _ = answer.send(Err(StoreError::NoQuorum));
+            }
+            return Ok(false);
+        }
+    };
     for ((answer, room), reply) in answers.into_iter().zip(replies) {
         let _ = answer.send(reply.map_err(Into::into));
         drop(room);
     }
-    Ok(())
+    Ok(true)
 }
 
-/// Proposes the end of lapsed leases, and notices when Raft has ended by itself.
+/// Proposes the end of lapsed leases, where it leads, and notices when Raft has ended by itself.
 pub async fn expire(raft: Raft<TypeConfig>, shared: Arc<Shared>, health: Arc<Health>) {
     let metrics = raft.metrics();
     loop {
+        let leads = {
+            let metrics = metrics.borrow();
+            metrics.current_leader == Some(metrics.id)
+        };
         let lapsed = shared.lapsed(BATCH_COMMANDS_MAX);
-        if !lapsed.is_empty()
-            && let Err(error) = raft.client_write(Batch(lapsed)).await
-        {
-            health.fail(&error.to_string());
-            return;
+        if leads && !lapsed.is_empty() {
+            match raft.client_write(Batch(lapsed)).await {
+                // Whoever leads now proposes it.
+                Ok(_) | Err(RaftError::APIError(_)) => {}
+                Err(RaftError::Fatal(error)) => {
+                    health.fail(&error.to_string());
+                    return;
+                }
+            }
         }
         let ended = metrics.borrow().running_state.clone();
         if let Err(reason) = ended {

@@ -3,7 +3,7 @@
 //! Holds: entries are readable from memory as soon as they are appended, and
 //! reported as flushed only after the sync.
 
-use crate::disk::{Answer, Disk, Job, decode, encode};
+use crate::disk::{Answer, Disk, Job, encode};
 use crate::file::Loaded;
 use crate::shared::{Applied, Shared};
 use crate::types::{LogEntry, LogId, Replies, SnapshotMeta, StorageError, TypeConfig, Vote};
@@ -58,7 +58,7 @@ async fn ask(jobs: &Sender<Job>, job: impl FnOnce(Answer) -> Job) -> Result<(), 
 /// The two halves that openraft is given.
 pub fn halves(disk: &Disk, loaded: Loaded, shared: Arc<Shared>) -> Result<(Log, Machine), String> {
     if let Some((meta, data)) = &loaded.snapshot {
-        shared.install(meta, decode(data)?);
+        shared.install(meta, data)?;
     }
     let memory = Memory {
         vote: loaded.vote,
@@ -158,12 +158,10 @@ impl RaftLogStorage<TypeConfig> for Log {
 impl RaftSnapshotBuilder<TypeConfig> for Machine {
     async fn build_snapshot(&mut self) -> Result<Snapshot<TypeConfig>, StorageError> {
         let shared = Arc::clone(&self.shared);
-        let (applied, data) = tokio::task::spawn_blocking(move || {
-            shared.with(|applied, state| encode(state).map(|data| (applied.clone(), data)))
-        })
-        .await
-        .map_err(failed)?
-        .map_err(failed)?;
+        let (applied, data) = tokio::task::spawn_blocking(move || shared.snapshot())
+            .await
+            .map_err(failed)?
+            .map_err(failed)?;
         let meta = SnapshotMeta {
             last_log_id: applied.last,
             last_membership: applied.membership,
@@ -229,9 +227,8 @@ impl RaftStateMachine<TypeConfig> for Machine {
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
         let data = snapshot.into_inner();
-        let state = decode(&data).map_err(failed)?;
-        self.save(meta, data).await?;
-        self.shared.install(meta, state);
+        self.save(meta, data.clone()).await?;
+        self.shared.install(meta, &data).map_err(failed)?;
         Ok(())
     }
 

@@ -4,10 +4,10 @@
 //! than [`CALL_SPAN_MAX`]; a watch waits as long as it takes; all return when
 //! the store stops.
 
-use crate::alone::Nobody;
 use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
+use crate::group::{Network, NoLeader, Ways, Writer, read_index};
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
 use crate::raft::halves;
@@ -16,7 +16,7 @@ use crate::shared::Shared;
 use crate::state::{State, entry};
 use crate::types::{Batch, Command, Reply, TypeConfig};
 use crate::watching::Watching;
-use crate::{OpenError, Options, Tuning, limits};
+use crate::{Group, OpenError, Options, Tuning, limits};
 use kernel::{FencingEpoch, NodeId, Revision};
 use node::BoxFuture;
 use node::store::{Entry, Key, Lease, Outcome, RangeReply, Store, StoreError, Transaction, Watch};
@@ -28,6 +28,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+/// Entries that a member may be behind before it is sent a snapshot.
+const LOG_KEPT: u64 = 2_000;
+/// Between two looks for a leader.
+const LEADER_LOOK: Duration = Duration::from_millis(20);
 pub const CALL_SPAN_MAX: Duration = Duration::from_secs(5);
 
 /// The state at one revision.
@@ -70,7 +74,8 @@ impl View<'_> {
 }
 
 pub struct EmbeddedStore {
-    raft: Raft<TypeConfig>,
+    pub(crate) raft: Raft<TypeConfig>,
+    ways: Ways,
     calls: Calls,
     shared: Arc<Shared>,
     health: Arc<Health>,
@@ -82,10 +87,11 @@ pub struct EmbeddedStore {
 
 impl EmbeddedStore {
     pub async fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { path, node } = options;
+        let Options { path, node, group } = options;
         let free = |path: &Path| file::free_bytes(path).unwrap_or(u64::MAX);
         room::give_up_reserve(&path, free(&path));
-        let opened = Self::open_at(Place::File(path.clone()), node, Tuning::default()).await?;
+        let opened =
+            Self::open_at(Place::File(path.clone()), node, group, Tuning::default()).await?;
         room::set_reserve_aside(&path, free(&path));
         Ok(opened)
     }
@@ -93,6 +99,7 @@ impl EmbeddedStore {
     pub(crate) async fn open_at(
         place: Place,
         node: NodeId,
+        group: Group,
         tuning: Tuning,
     ) -> Result<Self, OpenError> {
         let path = place.name();
@@ -104,16 +111,19 @@ impl EmbeddedStore {
         let health = Arc::new(Health::default());
         let disk = disk::start(database, path.clone(), Arc::clone(&health))?;
         let shared = Arc::new(Shared::new(tuning.history_revisions_max));
-        let raft = match start_raft(node, &tuning, &disk, loaded, Arc::clone(&shared)).await {
+        let raft = match start_raft(node, &group, &tuning, &disk, loaded, Arc::clone(&shared)).await
+        {
             Ok(raft) => raft,
             Err(error) => {
                 let _ = disk.jobs.send(Job::Stop);
                 return Err(health.fault().map_or(error, OpenError::Raft));
             }
         };
+        let ways = ways(&group);
+        let writer = Writer::new(raft.clone(), ways.clone(), Arc::clone(&shared), node.0);
         let (calls, queue) = Calls::new();
         let tasks = vec![
-            tokio::spawn(propose(raft.clone(), queue, Arc::clone(&health))),
+            tokio::spawn(propose(raft.clone(), writer, queue, Arc::clone(&health))),
             tokio::spawn(expire(
                 raft.clone(),
                 Arc::clone(&shared),
@@ -122,6 +132,7 @@ impl EmbeddedStore {
         ];
         Ok(Self {
             raft,
+            ways,
             calls,
             shared,
             health,
@@ -197,15 +208,28 @@ impl EmbeddedStore {
             tokio::select! {
                 biased;
                 stopped = self.health.ended() => Err(stopped),
-                reached = self.raft.ensure_linearizable() => reached.map(drop).map_err(|error| {
-                    let stopped = self.health.check().err();
-                    stopped.unwrap_or_else(|| StoreError::Stopped(error.to_string()))
-                }),
+                () = self.caught_up() => Ok(()),
             }
         };
         tokio::time::timeout(CALL_SPAN_MAX, barrier)
             .await
-            .unwrap_or(Err(StoreError::Unknown))
+            .unwrap_or(Err(StoreError::NoQuorum))
+    }
+
+    /// Until all is applied here that was acknowledged before the call.
+    async fn caught_up(&self) {
+        let mut changed = self.shared.changed.subscribe();
+        let index = loop {
+            match read_index(&self.raft, &self.ways).await {
+                Ok(index) => break index,
+                Err(NoLeader) => tokio::time::sleep(LEADER_LOOK).await,
+            }
+        };
+        while self.shared.with(|applied, _| applied.last < index) {
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
     }
 }
 
@@ -219,33 +243,56 @@ impl Drop for EmbeddedStore {
     }
 }
 
+fn ways(group: &Group) -> Ways {
+    Ways(match group {
+        Group::Alone => None,
+        Group::First(carry) | Group::Joining(carry) => Some(Arc::clone(carry)),
+    })
+}
+
 async fn start_raft(
     node: NodeId,
+    group: &Group,
     tuning: &Tuning,
     disk: &Disk,
     loaded: Loaded,
     shared: Arc<Shared>,
 ) -> Result<Raft<TypeConfig>, OpenError> {
     let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
+    let is_alone = matches!(group, Group::Alone);
     let config = Config {
         cluster_name: "homeostat".into(),
-        heartbeat_interval: 250,
-        election_timeout_min: 750,
-        election_timeout_max: 1_500,
+        heartbeat_interval: tuning.heartbeat_ms,
+        election_timeout_min: tuning.heartbeat_ms * 4,
+        election_timeout_max: tuning.heartbeat_ms * 7,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(tuning.entries_per_snapshot),
-        max_in_snapshot_log_to_keep: 0,
+        max_in_snapshot_log_to_keep: if is_alone { 0 } else { LOG_KEPT },
         ..Config::default()
     };
     let config = config.validate().map_err(|e| failed(&e))?;
     let (log, machine) = halves(disk, loaded, shared).map_err(|e| failed(&e))?;
-    let raft = Raft::new(node.0, Arc::new(config), Nobody, log, machine)
+    let raft = Raft::new(node.0, Arc::new(config), Network(ways(group)), log, machine)
         .await
         .map_err(|e| failed(&e))?;
-    if raft.is_initialized().await.map_err(|e| failed(&e))? {
-        let _ = raft.trigger().elect().await;
-    } else {
+    let is_made = raft.is_initialized().await.map_err(|e| failed(&e))?;
+    if !is_made && !matches!(group, Group::Joining(_)) {
         let members = BTreeMap::from([(node.0, BasicNode::default())]);
         raft.initialize(members).await.map_err(|e| failed(&e))?;
+    }
+    let voters: Vec<u64> = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow();
+        metrics.membership_config.membership().voter_ids().collect()
+    };
+    if is_made && voters != [node.0] {
+        // The others are waited for by whoever calls.
+        return Ok(raft);
+    }
+    if !is_made && matches!(group, Group::Joining(_)) {
+        return Ok(raft);
+    }
+    if is_made {
+        let _ = raft.trigger().elect().await;
     }
     raft.wait(Some(CALL_SPAN_MAX))
         .current_leader(node.0, "alone")

@@ -4,6 +4,8 @@
 //! Holds: a lease's deadline is set when its grant or renewal is applied, so
 //! after a restart each lease runs its full time again.
 
+use crate::disk::{decode, encode};
+use crate::group::{Before, Once};
 use crate::state::State;
 use crate::types::{Command, LogId, Replies, SnapshotMeta};
 use kernel::{FencingEpoch, Time};
@@ -12,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// Of snapshots that say what was done last for each member.
+const WITH_ONCE: u8 = 2;
 
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
@@ -29,6 +34,7 @@ struct Deadline {
 struct Inner {
     applied: Applied,
     state: State,
+    once: Once,
     deadlines: BTreeMap<String, Deadline>,
     /// The same, by time.
     lapses: BTreeSet<(Time, String)>,
@@ -70,14 +76,7 @@ impl Shared {
     pub fn apply(&self, id: LogId, commands: Vec<Command>) -> Replies {
         let mut inner = self.lock();
         inner.applied.last = Some(id);
-        let mut replies = Vec::with_capacity(commands.len());
-        for command in commands {
-            let lease = command.lease().map(str::to_owned);
-            replies.push(inner.state.apply(command));
-            if let Some(name) = lease.filter(|_| replies.last().is_some_and(Result::is_ok)) {
-                inner.set_deadline(&name);
-            }
-        }
+        let replies = inner.apply_once(commands);
         inner.state.trim_history(self.history_revisions_max);
         drop(inner);
         self.changed.send_replace(());
@@ -89,15 +88,41 @@ impl Shared {
             last: Some(id),
             membership,
         };
+        self.changed.send_replace(());
     }
 
-    pub fn install(&self, meta: &SnapshotMeta, state: State) {
+    /// Whether that batch, or a later one of the same run, is applied here.
+    pub fn has_done(&self, member: u64, nonce: u64, number: u64) -> bool {
+        let inner = self.lock();
+        !matches!(inner.once.look(member, nonce, number), Before::New)
+    }
+
+    /// As it is kept and sent, and up to where.
+    pub fn snapshot(&self) -> Result<(Applied, Vec<u8>), String> {
+        let inner = self.lock();
+        let data = if inner.once.is_empty() {
+            encode(&inner.state)
+        } else {
+            // A state alone is read first.
+            wire::record::encode(WITH_ONCE, &(&inner.state, &inner.once))
+                .map_err(|error| error.to_string())
+        };
+        Ok((inner.applied.clone(), data?))
+    }
+
+    pub fn install(&self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), String> {
+        let (state, once) = match data.first() {
+            Some(&WITH_ONCE) => {
+                wire::record::decode(WITH_ONCE, data).map_err(|error| error.to_string())?
+            }
+            _ => (decode(data)?, Once::default()),
+        };
         let mut inner = self.lock();
         inner.applied = Applied {
             last: meta.last_log_id,
             membership: meta.last_membership.clone(),
         };
-        inner.state = state;
+        (inner.state, inner.once) = (state, once);
         inner.deadlines.clear();
         inner.lapses.clear();
         let names: Vec<String> = inner.state.leases().keys().cloned().collect();
@@ -106,6 +131,7 @@ impl Shared {
         }
         drop(inner);
         self.changed.send_replace(());
+        Ok(())
     }
 
     /// What has lapsed, as up to `count` commands to propose.
@@ -134,6 +160,39 @@ impl Shared {
 }
 
 impl Inner {
+    fn apply_once(&mut self, mut commands: Vec<Command>) -> Replies {
+        let Some(&Command::From {
+            member,
+            nonce,
+            number,
+        }) = commands.first()
+        else {
+            return self.apply(commands);
+        };
+        match self.once.look(member, nonce, number) {
+            Before::Done(replies) => replies,
+            Before::Late => Vec::new(),
+            Before::New => {
+                commands.remove(0);
+                let replies = self.apply(commands);
+                self.once.remember(member, nonce, number, replies.clone());
+                replies
+            }
+        }
+    }
+
+    fn apply(&mut self, commands: Vec<Command>) -> Replies {
+        let mut replies = Vec::with_capacity(commands.len());
+        for command in commands {
+            let lease = command.lease().map(str::to_owned);
+            replies.push(self.state.apply(command));
+            if let Some(name) = lease.filter(|_| replies.last().is_some_and(Result::is_ok)) {
+                self.set_deadline(&name);
+            }
+        }
+        replies
+    }
+
     fn set_deadline(&mut self, name: &str) {
         let held = self.state.leases().get(name);
         let set = self.deadlines.get(name);

@@ -86,6 +86,8 @@ impl State {
         match command {
             Command::Transact(transaction) => Ok(Reply::Transacted(self.transact(transaction))),
             Command::Change(change) => Ok(Reply::Changed(self.change(change))),
+            // Anywhere but before a batch it says nothing.
+            Command::From { .. } => Ok(Reply::Done),
             Command::Grant {
                 name,
                 holder,

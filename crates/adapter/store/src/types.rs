@@ -30,13 +30,19 @@ pub enum Command {
         renewals: u64,
     },
     Change(Change),
+    /// Before the others of a batch: who proposed it, and which of its it is.
+    From {
+        member: u64,
+        nonce: u64,
+        number: u64,
+    },
 }
 
 impl Command {
     /// The lease whose deadline it may move.
     pub fn lease(&self) -> Option<&str> {
         match self {
-            Self::Transact(_) | Self::Change(_) => None,
+            Self::Transact(_) | Self::Change(_) | Self::From { .. } => None,
             Self::Grant { name, .. }
             | Self::Renew { name, .. }
             | Self::Release { name, .. }

@@ -12,6 +12,7 @@ fn options(folder: &Path, name: &str) -> Options {
     Options {
         path: folder.join(name),
         node: NodeId(1),
+        group: crate::Group::Alone,
     }
 }
 

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 
 async fn in_memory() -> EmbeddedStore {
     let place = Place::layer(InMemoryBackend::new());
-    let opened = EmbeddedStore::open_at(place, NodeId(1), Tuning::default()).await;
+    let opened =
+        EmbeddedStore::open_at(place, NodeId(1), crate::Group::Alone, Tuning::default()).await;
     opened.expect("opens")
 }
 
@@ -112,7 +113,8 @@ async fn a_shutdown_under_writers_answers_all_and_keeps_what_it_acknowledged() {
     let disk = Disk::default();
     let open = async |disk: &Disk| {
         let place = Place::layer(disk.clone());
-        let opened = EmbeddedStore::open_at(place, NodeId(1), Tuning::default()).await;
+        let opened =
+            EmbeddedStore::open_at(place, NodeId(1), crate::Group::Alone, Tuning::default()).await;
         opened.expect("opens")
     };
     let store = Arc::new(open(&disk).await);

@@ -68,8 +68,15 @@ async fn open(disk: &Disk) -> EmbeddedStore {
     let tuning = Tuning {
         entries_per_snapshot: 15,
         history_revisions_max: 20,
+        ..Tuning::default()
     };
-    let opened = EmbeddedStore::open_at(Place::layer(disk.clone()), NodeId(1), tuning).await;
+    let opened = EmbeddedStore::open_at(
+        Place::layer(disk.clone()),
+        NodeId(1),
+        crate::Group::Alone,
+        tuning,
+    )
+    .await;
     opened.expect("opens after a cut")
 }
 

@@ -18,8 +18,15 @@ async fn try_open(disk: &Disk) -> Result<EmbeddedStore, OpenError> {
     let tuning = Tuning {
         entries_per_snapshot: 8,
         history_revisions_max: 100,
+        ..Tuning::default()
     };
-    EmbeddedStore::open_at(Place::layer(disk.clone()), NodeId(1), tuning).await
+    EmbeddedStore::open_at(
+        Place::layer(disk.clone()),
+        NodeId(1),
+        crate::Group::Alone,
+        tuning,
+    )
+    .await
 }
 
 async fn open(disk: &Disk) -> EmbeddedStore {
@@ -139,7 +146,8 @@ async fn a_nearly_full_disk_refuses_what_grows_until_there_is_room() {
         Disk::default(),
         Arc::new(move || Ok(asked.load(Ordering::SeqCst))),
     );
-    let opened = EmbeddedStore::open_at(place, NodeId(1), Tuning::default()).await;
+    let opened =
+        EmbeddedStore::open_at(place, NodeId(1), crate::Group::Alone, Tuning::default()).await;
     let store = opened.expect("opens");
     store.transact(put("/a", b"")).await.expect("writes");
     let span = Duration::from_mins(1);

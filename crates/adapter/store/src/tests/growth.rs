@@ -46,9 +46,10 @@ async fn open(memory: &Memory) -> EmbeddedStore {
     let tuning = Tuning {
         entries_per_snapshot: ENTRIES_PER_SNAPSHOT,
         history_revisions_max: 100,
+        ..Tuning::default()
     };
     let place = Place::layer(memory.clone());
-    let opened = EmbeddedStore::open_at(place, NodeId(1), tuning).await;
+    let opened = EmbeddedStore::open_at(place, NodeId(1), crate::Group::Alone, tuning).await;
     opened.expect("opens")
 }
 

@@ -8,6 +8,7 @@ mod cuts;
 mod damage;
 mod faults;
 mod growth;
+mod members;
 mod state;
 
 use crate::file::Place;
@@ -49,6 +50,7 @@ pub fn reopenable(folder: &std::path::Path) -> Options {
     Options {
         path: folder.join("store.redb"),
         node: NodeId(7),
+        group: crate::Group::Alone,
     }
 }
 
@@ -73,9 +75,10 @@ async fn the_embedded_store_does_what_every_store_must() {
     let tuning = Tuning {
         entries_per_snapshot: 50,
         history_revisions_max: 60,
+        ..Tuning::default()
     };
     let place = Place::File(folder.path().join("store.redb"));
-    let store = EmbeddedStore::open_at(place, NodeId(1), tuning).await;
+    let store = EmbeddedStore::open_at(place, NodeId(1), crate::Group::Alone, tuning).await;
     let store = store.expect("opens");
     let since = Instant::now();
     let subject = Subject {

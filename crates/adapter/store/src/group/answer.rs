@@ -1,0 +1,133 @@
+//! What a member answers others, and who is a member.
+
+use super::members::{Members, knows};
+use super::message::{Answer, Ask};
+use super::writer::{self, Tried};
+use crate::types::{Batch, Command};
+use crate::{EmbeddedStore, limits};
+use kernel::NodeId;
+use node::store::StoreError;
+use openraft::BasicNode;
+use openraft::error::{CheckIsLeaderError, RaftError};
+use std::collections::BTreeSet;
+
+impl EmbeddedStore {
+    /// Answers another member's question.
+    ///
+    /// * `from`: who the transport has proven it to be.
+    pub async fn answer(&self, from: NodeId, body: &[u8]) -> Vec<u8> {
+        let answer = match Ask::decode(body) {
+            Ok(ask) => self.answer_to(from, ask).await,
+            Err(why) => Answer::Refused(why),
+        };
+        let encoded = answer.encode().or_else(|why| Answer::Refused(why).encode());
+        encoded.unwrap_or_default()
+    }
+
+    async fn answer_to(&self, from: NodeId, ask: Ask) -> Answer {
+        let refused = |why: &dyn std::fmt::Display| Answer::Refused(why.to_string());
+        if ask.claims().is_some_and(|node| node != from.0) {
+            return refused(&format!("node {from} speaks for another"));
+        }
+        // Whoever is new knows no members yet, and is told of them.
+        let is_known = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            let is_new = metrics.last_applied.is_none();
+            is_new || knows(&metrics, from.0)
+        };
+        if !is_known {
+            return refused(&format!("node {from} is no member of this store"));
+        }
+        match ask {
+            Ask::Append(ask) => match self.raft.append_entries(ask).await {
+                Ok(answer) => Answer::Append(answer),
+                Err(error) => refused(&error),
+            },
+            Ask::Vote(ask) => match self.raft.vote(ask).await {
+                Ok(answer) => Answer::Vote(answer),
+                Err(error) => refused(&error),
+            },
+            Ask::Install(ask) => Answer::Install(self.raft.install_snapshot(ask).await),
+            Ask::Write(batch) => match self.write_for(from, batch).await {
+                Ok(Tried::Done(replies)) => Answer::Written(replies),
+                Ok(Tried::Refused) => self.not_leader(),
+                Ok(Tried::Unknown) => Answer::Unknown,
+                Err(why) => refused(&why),
+            },
+            Ask::ReadIndex => match self.raft.get_read_log_id().await {
+                Ok((index, _)) => Answer::ReadIndex(index),
+                Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
+                    self.not_leader()
+                }
+                Err(error) => refused(&error),
+            },
+        }
+    }
+
+    /// A member's own batch, within the limits that its calls have.
+    async fn write_for(&self, from: NodeId, batch: Batch) -> Result<Tried, String> {
+        let (mark, commands) = batch.0.split_first().ok_or("a batch of nothing")?;
+        if !matches!(mark, Command::From { member, .. } if *member == from.0) {
+            return Err(format!("node {from} sends what another proposed"));
+        }
+        for command in commands {
+            let is_inner = matches!(command, Command::From { .. } | Command::Expire { .. });
+            let checked = limits::check(command).map_err(|error| error.to_string());
+            checked.and_then(|()| {
+                let refused = || "nobody proposes that for itself".to_owned();
+                if is_inner { Err(refused()) } else { Ok(()) }
+            })?;
+        }
+        writer::here(&self.raft, batch).await
+    }
+
+    fn not_leader(&self) -> Answer {
+        Answer::NotLeader(self.raft.metrics().borrow().current_leader)
+    }
+
+    /// Who the members are, as far as it is known here.
+    pub fn members(&self) -> Members {
+        Members::of(&self.raft.metrics().borrow())
+    }
+
+    /// Makes these the members, one step after the other: who is new first gets
+    /// all that there is, and only then votes.
+    ///
+    /// # Errors
+    /// This is not the leader, or the members could not be reached; what was done
+    /// until then stays, and calling again goes on from there.
+    pub async fn set_members(
+        &self,
+        voters: BTreeSet<NodeId>,
+        learners: BTreeSet<NodeId>,
+    ) -> Result<(), StoreError> {
+        let refused =
+            |error: &dyn std::fmt::Display| StoreError::Invalid(format!("members: {error}"));
+        if voters.is_empty() {
+            return Err(refused(&"a store has one voter at least"));
+        }
+        let before = self.members();
+        let all = || voters.iter().chain(&learners).copied();
+        let known = |node: &NodeId| before.voters.contains(node) || before.learners.contains(node);
+        for node in all().filter(|node| !known(node)) {
+            let added = self.raft.add_learner(node.0, BasicNode::default(), true);
+            added.await.map_err(|error| refused(&error))?;
+        }
+        let ids: BTreeSet<u64> = voters.iter().map(|node| node.0).collect();
+        if before.voters != voters {
+            // Who votes no more stays and learns, for now.
+            let changed = self.raft.change_membership(ids, true).await;
+            changed.map_err(|error| refused(&error))?;
+        }
+        let wanted: BTreeSet<NodeId> = all().collect();
+        let gone = self.members().learners;
+        let gone: BTreeSet<u64> = gone.difference(&wanted).map(|node| node.0).collect();
+        if !gone.is_empty() {
+            let removed = openraft::ChangeMembers::RemoveNodes(gone);
+            let changed = self.raft.change_membership(removed, true).await;
+            changed.map_err(|error| refused(&error))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,22 @@
+//! A store with several members: how they reach one another, what they ask, who
+//! they are.
+//!
+//! In: bytes that a member sent and the transport has proven. Out: its answer.
+//! Holds: what one member proposes is done once, however often it was sent;
+//! only members are answered.
+
+mod answer;
+mod members;
+mod message;
+mod network;
+mod once;
+mod ways;
+mod writer;
+
+pub use members::Members;
+pub use ways::{Carry, CarryError};
+
+pub(crate) use network::Network;
+pub(crate) use once::{Before, Once};
+pub(crate) use ways::Ways;
+pub(crate) use writer::{NoLeader, UNSENT_MAX, Writer, Wrote, read_index};
