@@ -82,6 +82,7 @@ pub fn restore(
         let options = Options {
             path: path.clone(),
             node: NodeId(1),
+            group: store::Group::Alone,
         };
         kept.restore(name, &options)?;
     }

@@ -183,6 +183,7 @@ async fn open(
     let store = EmbeddedStore::open(store::Options {
         path: layout.store(),
         node: NodeId(1),
+        group: store::Group::Alone,
     })
     .await
     .map_err(AgentError::Store)?;

@@ -27,6 +27,7 @@ impl Bench {
         let options = store::Options {
             path: home.path().join("control.redb"),
             node: NodeId(1),
+            group: store::Group::Alone,
         };
         let store = EmbeddedStore::open(options).await.expect("opens");
         Self { home, store }

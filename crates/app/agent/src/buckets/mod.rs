@@ -94,6 +94,7 @@ impl BucketServer {
         let options = store::Options {
             path: layout.buckets(),
             node: NodeId(1),
+            group: store::Group::Alone,
         };
         let store = EmbeddedStore::open(options)
             .await

@@ -161,6 +161,7 @@ mod tests {
         let options = store::Options {
             path: folder.path().join(name),
             node: FIRST_NODE,
+            group: store::Group::Alone,
         };
         EmbeddedStore::open(options).await.expect("opens")
     }

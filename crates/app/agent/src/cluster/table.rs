@@ -482,6 +482,7 @@ mod tests {
         let options = store::Options {
             path: folder.path().join("control.redb"),
             node: FIRST_NODE,
+            group: store::Group::Alone,
         };
         let store = EmbeddedStore::open(options).await.expect("opens");
         let record = first(name("one"), ZonePath::root(), Hash([1; 32]), UnixMillis(1));
