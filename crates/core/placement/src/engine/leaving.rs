@@ -1,9 +1,9 @@
 //! Decides which running replicas cannot stay, and which are too many.
 //!
 //! Holds: what is on a node that cannot be reached has no reason to leave in
-//! that; of a service whose copies come from an availability goal, copies are
-//! removed only when the rest is down for at most half of what the goal allows,
-//! so that failure rates that waver add and remove nothing in turn.
+//! that; of a service with an availability goal, copies are removed only when any
+//! one can be missed and the rest is down for at most half of what the goal
+//! allows, so that failure rates that waver add and remove nothing in turn.
 
 use super::fits::misfits;
 use super::{Engine, Leaver};
@@ -122,20 +122,26 @@ impl<P: Ord + Clone> Engine<'_, P> {
             let Some(slot) = self.worst(service) else {
                 return;
             };
-            if let Some(goal) = goal {
-                let without = self
-                    .kept(service)
-                    .map(|(at, copies)| (at, copies - u32::from(at == slot)));
-                let down = 1.0 - self.reached_by(without.filter(|(_, copies)| *copies > 0));
-                if down > (1.0 - goal) * MARGIN + EPSILON {
-                    return;
-                }
+            if goal.is_some_and(|goal| !self.can_miss_any(service, goal)) {
+                return;
             }
             self.focus.count(&self.pool, slot, -1);
             self.release(service, slot);
             let leaver = self.leaver(slot, Leaving::Surplus);
             self.remove(service, leaver);
         }
+    }
+
+    /// Whether any one copy can be missed with a margin. Not the worst alone: what
+    /// was added for the goal would leave again beside better ones.
+    fn can_miss_any(&self, service: usize, goal: f64) -> bool {
+        self.kept(service).all(|(slot, _)| {
+            let without = self
+                .kept(service)
+                .map(|(at, copies)| (at, copies - u32::from(at == slot)));
+            let down = 1.0 - self.reached_by(without.filter(|(_, copies)| *copies > 0));
+            down <= (1.0 - goal) * MARGIN + EPSILON
+        })
     }
 
     /// One that leaves so that a node that can be called takes it.

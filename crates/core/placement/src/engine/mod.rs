@@ -217,11 +217,14 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
             .availability
             .filter(|goal| !told.singleton && wanted > 0 && *goal > 0.0);
         self.spare(service, wanted, goal);
-        if self.copies(service, &leavers) >= wanted {
-            leavers.extend(self.sole_holder(service));
+        let mut missing = wanted.saturating_sub(self.copies(service, &leavers));
+        if missing == 0
+            && let Some(leaver) = self.sole_holder(service)
+        {
+            leavers.push(leaver);
+            missing = 1;
         }
         leavers.reverse();
-        let mut missing = wanted.saturating_sub(self.copies(service, &leavers));
         while missing > 0 && self.place(service, &mut leavers, false) {
             missing -= 1;
         }
