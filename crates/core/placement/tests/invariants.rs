@@ -168,9 +168,9 @@ fn check_moves(world: &World, plan: &Plan<NodeId>) -> Result<(), TestCaseError> 
         .chain(removed.map(|gone| (gone.service.clone(), gone.place, gone.why.clone())))
         .collect();
     let mut expected = world.running.clone();
-    expected
-        .values_mut()
-        .for_each(|on| on.retain(|id, _| world.nodes.contains_key(id)));
+    for on in expected.values_mut() {
+        on.retain(|id, _| world.nodes.contains_key(id));
+    }
     for (service, from, why) in &moved {
         let node = world.nodes.get(from);
         match why {
@@ -204,9 +204,9 @@ fn check_moves(world: &World, plan: &Plan<NodeId>) -> Result<(), TestCaseError> 
             .entry(choice.place)
             .or_default() += 1;
     }
-    expected
-        .values_mut()
-        .for_each(|on| on.retain(|_, count| *count > 0));
+    for on in expected.values_mut() {
+        on.retain(|_, count| *count > 0);
+    }
     expected.retain(|service, on| !on.is_empty() && world.services.contains_key(service));
     prop_assert_eq!(&expected, &plan.assigned);
     Ok(())
@@ -302,7 +302,7 @@ proptest! {
 
 #[test]
 fn replicas_spread_over_zones_then_nodes() {
-    let all = (1..=6).map(|id| common::node(id, ["/a", "/b", "/c"][id as usize % 3], 1_000, 10));
+    let all = (1..=6).map(|id| common::node(id, common::in_turn(id), 1_000, 10));
     let world = common::world(all, [("web", common::service(6, 100, 1))]);
     let plan = cluster(&world);
     let on = &plan.assigned[&scoped("web")];

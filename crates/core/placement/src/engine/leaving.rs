@@ -1,9 +1,9 @@
 //! Decides which running replicas cannot stay, and which are too many.
 //!
 //! Holds: what is on a node that cannot be reached has no reason to leave in
-//! that; of a service with an availability goal, copies are removed only when any
-//! one can be missed and the rest is down for at most half of what the goal
-//! allows, so that failure rates that waver add and remove nothing in turn.
+//! that; of a service with an availability goal, a copy is removed only when the rest
+//! is down for at most half of what the goal allows, so that failure rates that
+//! waver add and remove nothing in turn.
 
 use super::fits::misfits;
 use super::{Engine, Leaver};
@@ -112,36 +112,60 @@ impl<P: Ord + Clone> Engine<'_, P> {
         most
     }
 
-    /// Removes copies that are too many, the worst placed first.
-    pub(super) fn spare(&mut self, service: usize, wanted: u32, goal: Option<f64>) {
+    /// Removes copies that are too many, the worst placed first; with a goal, the
+    /// one that is missed least.
+    ///
+    /// * `only_new`: of those that this plan chose.
+    pub(super) fn spare(&mut self, service: usize, told: (u32, Option<f64>), only_new: bool) {
+        let (wanted, goal) = told;
         loop {
             let kept: u32 = self.kept(service).map(|(_, copies)| copies).sum();
             if kept <= wanted {
                 return;
             }
-            let Some(slot) = self.worst(service) else {
+            let Some((slot, down)) = self.worst(service, goal.is_some(), only_new) else {
                 return;
             };
-            if goal.is_some_and(|goal| !self.can_miss_any(service, goal)) {
+            if goal.is_some_and(|goal| down > (1.0 - goal) * MARGIN + EPSILON) {
                 return;
             }
             self.focus.count(&self.pool, slot, -1);
             self.release(service, slot);
-            let leaver = self.leaver(slot, Leaving::Surplus);
-            self.remove(service, leaver);
+            if !self.unmake(service, slot) {
+                let leaver = self.leaver(slot, Leaving::Surplus);
+                self.remove(service, leaver);
+            }
         }
     }
 
-    /// Whether any one copy can be missed with a margin. Not the worst alone: what
-    /// was added for the goal would leave again beside better ones.
-    fn can_miss_any(&self, service: usize, goal: f64) -> bool {
-        self.kept(service).all(|(slot, _)| {
-            let without = self
-                .kept(service)
-                .map(|(at, copies)| (at, copies - u32::from(at == slot)));
-            let down = 1.0 - self.reached_by(without.filter(|(_, copies)| *copies > 0));
-            down <= (1.0 - goal) * MARGIN + EPSILON
-        })
+    /// Takes back a choice of this plan; false where there is none.
+    fn unmake(&mut self, service: usize, slot: u32) -> bool {
+        let Some(at) = self.chosen(service, slot) else {
+            return false;
+        };
+        let choice = self.plan.choices.remove(at);
+        if let Some((place, why)) = choice.from.filter(|(_, why)| *why != Leaving::Gone) {
+            self.remove(
+                service,
+                Leaver {
+                    slot: None,
+                    place,
+                    why,
+                },
+            );
+        }
+        true
+    }
+
+    /// This plan's last choice of the slot for the service.
+    fn chosen(&self, service: usize, slot: u32) -> Option<usize> {
+        let name = self.services[service].0;
+        let place = &self.places[slot as usize].id;
+        // The service's own are the last.
+        let own = self.plan.choices.iter().enumerate().rev();
+        let mut own = own.take_while(|(_, choice)| choice.service == *name);
+        let found = own.find(|(_, choice)| choice.place == *place);
+        found.map(|(at, _)| at)
     }
 
     /// One that leaves so that a node that can be called takes it.
@@ -149,7 +173,7 @@ impl<P: Ord + Clone> Engine<'_, P> {
         if self.has_dialable(service) {
             return None;
         }
-        let slot = self.worst(service)?;
+        let (slot, _) = self.worst(service, false, false)?;
         self.focus.count(&self.pool, slot, -1);
         Some(self.leaver(slot, Leaving::SoleHolder))
     }
@@ -161,31 +185,38 @@ impl<P: Ord + Clone> Engine<'_, P> {
         all.filter(|(_, copies)| *copies > 0)
     }
 
-    /// The slot whose copy is to leave first; never the last that can be called
-    /// while others hold copies.
-    fn worst(&mut self, service: usize) -> Option<u32> {
+    /// The slot whose copy is to leave first, and how probable it is that all
+    /// others are down then; never the last that can be called while others hold
+    /// copies.
+    ///
+    /// * `by_goal`: who is missed least, before who is placed worst.
+    fn worst(&mut self, service: usize, by_goal: bool, only_new: bool) -> Option<(u32, f64)> {
         let kept: Vec<(u32, u32)> = self.kept(service).collect();
         let is_dialable = |slot: u32| !self.pool.slots[slot as usize].outbound_only;
-        let dialable: u32 = kept
-            .iter()
-            .filter(|(slot, _)| is_dialable(*slot))
-            .map(|(_, copies)| copies)
-            .sum();
+        let dialable = kept.iter().filter(|(slot, _)| is_dialable(*slot));
+        let dialable: u32 = dialable.map(|(_, copies)| copies).sum();
         let all: u32 = kept.iter().map(|(_, copies)| copies).sum();
-        let keeps_dialable = |slot: u32| dialable != 1 || all == 1 || !is_dialable(slot);
-        let mut worst: Option<((bool, i32, u64), u32)> = None;
-        for (slot, _) in kept.into_iter().filter(|(slot, _)| keeps_dialable(*slot)) {
+        let is_last = |slot: u32| dialable == 1 && all > 1 && is_dialable(slot);
+        let may_leave: Vec<u32> = kept
+            .iter()
+            .map(|(slot, _)| *slot)
+            .filter(|slot| !is_last(*slot) && (!only_new || self.chosen(service, *slot).is_some()))
+            .collect();
+        let ranked = may_leave.into_iter().map(|slot| {
+            let without = kept
+                .iter()
+                .map(|(at, copies)| (*at, copies - u32::from(*at == slot)));
+            let down = 1.0 - self.reached_by(without.filter(|(_, copies)| *copies > 0));
+            let missed = if by_goal { down.max(0.0).to_bits() } else { 0 };
             // As if it were to be placed there now.
             self.focus.count(&self.pool, slot, -1);
             let score = self.focus.score(&self.pool, slot).total();
             self.focus.count(&self.pool, slot, 1);
             let at = &self.pool.slots[slot as usize];
-            let rank = (at.reachable, score, at.key.wrapping_sub(self.focus.tie));
-            if worst.is_none_or(|(than, _)| rank < than) {
-                worst = Some((rank, slot));
-            }
-        }
-        worst.map(|(_, slot)| slot)
+            let near = at.key.wrapping_sub(self.focus.tie);
+            ((missed, at.reachable, score, near), (slot, down))
+        });
+        ranked.min_by_key(|(rank, _)| *rank).map(|(_, found)| found)
     }
 
     /// Of what should leave, what has no successor and so stays.

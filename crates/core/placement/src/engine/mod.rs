@@ -89,7 +89,11 @@ fn order<P>(services: &BTreeMap<ScopedName, Service>, places: &[Place<P>]) -> Ve
     };
     let told: Vec<&Service> = services.values().collect();
     let mut order: Vec<usize> = (0..told.len()).collect();
-    order.sort_by_key(|at| (told[*at].node.is_none(), std::cmp::Reverse(size(told[*at]))));
+    order.sort_by_key(|at| {
+        let service = told[*at];
+        let is_free = (service.node.is_none(), service.devices.is_empty());
+        (is_free, std::cmp::Reverse(size(service)))
+    });
     order
 }
 
@@ -216,7 +220,7 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
         let goal = told
             .availability
             .filter(|goal| !told.singleton && wanted > 0 && *goal > 0.0);
-        self.spare(service, wanted, goal);
+        self.spare(service, (wanted, goal), false);
         let mut missing = wanted.saturating_sub(self.copies(service, &leavers));
         if missing == 0
             && let Some(leaver) = self.sole_holder(service)
@@ -233,6 +237,8 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
             self.refuse(service, missing, stay);
         } else if let Some(goal) = goal {
             self.reach(service, goal, &mut leavers);
+            // One more can make another superfluous; what ran is not moved for that.
+            self.spare(service, (wanted, Some(goal)), true);
         }
         for leaver in leavers.into_iter().rev() {
             if let Some(slot) = leaver.slot {

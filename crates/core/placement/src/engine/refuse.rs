@@ -5,8 +5,9 @@ use super::fits::lacks;
 use crate::plan::{Constraint, Failed, Lack, Leaving, Near, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The fewer lacks, then the smaller their gaps, then nearer on the ring.
-type Distance = (usize, u64, u64, u32);
+/// What a person named comes first, then the fewer lacks, then the smaller their
+/// gaps, then nearer on the ring.
+type Distance = (bool, usize, u64, u64, u32);
 
 impl<P: Ord + Clone> Engine<'_, P> {
     /// * `stay`: what should leave and stays for want of a place.
@@ -25,7 +26,9 @@ impl<P: Ord + Clone> Engine<'_, P> {
             let gap: f64 = lacks.iter().map(Lack::gap).sum();
             let near = at.key.wrapping_sub(self.focus.tie);
             // Not negative, so its bits are in its order.
-            let distance = (lacks.len(), gap.to_bits(), near, slot);
+            let is_named = |kind: &Constraint| matches!(kind, Constraint::Pin | Constraint::Zone);
+            let is_other = kinds.iter().any(is_named);
+            let distance = (is_other, lacks.len(), gap.to_bits(), near, slot);
             let is_far = |worst: &(Distance, Vec<Lack>)| worst.0 < distance;
             if closest.len() == Refusal::<P>::CLOSEST_MAX && closest.last().is_some_and(is_far) {
                 continue;
@@ -35,7 +38,7 @@ impl<P: Ord + Clone> Engine<'_, P> {
             closest.truncate(Refusal::<P>::CLOSEST_MAX);
         }
         let near = |(distance, lacks): (Distance, Vec<Lack>)| Near {
-            place: self.places[distance.3 as usize].id.clone(),
+            place: self.places[distance.4 as usize].id.clone(),
             lacks,
         };
         self.plan.refused.push(Refusal {

@@ -67,6 +67,11 @@ pub fn world(
     }
 }
 
+/// Three zones in turn.
+pub fn in_turn(id: u64) -> &'static str {
+    ["/a", "/b", "/c"][usize::try_from(id % 3).expect("small")]
+}
+
 pub fn on<P: Ord>(plan: &Plan<P>, service: &str, place: &P) -> u32 {
     let on = plan.assigned.get(&scoped(service));
     on.and_then(|on| on.get(place)).copied().unwrap_or(0)
@@ -124,7 +129,7 @@ pub fn random_node(rng: &mut Rng, id: u64) -> (NodeId, Node) {
     let (id, mut node) = node(id, at, 500 + rng.below(3) * 500, 2 + rng.below(8));
     node.domain = one_in(rng, 2).then(|| name(&format!("d{}", rng.below(3))));
     if one_in(rng, 4) {
-        node.architecture = "aarch64".to_owned();
+        "aarch64".clone_into(&mut node.architecture);
     }
     if one_in(rng, 4) {
         node.devices = BTreeMap::from([(name("gpu"), 1)]);
