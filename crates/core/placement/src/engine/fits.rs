@@ -20,7 +20,7 @@ fn repeats(focus: &Focus, at: &Slot, slot: u32) -> bool {
 
 fn has_architecture(focus: &Focus, at: &Slot) -> bool {
     let needed = focus.need.architecture;
-    needed.is_none_or(|needed| at.architectures.contains(&needed))
+    needed.is_none_or(|needed| at.has_architecture(needed))
 }
 
 pub(super) fn fits(pool: &Pool, focus: &Focus, slot: u32) -> bool {

@@ -47,6 +47,7 @@ pub(super) struct Focus {
     pub fit: Fit,
     /// Zones have no names that a service could ask for.
     are_nodes: bool,
+    is_weighed: bool,
     pub service: usize,
     /// Where the service stands on the ring of keys.
     pub tie: u64,
@@ -83,6 +84,7 @@ impl Focus {
             weights: policy.weights,
             fit: policy.fit,
             are_nodes,
+            is_weighed: false,
             service: 0,
             tie: 0,
             need: Need {
@@ -111,7 +113,7 @@ impl Focus {
         let (number, name, service) = told;
         self.clear(pool);
         self.service = number;
-        self.tie = super::pool::key_of_text(&name.to_string());
+        self.tie = super::pool::key_of_name(name);
         self.need = pool.needs[number].clone();
         #[expect(clippy::cast_precision_loss, reason = "shares")]
         let shares = self.need.amounts.map(|amount| amount as f64);
@@ -130,10 +132,20 @@ impl Focus {
             own_limit: service.anti_affinity.contains(name),
             ..Rules::default()
         };
-        self.tell_latency(pool, service);
         self.mark_conflicts(around);
+        self.is_weighed = false;
+    }
+
+    /// Marks what scores need, once somebody needs a score; false where that was
+    /// done.
+    pub fn weigh(&mut self, pool: &Pool, service: &Service, around: &Around) -> bool {
+        if std::mem::replace(&mut self.is_weighed, true) {
+            return false;
+        }
+        self.tell_latency(pool, service);
         self.mark_affinity(pool, service, around);
         self.mark_content(pool, service);
+        true
     }
 
     fn clear(&mut self, pool: &Pool) {
@@ -164,14 +176,18 @@ impl Focus {
         let Some(farthest) = service.latency.values().max() else {
             return;
         };
-        let to = |zone: &kernel::ZonePath| {
-            let mut above = (0..=zone.depth()).rev().map(|depth| zone.ancestor(depth));
-            above.find_map(|zone| service.latency.get(&zone))
-        };
+        let mut by_area = vec![None; pool.areas.len()];
+        for (zone, told) in &service.latency {
+            if let Some(area) = pool.areas.get(zone) {
+                by_area[*area as usize] = Some(latency(*told));
+            }
+        }
+        let farthest = latency(*farthest);
+        let to = |areas: &Vec<u32>| areas.iter().find_map(|area| by_area[*area as usize]);
         let all = pool
-            .zones
+            .areas_of
             .iter()
-            .map(|zone| latency(*to(zone).unwrap_or(farthest)));
+            .map(|areas| to(areas).unwrap_or(farthest));
         self.latency.extend(all);
     }
 
@@ -261,9 +277,14 @@ impl Focus {
     /// Of the scarcest resource, the share that is free once a replica is there.
     ///
     /// * `share`: what is free of each now; `per_unit`: of the capacities.
-    pub fn free_after(&self, share: [f64; 3], per_unit: [f64; 3], per_machine: f64) -> f64 {
+    pub fn free_after(
+        &self,
+        share: [f64; 3],
+        per_unit: [f64; 3],
+        per_machine: impl FnOnce() -> f64,
+    ) -> f64 {
         if !self.is_sized {
-            return free_by_count(per_machine);
+            return free_by_count(per_machine());
         }
         let after = |kind: usize| share[kind] - self.need_shares[kind] * per_unit[kind];
         let two = after(0).min(after(1));
@@ -274,13 +295,32 @@ impl Focus {
         }
     }
 
+    /// The most that fit and what never changes come to together.
+    ///
+    /// * `lasting_and_free`: as [`Focus::lasting_and_free`] has it, the greatest of
+    ///   several slots; `per_unit`: the least of theirs.
+    pub fn bound_by_free(&self, lasting_and_free: f64, per_unit: [f64; 3]) -> i32 {
+        if !self.is_sized || self.fit == Fit::Pack {
+            return i32::MAX;
+        }
+        // Each of the two that count always sinks by this at least.
+        let of = |kind: usize| self.need_shares[kind] * per_unit[kind];
+        let sinks = of(0).min(of(1)) * f64::from(FULL) * f64::from(self.weights.fit);
+        #[expect(clippy::cast_possible_truncation, reason = "weights are bounded")]
+        let bound = (lasting_and_free - sinks + 1.0).ceil() as i32;
+        bound
+    }
+
     pub fn score(&self, pool: &Pool, slot: u32) -> Score {
         let at = &pool.slots[slot as usize];
         let mark = self.marks[slot as usize];
-        let free = self.free_after(free_shares(at), at.per_unit, per_machine(at));
+        let free = self.free_after(free_shares(at), at.per_unit, || per_machine(at));
         self.weights.measures(&Measures {
             domain_copies: self.spread_copies(at.zone, at.domain),
-            own_copies: i32::try_from(mark.copies / at.machines.max(1)).unwrap_or(i32::MAX),
+            own_copies: match mark.copies {
+                0 => 0,
+                copies => i32::try_from(copies / at.machines.max(1)).unwrap_or(i32::MAX),
+            },
             affinity: self.zone_affinity(at.zone) + mark.affinity,
             latency: self.latency(at.zone),
             fit: fit(self.fit, free),
@@ -296,6 +336,20 @@ pub(super) fn free_shares(slot: &super::pool::Slot) -> [f64; 3] {
     #[expect(clippy::cast_precision_loss, reason = "shares")]
     let share = |kind: usize| slot.free[kind] as f64 * slot.per_unit[kind];
     [share(0), share(1), share(2)]
+}
+
+/// What of a slot's score does not depend on the service, and its free share as if
+/// it were a score.
+pub(super) fn lasting_and_free(weights: Weights, slot: &super::pool::Slot) -> f64 {
+    let lasting = weights.measures(&Measures {
+        failure: slot.failure_measure,
+        price: slot.price,
+        ..Measures::default()
+    });
+    let shares = free_shares(slot);
+    // Where less than nothing is free, the fit is 0 all the same.
+    let free = shares[0].min(shares[1]).max(0.0) * f64::from(FULL);
+    f64::from(lasting.total()) + free * f64::from(weights.fit.min(Weights::MAX))
 }
 
 pub(super) fn per_machine(slot: &super::pool::Slot) -> f64 {

@@ -8,9 +8,10 @@
 //! Holds: the answer is that of a search through all slots ([`Index::scan`]).
 
 use super::fits::fits;
-use super::focus::{Focus, free_shares, per_machine};
+use super::focus::{Focus, free_shares, lasting_and_free, per_machine};
 use super::pool::{Amounts, Pool, Slot};
-use crate::score::{Fit, Measures, Score, fit};
+use crate::score::{Fit, Measures, Score, Weights, fit};
+use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
 /// Slots in a block: below, blocks cost; above, slots do.
@@ -39,6 +40,7 @@ struct Block {
     per_unit_min: [f64; 3],
     /// Of each slot's scarcest.
     scarcest_max: f64,
+    lasting_and_free_max: f64,
     per_machine_min: f64,
     architectures: u64,
     devices: u64,
@@ -56,7 +58,9 @@ pub(super) struct Index {
     blocks: Vec<Block>,
     block_of: Vec<u32>,
     raised: Vec<u32>,
-    heap: BinaryHeap<(i32, u64, u32)>,
+    weights: Weights,
+    /// Bounds and blocks, kept for its room.
+    bounds: Vec<(i32, u32)>,
 }
 
 /// A set of small numbers that may say yes too often.
@@ -69,7 +73,7 @@ fn nearness(tie: u64, key: u64) -> u64 {
 }
 
 impl Index {
-    pub fn new(pool: &Pool) -> Self {
+    pub fn new(pool: &Pool, weights: Weights) -> Self {
         let mut blocks: Vec<Block> = Vec::new();
         let mut block_of = Vec::with_capacity(pool.slots.len());
         for (number, slot) in (0_u32..).zip(&pool.slots) {
@@ -94,20 +98,21 @@ impl Index {
             block.domains.dedup();
             block.keys = slots.iter().map(|slot| slot.key).collect();
             block.keys.sort_unstable();
-            block.sum_up(pool);
+            block.sum_up(pool, weights);
         }
         Self {
             blocks,
             block_of,
             raised: Vec::new(),
-            heap: BinaryHeap::new(),
+            weights,
+            bounds: Vec::new(),
         }
     }
 
     /// A slot has changed.
     pub fn renew(&mut self, pool: &Pool, slot: u32) {
         let block = self.block_of[slot as usize];
-        self.blocks[block as usize].sum_up(pool);
+        self.blocks[block as usize].sum_up(pool, self.weights);
     }
 
     /// The focus has turned to another service.
@@ -132,23 +137,26 @@ impl Index {
             look(pool, focus, pin, &mut found);
             return found;
         }
-        self.heap.clear();
+        let mut bounds = std::mem::take(&mut self.bounds);
+        bounds.clear();
         for (number, block) in (0_u32..).zip(&self.blocks) {
             if block.can_fit(focus) {
-                let bound = block.bound(focus);
-                self.heap.push((bound, block.nearest(focus.tie), number));
+                bounds.push((block.bound(focus), number));
             }
         }
-        while let Some((score, near, number)) = self.heap.pop() {
-            let is_beaten = |found: Found| (found.rank.0, found.rank.1) > (score, near);
-            if found[1].is_some_and(is_beaten) {
-                break;
-            }
+        let mut bounds = BinaryHeap::from(bounds);
+        while let Some((bound, number)) = bounds.pop() {
             let block = &self.blocks[number as usize];
+            match found[1].map(|found: Found| (found.rank.0.cmp(&bound), found.rank.1)) {
+                Some((Ordering::Greater, _)) => break,
+                Some((Ordering::Equal, near)) if near > block.nearest(focus.tie) => continue,
+                _ => {}
+            }
             for slot in block.first..block.end {
                 look(pool, focus, slot, &mut found);
             }
         }
+        self.bounds = bounds.into_vec();
         found
     }
 
@@ -182,7 +190,7 @@ fn look(pool: &Pool, focus: &Focus, slot: u32, found: &mut [Option<Found>; 2]) {
 }
 
 impl Block {
-    fn sum_up(&mut self, pool: &Pool) {
+    fn sum_up(&mut self, pool: &Pool, weights: Weights) {
         let slots = &pool.slots[self.first as usize..self.end as usize];
         self.is_open = false;
         self.has_dialable = false;
@@ -190,15 +198,16 @@ impl Block {
         self.share_max = [f64::MIN; 3];
         self.per_unit_min = [f64::MAX; 3];
         self.scarcest_max = f64::MIN;
+        self.lasting_and_free_max = f64::MIN;
         self.per_machine_min = f64::MAX;
         (self.architectures, self.devices) = (0, 0);
         (self.price_min, self.failure_min) = (i32::MAX, i32::MAX);
         for slot in slots.iter().filter(|slot| slot.is_open()) {
-            self.add(slot);
+            self.add(slot, weights);
         }
     }
 
-    fn add(&mut self, slot: &Slot) {
+    fn add(&mut self, slot: &Slot, weights: Weights) {
         self.is_open = true;
         self.has_dialable |= !slot.outbound_only;
         let shares = free_shares(slot);
@@ -209,6 +218,8 @@ impl Block {
             self.per_unit_min[kind] = self.per_unit_min[kind].min(slot.per_unit[kind]);
         }
         self.scarcest_max = self.scarcest_max.max(shares[0].min(shares[1]));
+        let both = lasting_and_free(weights, slot);
+        self.lasting_and_free_max = self.lasting_and_free_max.max(both);
         self.per_machine_min = self.per_machine_min.min(per_machine(slot));
         self.price_min = self.price_min.min(slot.price);
         self.failure_min = self.failure_min.min(slot.failure_measure);
@@ -255,7 +266,8 @@ impl Block {
                 .map(|domain| focus.spread_copies(self.zone, *domain));
             each.min().unwrap_or(0)
         };
-        let all = focus.free_after(self.share_max, self.per_unit_min, self.per_machine_min);
+        let per_machine = || self.per_machine_min;
+        let all = focus.free_after(self.share_max, self.per_unit_min, per_machine);
         let free = if focus.is_sized() {
             all.min(self.scarcest_max)
         } else {
@@ -275,7 +287,10 @@ impl Block {
             content: self.content_max,
             price: self.price_min,
         };
-        focus.weights.measures(&measures).total()
+        let score = focus.weights.measures(&measures);
+        let apart = score.fit + score.failure + score.price;
+        let together = focus.bound_by_free(self.lasting_and_free_max, self.per_unit_min);
+        score.total() - apart + apart.min(together)
     }
 
     /// No slot is nearer after `tie` on the ring.

@@ -96,7 +96,7 @@ proptest! {
         let mut pool = Pool::new(&services, &mut places, &BTreeMap::new());
         let fit = if pack { Fit::Pack } else { Fit::Balance };
         let mut focus = Focus::new(&pool, Policy { fit, ..Policy::default() }, true);
-        let mut index = Index::new(&pool);
+        let mut index = Index::new(&pool, Policy::default().weights);
         let mut holders = vec![BTreeMap::<u32, u32>::new(); services.len()];
         let names: Vec<&ScopedName> = services.keys().collect();
         let by_name: BTreeMap<ScopedName, usize> = services.keys().cloned().zip(0..).collect();
@@ -104,6 +104,7 @@ proptest! {
         for (number, (name, told)) in services.iter().enumerate() {
             let around = Around { names: &by_name, holders: &holders, conflicts: &conflicts };
             focus.turn(&pool, (number, name, told), &around);
+            prop_assert!(focus.weigh(&pool, told, &around));
             index.turn(&focus);
             for turn in 0..12 {
                 focus.rules.only_dialable = turn == 0;

@@ -191,6 +191,7 @@ impl<P: Ord + Clone> Engine<'_, P> {
     ///
     /// * `by_goal`: who is missed least, before who is placed worst.
     fn worst(&mut self, service: usize, by_goal: bool, only_new: bool) -> Option<(u32, f64)> {
+        self.weigh();
         let kept: Vec<(u32, u32)> = self.kept(service).collect();
         let is_dialable = |slot: u32| !self.pool.slots[slot as usize].outbound_only;
         let dialable = kept.iter().filter(|(slot, _)| is_dialable(*slot));

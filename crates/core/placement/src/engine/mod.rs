@@ -135,7 +135,7 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
             vec![Vec::new(); services.len()]
         };
         let focus = Focus::new(&pool, inputs.policy, inputs.are_nodes);
-        let index = Index::new(&pool);
+        let index = Index::new(&pool, inputs.policy.weights);
         let mut engine = Self {
             names: services.iter().map(|(name, _)| *name).collect(),
             holders: vec![BTreeMap::new(); services.len()],
@@ -189,7 +189,7 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
                 *free = (*free).min(measured);
             }
         }
-        self.index = Index::new(&self.pool);
+        self.index = Index::new(&self.pool, self.focus.weights);
     }
 
     fn turn(&mut self, service: usize) {
@@ -200,9 +200,21 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
             conflicts: &self.conflicts,
         };
         self.focus.turn(&self.pool, (service, name, told), &around);
-        self.index.turn(&self.focus);
         for (slot, count) in &self.holders[service] {
             self.focus.count(&self.pool, *slot, count.cast_signed());
+        }
+    }
+
+    /// Before a score is asked for.
+    fn weigh(&mut self) {
+        let around = Around {
+            names: &self.by_name,
+            holders: &self.holders,
+            conflicts: &self.conflicts,
+        };
+        let told = self.services[self.focus.service].1;
+        if self.focus.weigh(&self.pool, told, &around) {
+            self.index.turn(&self.focus);
         }
     }
 
@@ -316,6 +328,7 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
     ///
     /// * `is_other`: only on a node that has no copy.
     fn place(&mut self, service: usize, leavers: &mut Vec<Leaver<P>>, is_other: bool) -> bool {
+        self.weigh();
         self.focus.rules.only_dialable = !self.has_dialable(service);
         self.focus.rules.only_other = is_other;
         let [Some(best), next] = self.index.best(&self.pool, &self.focus) else {

@@ -64,6 +64,8 @@ pub(super) struct Slot {
     pub draining: bool,
     pub outbound_only: bool,
     pub architectures: Vec<u32>,
+    /// The first 64 of all, as a set.
+    pub architecture_bits: u64,
     /// By device, how many are free; in order.
     pub devices: Vec<(u32, i64)>,
     pub failure: f64,
@@ -76,6 +78,13 @@ impl Slot {
     /// Whether new replicas may come.
     pub fn is_open(&self) -> bool {
         self.reachable && !self.draining
+    }
+
+    pub fn has_architecture(&self, needed: u32) -> bool {
+        match 1_u64.checked_shl(needed) {
+            Some(bit) => self.architecture_bits & bit != 0,
+            None => self.architectures.contains(&needed),
+        }
     }
 
     /// Below nothing where more is assigned than fits.
@@ -96,6 +105,10 @@ pub(super) struct Need {
 pub(super) struct Pool {
     pub slots: Vec<Slot>,
     pub zones: Vec<ZonePath>,
+    /// The zones and all above them, numbered.
+    pub areas: BTreeMap<ZonePath, u32>,
+    /// By zone, its areas, the innermost first.
+    pub areas_of: Vec<Vec<u32>>,
     /// That the zone as a whole is down.
     pub zone_failure: Vec<f64>,
     pub domains: usize,
@@ -130,6 +143,11 @@ pub(crate) fn key_of_text(text: &str) -> u64 {
     Rng::seeded(fnv1a(text.bytes())).next_u64()
 }
 
+pub(super) fn key_of_name(name: &ScopedName) -> u64 {
+    let parts = [name.project.as_str(), "/", name.name.as_str()];
+    Rng::seeded(fnv1a(parts.into_iter().flat_map(str::bytes))).next_u64()
+}
+
 impl Pool {
     /// * `places`: put into the pool's order, so that a slot's number is its
     ///   place's.
@@ -160,6 +178,8 @@ impl Pool {
         let mut pool = Self {
             slots: Vec::with_capacity(places.len()),
             zones: Vec::new(),
+            areas: BTreeMap::new(),
+            areas_of: Vec::new(),
             zone_failure: Vec::new(),
             domains: 0,
             needs: needs.collect(),
@@ -197,6 +217,11 @@ impl Pool {
             let otherwise = crate::model::Failure::ZONE.probability(0.0);
             let told = zones.get(&place.zone).and_then(|zone| zone.failure);
             let failure = told.map_or(otherwise, |told| told.probability(otherwise));
+            let mut areas = Numbers(std::mem::take(&mut self.areas));
+            let above = (0..=place.zone.depth()).rev();
+            let above = above.map(|depth| areas.of(&place.zone.ancestor(depth)));
+            self.areas_of.push(above.collect());
+            self.areas = areas.0;
             self.zones.push(place.zone.clone());
             self.zone_failure.push(failure);
         }
@@ -245,6 +270,12 @@ impl Known {
             .price
             .filter(|price| price.is_finite() && *price > 0.0);
         let architectures = place.architectures.iter();
+        let architectures: Vec<u32> = architectures
+            .filter_map(|name| self.architectures.0.get(name).copied())
+            .collect();
+        let bits = architectures
+            .iter()
+            .filter_map(|number| 1_u64.checked_shl(*number));
         let devices = place.devices.iter();
         Slot {
             key: place.key,
@@ -258,9 +289,8 @@ impl Known {
             reachable: place.reachable,
             draining: place.draining,
             outbound_only: place.outbound_only,
-            architectures: architectures
-                .filter_map(|name| self.architectures.0.get(name).copied())
-                .collect(),
+            architecture_bits: bits.fold(0, |all, bit| all | bit),
+            architectures,
             devices: devices
                 .filter_map(|(name, count)| Some((*self.devices.0.get(name)?, i64::from(*count))))
                 .collect(),
