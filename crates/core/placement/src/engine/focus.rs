@@ -65,6 +65,8 @@ pub(super) struct Focus {
     pub rules: Rules,
     pub marks: Vec<Mark>,
     touched: Vec<u32>,
+    /// Those whose zone and domain have copies counted.
+    counted: Vec<u32>,
     pub zone_copies: Vec<u32>,
     pub domain_copies: Vec<u32>,
     /// By zone, as a measure; empty where the service has no affinity.
@@ -102,6 +104,7 @@ impl Focus {
             rules: Rules::default(),
             marks: vec![CLEAR; pool.slots.len()],
             touched: Vec::new(),
+            counted: Vec::new(),
             zone_copies: vec![0; pool.zones.len()],
             domain_copies: vec![0; pool.domains],
             zone_affinity: Vec::new(),
@@ -150,6 +153,9 @@ impl Focus {
 
     fn clear(&mut self, pool: &Pool) {
         for slot in self.touched.drain(..) {
+            self.marks[slot as usize] = CLEAR;
+        }
+        for slot in self.counted.drain(..) {
             let at = &pool.slots[slot as usize];
             self.marks[slot as usize] = CLEAR;
             self.zone_copies[at.zone as usize] = 0;
@@ -166,7 +172,8 @@ impl Focus {
     pub fn count(&mut self, pool: &Pool, slot: u32, copies: i32) {
         let at = &pool.slots[slot as usize];
         let add = |number: &mut u32| *number = number.saturating_add_signed(copies);
-        add(&mut self.mark(slot).copies);
+        self.counted.push(slot);
+        add(&mut self.marks[slot as usize].copies);
         add(&mut self.zone_copies[at.zone as usize]);
         add(&mut self.domain_copies[at.domain as usize]);
     }
@@ -295,20 +302,20 @@ impl Focus {
         }
     }
 
-    /// The most that fit and what never changes come to together.
+    /// By how much at most a slot's [`lasting_and_free`] grows with a replica on it,
+    /// as its score has it; none where the score does not follow what is free.
     ///
-    /// * `lasting_and_free`: as [`Focus::lasting_and_free`] has it, the greatest of
-    ///   several slots; `per_unit`: the least of theirs.
-    pub fn bound_by_free(&self, lasting_and_free: f64, per_unit: [f64; 3]) -> i32 {
-        if !self.is_sized || self.fit == Fit::Pack {
-            return i32::MAX;
-        }
-        // Each of the two that count always sinks by this at least.
-        let of = |kind: usize| self.need_shares[kind] * per_unit[kind];
-        let sinks = of(0).min(of(1)) * f64::from(FULL) * f64::from(self.weights.fit);
-        #[expect(clippy::cast_possible_truncation, reason = "weights are bounded")]
-        let bound = (lasting_and_free - sinks + 1.0).ceil() as i32;
-        bound
+    /// * `per_unit`: the least of several slots, and the most.
+    pub fn grows(&self, per_unit: [[f64; 3]; 2]) -> Option<f64> {
+        let takes = |kind: usize, which: usize| self.need_shares[kind] * per_unit[which][kind];
+        let share = match self.fit {
+            // The scarcest sinks by the lesser of the two at least.
+            Fit::Balance => -takes(0, 0).min(takes(1, 0)),
+            Fit::Pack if self.has_disk => return None,
+            Fit::Pack => takes(0, 1).max(takes(1, 1)),
+        };
+        let weight = f64::from(FULL) * f64::from(self.weights.fit.min(Weights::MAX));
+        self.is_sized.then_some(share * weight)
     }
 
     pub fn score(&self, pool: &Pool, slot: u32) -> Score {
@@ -338,18 +345,23 @@ pub(super) fn free_shares(slot: &super::pool::Slot) -> [f64; 3] {
     [share(0), share(1), share(2)]
 }
 
-/// What of a slot's score does not depend on the service, and its free share as if
-/// it were a score.
-pub(super) fn lasting_and_free(weights: Weights, slot: &super::pool::Slot) -> f64 {
-    let lasting = weights.measures(&Measures {
+/// What of a slot's score does not depend on the service, and what is free now as
+/// if that were its fit.
+pub(super) fn lasting_and_free(policy: Policy, slot: &super::pool::Slot) -> f64 {
+    let lasting = policy.weights.measures(&Measures {
         failure: slot.failure_measure,
         price: slot.price,
         ..Measures::default()
     });
     let shares = free_shares(slot);
-    // Where less than nothing is free, the fit is 0 all the same.
-    let free = shares[0].min(shares[1]).max(0.0) * f64::from(FULL);
-    f64::from(lasting.total()) + free * f64::from(weights.fit.min(Weights::MAX))
+    // Where less than nothing is free, the fit is that of nothing.
+    let free = shares[0].min(shares[1]).max(0.0);
+    let share = match policy.fit {
+        Fit::Balance => free,
+        Fit::Pack => 1.0 - free,
+    };
+    let weight = f64::from(FULL) * f64::from(policy.weights.fit.min(Weights::MAX));
+    f64::from(lasting.total()) + share * weight
 }
 
 pub(super) fn per_machine(slot: &super::pool::Slot) -> f64 {

@@ -10,7 +10,8 @@
 use super::fits::fits;
 use super::focus::{Focus, free_shares, lasting_and_free, per_machine};
 use super::pool::{Amounts, Pool, Slot};
-use crate::score::{Fit, Measures, Score, Weights, fit};
+use crate::model::Policy;
+use crate::score::{Fit, Measures, Score, fit};
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
@@ -37,7 +38,8 @@ struct Block {
     has_dialable: bool,
     free_max: Amounts,
     share_max: [f64; 3],
-    per_unit_min: [f64; 3],
+    /// The least, and the most.
+    per_unit: [[f64; 3]; 2],
     /// Of each slot's scarcest.
     scarcest_max: f64,
     lasting_and_free_max: f64,
@@ -54,11 +56,36 @@ struct Block {
     content_max: i32,
 }
 
+/// What the scores of a block's slots do not exceed.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    most: i32,
+    /// Of all terms but fit, failure and price.
+    others: i32,
+    /// What those three exceed [`lasting_and_free`] by, if that says anything.
+    grows: Option<f64>,
+}
+
+impl Bound {
+    /// For a slot of which this is [`lasting_and_free`].
+    fn of(&self, lasting_and_free: f64) -> i32 {
+        let Some(grows) = self.grows else {
+            return i32::MAX;
+        };
+        // One more than rounding hides.
+        #[expect(clippy::cast_possible_truncation, reason = "weights are bounded")]
+        let three = (lasting_and_free + grows + 1.0).ceil() as i32;
+        self.others.saturating_add(three)
+    }
+}
+
 pub(super) struct Index {
     blocks: Vec<Block>,
     block_of: Vec<u32>,
     raised: Vec<u32>,
-    weights: Weights,
+    policy: Policy,
+    /// By slot, its lasting terms and what is free.
+    lasting_and_free: Vec<f64>,
     /// Bounds and blocks, kept for its room.
     bounds: Vec<(i32, u32)>,
 }
@@ -73,7 +100,7 @@ fn nearness(tie: u64, key: u64) -> u64 {
 }
 
 impl Index {
-    pub fn new(pool: &Pool, weights: Weights) -> Self {
+    pub fn new(pool: &Pool, policy: Policy) -> Self {
         let mut blocks: Vec<Block> = Vec::new();
         let mut block_of = Vec::with_capacity(pool.slots.len());
         for (number, slot) in (0_u32..).zip(&pool.slots) {
@@ -98,21 +125,28 @@ impl Index {
             block.domains.dedup();
             block.keys = slots.iter().map(|slot| slot.key).collect();
             block.keys.sort_unstable();
-            block.sum_up(pool, weights);
+            block.sum_up(pool, policy);
         }
         Self {
             blocks,
             block_of,
             raised: Vec::new(),
-            weights,
+            lasting_and_free: pool
+                .slots
+                .iter()
+                .map(|slot| lasting_and_free(policy, slot))
+                .collect(),
+            policy,
             bounds: Vec::new(),
         }
     }
 
     /// A slot has changed.
     pub fn renew(&mut self, pool: &Pool, slot: u32) {
+        let renewed = lasting_and_free(self.policy, &pool.slots[slot as usize]);
+        self.lasting_and_free[slot as usize] = renewed;
         let block = self.block_of[slot as usize];
-        self.blocks[block as usize].sum_up(pool, self.weights);
+        self.blocks[block as usize].sum_up(pool, self.policy);
     }
 
     /// The focus has turned to another service.
@@ -141,7 +175,7 @@ impl Index {
         bounds.clear();
         for (number, block) in (0_u32..).zip(&self.blocks) {
             if block.can_fit(focus) {
-                bounds.push((block.bound(focus), number));
+                bounds.push((block.bound(focus).most, number));
             }
         }
         let mut bounds = BinaryHeap::from(bounds);
@@ -152,8 +186,12 @@ impl Index {
                 Some((Ordering::Equal, near)) if near > block.nearest(focus.tie) => continue,
                 _ => {}
             }
+            let block_bound = block.bound(focus);
             for slot in block.first..block.end {
-                look(pool, focus, slot, &mut found);
+                let most = block_bound.of(self.lasting_and_free[slot as usize]);
+                if found[1].is_none_or(|found: Found| most >= found.rank.0) {
+                    look(pool, focus, slot, &mut found);
+                }
             }
         }
         self.bounds = bounds.into_vec();
@@ -190,24 +228,24 @@ fn look(pool: &Pool, focus: &Focus, slot: u32, found: &mut [Option<Found>; 2]) {
 }
 
 impl Block {
-    fn sum_up(&mut self, pool: &Pool, weights: Weights) {
+    fn sum_up(&mut self, pool: &Pool, policy: Policy) {
         let slots = &pool.slots[self.first as usize..self.end as usize];
         self.is_open = false;
         self.has_dialable = false;
         self.free_max = [i64::MIN; 3];
         self.share_max = [f64::MIN; 3];
-        self.per_unit_min = [f64::MAX; 3];
+        self.per_unit = [[f64::MAX; 3], [0.0; 3]];
         self.scarcest_max = f64::MIN;
         self.lasting_and_free_max = f64::MIN;
         self.per_machine_min = f64::MAX;
         (self.architectures, self.devices) = (0, 0);
         (self.price_min, self.failure_min) = (i32::MAX, i32::MAX);
         for slot in slots.iter().filter(|slot| slot.is_open()) {
-            self.add(slot, weights);
+            self.add(slot, policy);
         }
     }
 
-    fn add(&mut self, slot: &Slot, weights: Weights) {
+    fn add(&mut self, slot: &Slot, policy: Policy) {
         self.is_open = true;
         self.has_dialable |= !slot.outbound_only;
         let shares = free_shares(slot);
@@ -215,10 +253,12 @@ impl Block {
             let free = slot.free[kind].min(slot.largest[kind]);
             self.free_max[kind] = self.free_max[kind].max(free);
             self.share_max[kind] = self.share_max[kind].max(share);
-            self.per_unit_min[kind] = self.per_unit_min[kind].min(slot.per_unit[kind]);
+            let [least, most] = &mut self.per_unit;
+            least[kind] = least[kind].min(slot.per_unit[kind]);
+            most[kind] = most[kind].max(slot.per_unit[kind]);
         }
         self.scarcest_max = self.scarcest_max.max(shares[0].min(shares[1]));
-        let both = lasting_and_free(weights, slot);
+        let both = lasting_and_free(policy, slot);
         self.lasting_and_free_max = self.lasting_and_free_max.max(both);
         self.per_machine_min = self.per_machine_min.min(per_machine(slot));
         self.price_min = self.price_min.min(slot.price);
@@ -255,8 +295,8 @@ impl Block {
                 .all(|(device, _)| self.devices & bit(*device) != 0)
     }
 
-    /// No slot that fits has more.
-    fn bound(&self, focus: &Focus) -> i32 {
+    /// What no slot that fits exceeds.
+    fn bound(&self, focus: &Focus) -> Bound {
         let copies = if focus.is_by_zone() {
             focus.spread_copies(self.zone, 0)
         } else {
@@ -267,7 +307,7 @@ impl Block {
             each.min().unwrap_or(0)
         };
         let per_machine = || self.per_machine_min;
-        let all = focus.free_after(self.share_max, self.per_unit_min, per_machine);
+        let all = focus.free_after(self.share_max, self.per_unit[0], per_machine);
         let free = if focus.is_sized() {
             all.min(self.scarcest_max)
         } else {
@@ -289,8 +329,13 @@ impl Block {
         };
         let score = focus.weights.measures(&measures);
         let apart = score.fit + score.failure + score.price;
-        let together = focus.bound_by_free(self.lasting_and_free_max, self.per_unit_min);
-        score.total() - apart + apart.min(together)
+        let mut bound = Bound {
+            most: score.total(),
+            others: score.total() - apart,
+            grows: focus.grows(self.per_unit),
+        };
+        bound.most = bound.most.min(bound.of(self.lasting_and_free_max));
+        bound
     }
 
     /// No slot is nearer after `tie` on the ring.

@@ -95,8 +95,9 @@ proptest! {
             .collect();
         let mut pool = Pool::new(&services, &mut places, &BTreeMap::new());
         let fit = if pack { Fit::Pack } else { Fit::Balance };
-        let mut focus = Focus::new(&pool, Policy { fit, ..Policy::default() }, true);
-        let mut index = Index::new(&pool, Policy::default().weights);
+        let policy = Policy { fit, ..Policy::default() };
+        let mut focus = Focus::new(&pool, policy, true);
+        let mut index = Index::new(&pool, policy);
         let mut holders = vec![BTreeMap::<u32, u32>::new(); services.len()];
         let names: Vec<&ScopedName> = services.keys().collect();
         let by_name: BTreeMap<ScopedName, usize> = services.keys().cloned().zip(0..).collect();

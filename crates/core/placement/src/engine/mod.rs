@@ -135,7 +135,7 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
             vec![Vec::new(); services.len()]
         };
         let focus = Focus::new(&pool, inputs.policy, inputs.are_nodes);
-        let index = Index::new(&pool, inputs.policy.weights);
+        let index = Index::new(&pool, inputs.policy);
         let mut engine = Self {
             names: services.iter().map(|(name, _)| *name).collect(),
             holders: vec![BTreeMap::new(); services.len()],
@@ -150,12 +150,12 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
             domains: None,
             plan: Plan::default(),
         };
-        engine.enter(inputs.running);
+        engine.enter(inputs.running, inputs.policy);
         engine
     }
 
     /// Counts what runs.
-    fn enter(&mut self, running: &Running<P>) {
+    fn enter(&mut self, running: &Running<P>, policy: Policy) {
         let numbered = (0_u32..).zip(&self.places);
         let slots: BTreeMap<P, u32> = numbered.map(|(at, place)| (place.id.clone(), at)).collect();
         let measured: Vec<Amounts> = self.pool.slots.iter().map(|slot| slot.free).collect();
@@ -189,7 +189,7 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
                 *free = (*free).min(measured);
             }
         }
-        self.index = Index::new(&self.pool, self.focus.weights);
+        self.index = Index::new(&self.pool, policy);
     }
 
     fn turn(&mut self, service: usize) {
