@@ -116,7 +116,7 @@ impl Focus {
         let (number, name, service) = told;
         self.clear(pool);
         self.service = number;
-        self.tie = super::pool::key_of_name(name);
+        self.tie = pool.ties[number];
         self.need = pool.needs[number].clone();
         #[expect(clippy::cast_precision_loss, reason = "shares")]
         let shares = self.need.amounts.map(|amount| amount as f64);

@@ -74,8 +74,14 @@ impl Bound {
         };
         // One more than rounding hides.
         #[expect(clippy::cast_possible_truncation, reason = "weights are bounded")]
-        let three = (lasting_and_free + grows + 1.0).ceil() as i32;
+        let three = (lasting_and_free + grows + 2.0) as i32;
         self.others.saturating_add(three)
+    }
+
+    /// The [`lasting_and_free`] below which no slot has this score.
+    fn enough(&self, score: i32) -> f64 {
+        let three = f64::from(score) - f64::from(self.others);
+        self.grows.map_or(f64::MIN, |grows| three - grows - 1.0)
     }
 }
 
@@ -186,10 +192,10 @@ impl Index {
                 Some((Ordering::Equal, near)) if near > block.nearest(focus.tie) => continue,
                 _ => {}
             }
-            let block_bound = block.bound(focus);
+            let bound = block.bound(focus);
             for slot in block.first..block.end {
-                let most = block_bound.of(self.lasting_and_free[slot as usize]);
-                if found[1].is_none_or(|found: Found| most >= found.rank.0) {
+                let enough = found[1].map_or(f64::MIN, |found| bound.enough(found.rank.0));
+                if self.lasting_and_free[slot as usize] >= enough {
                     look(pool, focus, slot, &mut found);
                 }
             }

@@ -113,6 +113,8 @@ pub(super) struct Pool {
     pub zone_failure: Vec<f64>,
     pub domains: usize,
     pub needs: Vec<Need>,
+    /// Where each service stands on the ring of keys.
+    pub ties: Vec<u64>,
     /// Slots that hold it, of content that services need.
     pub content: BTreeMap<Hash, Vec<u32>>,
     pub names: BTreeMap<Name, u32>,
@@ -143,7 +145,7 @@ pub(crate) fn key_of_text(text: &str) -> u64 {
     Rng::seeded(fnv1a(text.bytes())).next_u64()
 }
 
-pub(super) fn key_of_name(name: &ScopedName) -> u64 {
+fn key_of_name(name: &ScopedName) -> u64 {
     let parts = [name.project.as_str(), "/", name.name.as_str()];
     Rng::seeded(fnv1a(parts.into_iter().flat_map(str::bytes))).next_u64()
 }
@@ -183,6 +185,7 @@ impl Pool {
             zone_failure: Vec::new(),
             domains: 0,
             needs: needs.collect(),
+            ties: services.keys().map(key_of_name).collect(),
             content: BTreeMap::new(),
             names: BTreeMap::new(),
         };
