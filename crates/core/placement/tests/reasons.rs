@@ -26,6 +26,21 @@ fn more(node: &mut Node, more: Resources) {
     }
 }
 
+/// More is assigned than fits: what it lacks is more than a replica's need.
+fn is_over(world: &World, id: NodeId) -> bool {
+    let node = &world.nodes[&id];
+    let sum = |need: &dyn Fn(&Service) -> u64| -> u64 {
+        let on = world.running.iter().filter_map(|(name, on)| {
+            Some(need(world.services.get(name)?) * u64::from(*on.get(&id)?))
+        });
+        on.sum()
+    };
+    let gpus = |service: &Service| u64::from(service.devices.contains_key(&name("gpu")));
+    sum(&|service| service.need.cpu_thousandths) > node.capacity.cpu_thousandths
+        || sum(&|service| service.need.memory.0) > node.capacity.memory.0
+        || sum(&gpus) > node.devices.values().map(|count| u64::from(*count)).sum()
+}
+
 /// Takes away what a node lacks for a service.
 fn lift(world: &mut World, service: &ScopedName, at: NodeId, lack: &Lack) {
     let node = world.nodes.get_mut(&at).expect("it is there");
@@ -112,6 +127,10 @@ proptest! {
             let is_pin = |lack: &Lack| lack.constraint() == Constraint::Pin;
             let mut all = again.closest.iter();
             let Some(near) = all.find(|near| !near.lacks.iter().any(is_pin)) else { continue };
+            // Who moves anyhow may take what is given.
+            if is_over(&world, near.place) || !refused.choices.is_empty() {
+                continue;
+            }
             prop_assert!(!near.lacks.is_empty());
             let before = again.missing;
             let mut lifted = world.clone();

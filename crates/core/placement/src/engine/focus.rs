@@ -54,7 +54,6 @@ pub(super) struct Focus {
     pub need: Need,
     pub need_shares: [f64; 3],
     is_sized: bool,
-    has_disk: bool,
     /// The slot it has to be on; one that is none when no node has the name.
     pub pin: Option<u32>,
     /// By zone, whether it may be there; all where it is empty.
@@ -96,7 +95,6 @@ impl Focus {
             },
             need_shares: [0.0; 3],
             is_sized: false,
-            has_disk: false,
             pin: None,
             zone_open: Vec::new(),
             latency: Vec::new(),
@@ -122,7 +120,6 @@ impl Focus {
         let shares = self.need.amounts.map(|amount| amount as f64);
         self.need_shares = shares;
         self.is_sized = self.need.amounts.iter().any(|amount| *amount > 0);
-        self.has_disk = self.need.amounts[super::pool::DISK] > 0;
         let pin = service.node.as_ref().filter(|_| self.are_nodes);
         self.pin = pin.map(|node| pool.names.get(node).copied().unwrap_or(NOBODY));
         self.zone_open.clear();
@@ -269,6 +266,10 @@ impl Focus {
         self.is_sized
     }
 
+    fn has_disk(&self) -> bool {
+        self.need.amounts[super::pool::DISK] > 0
+    }
+
     pub fn is_by_zone(&self) -> bool {
         self.spread == Spread::Zone
     }
@@ -295,7 +296,7 @@ impl Focus {
         }
         let after = |kind: usize| share[kind] - self.need_shares[kind] * per_unit[kind];
         let two = after(0).min(after(1));
-        if self.has_disk {
+        if self.has_disk() {
             two.min(after(2))
         } else {
             two
@@ -311,7 +312,7 @@ impl Focus {
         let share = match self.fit {
             // The scarcest sinks by the lesser of the two at least.
             Fit::Balance => -takes(0, 0).min(takes(1, 0)),
-            Fit::Pack if self.has_disk => return None,
+            Fit::Pack if self.has_disk() => return None,
             Fit::Pack => takes(0, 1).max(takes(1, 1)),
         };
         let weight = f64::from(FULL) * f64::from(self.weights.fit.min(Weights::MAX));
