@@ -18,7 +18,7 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 7] = [
     Bench {
         name: "aggregation",
         package: "bench-aggregation",
@@ -42,6 +42,12 @@ const BENCHES: [Bench; 6] = [
         package: "bench-gossip",
         packages: &["homeostat", "net"],
         examples: &["heartbeat"],
+    },
+    Bench {
+        name: "placement",
+        package: "bench-placement",
+        packages: &[],
+        examples: &[],
     },
     Bench {
         name: "spine",

@@ -1,0 +1,73 @@
+//! Decides on which nodes replicas run: of one zone, or of a whole small cluster.
+
+use crate::engine::{self, Inputs, Place};
+use crate::model::{Failure, Node, Running, World};
+use crate::plan::Plan;
+use kernel::{NodeId, Rng, ZonePath};
+
+/// Assigns a zone's share of replicas to its nodes.
+///
+/// * `world`: services with the replicas that are this zone's, and
+///   `held_elsewhere` where other zones have some. Nodes of other zones and what
+///   runs there are not looked at; what runs on no node that there is, is missing
+///   here.
+pub fn nodes(world: &World, zone: &ZonePath) -> Plan<NodeId> {
+    let places = world.nodes.iter().filter(|(_, node)| node.zone == *zone);
+    let places = places.map(|(id, node)| place(*id, node)).collect();
+    let is_here = |id: &NodeId| world.nodes.get(id).is_none_or(|node| node.zone == *zone);
+    let mut running: Running<NodeId> = world.running.clone();
+    for on in running.values_mut() {
+        on.retain(|id, _| is_here(id));
+    }
+    plan(world, places, &running)
+}
+
+/// Decides zone and node of each replica at once, from the rows of all nodes: for
+/// a cluster small enough that one seat sees them.
+pub fn cluster(world: &World) -> Plan<NodeId> {
+    let places = world
+        .nodes
+        .iter()
+        .map(|(id, node)| place(*id, node))
+        .collect();
+    plan(world, places, &world.running)
+}
+
+fn plan(world: &World, places: Vec<Place<NodeId>>, running: &Running<NodeId>) -> Plan<NodeId> {
+    engine::plan(Inputs {
+        services: &world.services,
+        places,
+        zones: &world.zones,
+        running,
+        policy: world.policy,
+        are_nodes: true,
+    })
+}
+
+pub(crate) fn failure(node: &Node) -> f64 {
+    let otherwise = Failure::NODE.probability(0.0);
+    node.failure
+        .map_or(otherwise, |told| told.probability(otherwise))
+}
+
+fn place(id: NodeId, node: &Node) -> Place<NodeId> {
+    Place {
+        id,
+        name: Some(node.name.clone()),
+        key: Rng::seeded(id.0).next_u64(),
+        zone: node.zone.clone(),
+        domain: node.domain.clone(),
+        capacity: node.capacity,
+        free: node.free,
+        largest: node.capacity,
+        machines: 1,
+        reachable: node.reachable,
+        draining: node.draining,
+        outbound_only: node.outbound_only,
+        architectures: [node.architecture.clone()].into(),
+        devices: node.devices.clone(),
+        failure: failure(node),
+        price: node.price_per_hour,
+        content: node.content.clone(),
+    }
+}
