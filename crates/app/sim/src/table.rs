@@ -41,9 +41,18 @@ impl Tables {
     }
 
     pub fn whole(&mut self, reply: &RangeReply) -> Arc<Table> {
+        // What has not changed since a table that is known is not read again.
+        let before = self.known.range(..=reply.revision).next_back();
+        let before = before.map(|(at, table)| (*at, Arc::clone(table)));
         self.at(reply.revision, || {
-            let entries = reply.entries.iter();
-            entries.filter_map(|it| read(&it.key, &it.value)).collect()
+            let row = |entry: &Entry| {
+                let known = before.as_ref().filter(|(at, _)| entry.modified <= *at);
+                let node = node_of(&entry.key)?;
+                let known = known.and_then(|(_, table)| table.get(&node));
+                let read = || read(&entry.key, &entry.value).map(|(_, belongs)| belongs);
+                Some((node, known.cloned().or_else(read)?))
+            };
+            reply.entries.iter().filter_map(row).collect()
         })
     }
 
