@@ -35,7 +35,7 @@ pub fn measure(rounds: u32, report: &mut dyn FnMut(Figure)) -> Result<(), Failur
         calm.push(milliseconds(|| drop(black_box(cluster(&full)))));
         if let Some(lost) = full.nodes.keys().next().copied() {
             losses.push(milliseconds(|| {
-                drop(black_box(what_if(&full, &Without::Node(lost))))
+                drop(black_box(what_if(&full, &Without::Node(lost))));
             }));
         }
     }

@@ -303,6 +303,25 @@ impl Focus {
         }
     }
 
+    /// What a slot's own marks add to its score at most.
+    pub fn marked(&self, slot: u32) -> i32 {
+        let mark = self.marks[slot as usize];
+        if mark.affinity == 0 && mark.content == 0 {
+            return 0;
+        }
+        self.marks_score(mark.affinity, mark.content)
+    }
+
+    /// What marks add to a score.
+    pub fn marks_score(&self, affinity: i32, content: i32) -> i32 {
+        let measures = Measures {
+            affinity,
+            content,
+            ..Measures::default()
+        };
+        self.weights.measures(&measures).total()
+    }
+
     /// By how much at most a slot's [`lasting_and_free`] grows with a replica on it,
     /// as its score has it; none where the score does not follow what is free.
     ///

@@ -60,7 +60,7 @@ struct Block {
 #[derive(Clone, Copy, Debug)]
 struct Bound {
     most: i32,
-    /// Of all terms but fit, failure and price.
+    /// Of all terms but fit, failure, price and those of a slot's own marks.
     others: i32,
     /// What those three exceed [`lasting_and_free`] by, if that says anything.
     grows: Option<f64>,
@@ -195,7 +195,8 @@ impl Index {
             let bound = block.bound(focus);
             for slot in block.first..block.end {
                 let enough = found[1].map_or(f64::MIN, |found| bound.enough(found.rank.0));
-                if self.lasting_and_free[slot as usize] >= enough {
+                let marked = f64::from(focus.marked(slot));
+                if self.lasting_and_free[slot as usize] + marked >= enough {
                     look(pool, focus, slot, &mut found);
                 }
             }
@@ -322,7 +323,7 @@ impl Block {
         let measures = Measures {
             domain_copies: copies,
             own_copies: 0,
-            affinity: focus.zone_affinity(self.zone) + self.affinity_max,
+            affinity: focus.zone_affinity(self.zone),
             latency: focus.latency(self.zone),
             // Rounding makes no bound too low.
             fit: match focus.fit {
@@ -330,17 +331,19 @@ impl Block {
                 Fit::Pack => crate::score::FULL,
             },
             failure: self.failure_min,
-            content: self.content_max,
+            content: 0,
             price: self.price_min,
         };
         let score = focus.weights.measures(&measures);
         let apart = score.fit + score.failure + score.price;
+        let marked = focus.marks_score(self.affinity_max, self.content_max);
         let mut bound = Bound {
-            most: score.total(),
+            most: score.total() + marked,
             others: score.total() - apart,
             grows: focus.grows(self.per_unit),
         };
-        bound.most = bound.most.min(bound.of(self.lasting_and_free_max));
+        let together = bound.of(self.lasting_and_free_max).saturating_add(marked);
+        bound.most = bound.most.min(together);
         bound
     }
 
