@@ -60,11 +60,20 @@ pub fn start(database: Database, path: String, health: Arc<Health>) -> Result<Di
 }
 
 pub fn encode<R: serde::Serialize>(record: &R) -> Result<Vec<u8>, String> {
-    wire::record::encode(RECORD, record).map_err(|error| error.to_string())
+    encode_as(RECORD, record)
 }
 
 pub fn decode<R: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<R, String> {
-    wire::record::decode(RECORD, bytes).map_err(|error| error.to_string())
+    decode_as(RECORD, bytes)
+}
+
+/// The same of another kind.
+pub fn encode_as<R: serde::Serialize>(kind: u8, record: &R) -> Result<Vec<u8>, String> {
+    wire::record::encode(kind, record).map_err(|error| error.to_string())
+}
+
+pub fn decode_as<R: serde::de::DeserializeOwned>(kind: u8, bytes: &[u8]) -> Result<R, String> {
+    wire::record::decode(kind, bytes).map_err(|error| error.to_string())
 }
 
 pub fn read_snapshot(database: &Database) -> Result<Stored, redb::Error> {

@@ -5,7 +5,7 @@
 
 use crate::disk::{Answer, Disk, Job, encode};
 use crate::file::Loaded;
-use crate::shared::{Applied, Shared};
+use crate::shared::{Applied, Kept, Shared};
 use crate::types::{LogEntry, LogId, Replies, SnapshotMeta, StorageError, TypeConfig, Vote};
 use openraft::storage::{
     LogFlushed, LogState, RaftLogReader, RaftLogStorage, RaftSnapshotBuilder, RaftStateMachine,
@@ -58,7 +58,7 @@ async fn ask(jobs: &Sender<Job>, job: impl FnOnce(Answer) -> Job) -> Result<(), 
 /// The two halves that openraft is given.
 pub fn halves(disk: &Disk, loaded: Loaded, shared: Arc<Shared>) -> Result<(Log, Machine), String> {
     if let Some((meta, data)) = &loaded.snapshot {
-        shared.install(meta, data)?;
+        shared.install(meta, Kept::read(data)?);
     }
     let memory = Memory {
         vote: loaded.vote,
@@ -227,8 +227,10 @@ impl RaftStateMachine<TypeConfig> for Machine {
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
         let data = snapshot.into_inner();
-        self.save(meta, data.clone()).await?;
-        self.shared.install(meta, &data).map_err(failed)?;
+        // What cannot be read is not kept: the next start would end by it.
+        let kept = Kept::read(&data).map_err(failed)?;
+        self.save(meta, data).await?;
+        self.shared.install(meta, kept);
         Ok(())
     }
 

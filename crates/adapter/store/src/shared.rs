@@ -4,7 +4,7 @@
 //! Holds: a lease's deadline is set when its grant or renewal is applied, so
 //! after a restart each lease runs its full time again.
 
-use crate::disk::{decode, encode};
+use crate::disk::{decode, decode_as, encode, encode_as};
 use crate::group::{Before, Once};
 use crate::state::State;
 use crate::types::{Command, LogId, Replies, SnapshotMeta};
@@ -22,6 +22,22 @@ const WITH_ONCE: u8 = 2;
 pub struct Applied {
     pub last: Option<LogId>,
     pub membership: StoredMembership<u64, BasicNode>,
+}
+
+/// What a snapshot has.
+pub struct Kept {
+    state: State,
+    once: Once,
+}
+
+impl Kept {
+    pub fn read(data: &[u8]) -> Result<Self, String> {
+        let (state, once) = match data.first() {
+            Some(&WITH_ONCE) => decode_as(WITH_ONCE, data)?,
+            _ => (decode(data)?, Once::default()),
+        };
+        Ok(Self { state, once })
+    }
 }
 
 struct Deadline {
@@ -104,19 +120,12 @@ impl Shared {
             encode(&inner.state)
         } else {
             // A state alone is read first.
-            wire::record::encode(WITH_ONCE, &(&inner.state, &inner.once))
-                .map_err(|error| error.to_string())
+            encode_as(WITH_ONCE, &(&inner.state, &inner.once))
         };
         Ok((inner.applied.clone(), data?))
     }
 
-    pub fn install(&self, meta: &SnapshotMeta, data: &[u8]) -> Result<(), String> {
-        let (state, once) = match data.first() {
-            Some(&WITH_ONCE) => {
-                wire::record::decode(WITH_ONCE, data).map_err(|error| error.to_string())?
-            }
-            _ => (decode(data)?, Once::default()),
-        };
+    pub fn install(&self, meta: &SnapshotMeta, Kept { state, once }: Kept) {
         let mut inner = self.lock();
         inner.applied = Applied {
             last: meta.last_log_id,
@@ -131,7 +140,6 @@ impl Shared {
         }
         drop(inner);
         self.changed.send_replace(());
-        Ok(())
     }
 
     /// What has lapsed, as up to `count` commands to propose.

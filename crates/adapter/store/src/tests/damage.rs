@@ -4,11 +4,15 @@
 use super::cruel::Disk;
 use super::{put, reopenable};
 use crate::file::{Loaded, Place};
+use crate::types::SnapshotMeta;
 use crate::{EmbeddedStore, OpenError, disk, file};
 use fastrand::Rng;
 use kernel::NodeId;
 use node::store::Store;
+use openraft::storage::RaftStateMachine;
+use openraft::testing::StoreBuilder;
 use redb::TableDefinition;
+use std::io::Cursor;
 use std::path::Path;
 
 const NODE: u64 = 7;
@@ -158,4 +162,21 @@ async fn a_folder_that_is_absent_or_read_only_is_named_with_the_next_step() {
     std::fs::create_dir(path).expect("makes");
     let error = refused(folder.path()).await;
     assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+}
+
+/// What another member sent is not kept unless it can be read: the next start
+/// would end by it.
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_read_is_not_kept() {
+    let ((), _, mut machine) = super::Builder.build().await.expect("builds");
+    for bytes in [&b""[..], &[1, 255, 255], &[2, 255], &[9, 0, 0]] {
+        let sent = Box::new(Cursor::new(bytes.to_vec()));
+        let meta = SnapshotMeta::default();
+        machine
+            .install_snapshot(&meta, sent)
+            .await
+            .expect_err("is refused");
+        let kept = machine.get_current_snapshot().await.expect("reads");
+        assert!(kept.is_none());
+    }
 }
