@@ -151,7 +151,8 @@ async fn write(writer: &mut Writer, calls: Vec<Call>) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Proposes the end of lapsed leases, where it leads, and notices when Raft has ended by itself.
+/// Proposes the end of lapsed leases, where it leads, and notices when Raft has
+/// ended by itself.
 pub async fn expire(raft: Raft<TypeConfig>, shared: Arc<Shared>, health: Arc<Health>) {
     let metrics = raft.metrics();
     loop {

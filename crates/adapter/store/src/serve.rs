@@ -7,7 +7,7 @@
 use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
-use crate::group::{Network, NoLeader, Ways, Writer, read_index};
+use crate::group::{Members, Network, NoLeader, Ways, Writer, read_index};
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
 use crate::raft::halves;
@@ -21,7 +21,7 @@ use kernel::{FencingEpoch, NodeId, Revision};
 use node::BoxFuture;
 use node::store::{Entry, Key, Lease, Outcome, RangeReply, Store, StoreError, Transaction, Watch};
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -211,9 +211,13 @@ impl EmbeddedStore {
                 () = self.caught_up() => Ok(()),
             }
         };
+        let silent = match self.ways.0 {
+            None => StoreError::Unknown,
+            Some(_) => StoreError::NoQuorum,
+        };
         tokio::time::timeout(CALL_SPAN_MAX, barrier)
             .await
-            .unwrap_or(Err(StoreError::NoQuorum))
+            .unwrap_or(Err(silent))
     }
 
     /// Until all is applied here that was acknowledged before the call.
@@ -275,24 +279,18 @@ async fn start_raft(
         .await
         .map_err(|e| failed(&e))?;
     let is_made = raft.is_initialized().await.map_err(|e| failed(&e))?;
-    if !is_made && !matches!(group, Group::Joining(_)) {
+    if is_made {
+        let voters = Members::of(&raft.metrics().borrow()).voters;
+        if voters != BTreeSet::from([node]) {
+            // The others are waited for by whoever calls.
+            return Ok(raft);
+        }
+        let _ = raft.trigger().elect().await;
+    } else if matches!(group, Group::Joining(_)) {
+        return Ok(raft);
+    } else {
         let members = BTreeMap::from([(node.0, BasicNode::default())]);
         raft.initialize(members).await.map_err(|e| failed(&e))?;
-    }
-    let voters: Vec<u64> = {
-        let metrics = raft.metrics();
-        let metrics = metrics.borrow();
-        metrics.membership_config.membership().voter_ids().collect()
-    };
-    if is_made && voters != [node.0] {
-        // The others are waited for by whoever calls.
-        return Ok(raft);
-    }
-    if !is_made && matches!(group, Group::Joining(_)) {
-        return Ok(raft);
-    }
-    if is_made {
-        let _ = raft.trigger().elect().await;
     }
     raft.wait(Some(CALL_SPAN_MAX))
         .current_leader(node.0, "alone")

@@ -72,12 +72,10 @@ impl EmbeddedStore {
             return Err(format!("node {from} sends what another proposed"));
         }
         for command in commands {
-            let is_inner = matches!(command, Command::From { .. } | Command::Expire { .. });
-            let checked = limits::check(command).map_err(|error| error.to_string());
-            checked.and_then(|()| {
-                let refused = || "nobody proposes that for itself".to_owned();
-                if is_inner { Err(refused()) } else { Ok(()) }
-            })?;
+            if matches!(command, Command::From { .. } | Command::Expire { .. }) {
+                return Err("nobody proposes that for itself".to_owned());
+            }
+            limits::check(command).map_err(|error| error.to_string())?;
         }
         writer::here(&self.raft, batch).await
     }

@@ -1,5 +1,6 @@
 //! What members ask and answer: records of one version, in postcard.
 
+use crate::disk::{decode_as, encode_as};
 use crate::types::{Batch, LogId, Replies, TypeConfig};
 use openraft::error::{InstallSnapshotError, RaftError};
 use openraft::raft::{
@@ -37,11 +38,11 @@ pub enum Answer {
 
 impl Ask {
     pub fn encode(&self) -> Result<Vec<u8>, String> {
-        wire::record::encode(VERSION, self).map_err(|error| error.to_string())
+        encode_as(VERSION, self)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        wire::record::decode(VERSION, bytes).map_err(|error| error.to_string())
+        decode_as(VERSION, bytes)
     }
 
     /// Who a message of Raft's own says it is from.
@@ -57,11 +58,19 @@ impl Ask {
 }
 
 impl Answer {
+    /// Where another was asked for.
+    pub fn into_why(self) -> String {
+        match self {
+            Self::Refused(why) => why,
+            _ => "an answer of another kind".to_owned(),
+        }
+    }
+
     pub fn encode(&self) -> Result<Vec<u8>, String> {
-        wire::record::encode(VERSION, self).map_err(|error| error.to_string())
+        encode_as(VERSION, self)
     }
 
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
-        wire::record::decode(VERSION, bytes).map_err(|error| error.to_string())
+        decode_as(VERSION, bytes)
     }
 }

@@ -1,7 +1,7 @@
 //! The network as openraft wants it.
 
 use super::message::{Answer, Ask};
-use super::ways::{CarryError, Ways};
+use super::ways::Ways;
 use crate::types::TypeConfig;
 use openraft::BasicNode;
 use openraft::error::{
@@ -39,16 +39,18 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
 type Refused<E = openraft::error::Infallible> = RPCError<u64, BasicNode, RaftError<u64, E>>;
 
-fn unreached<E: std::error::Error>(error: &CarryError) -> Refused<E> {
-    Unreachable::new(error).into()
-}
-
-fn other<E: std::error::Error>(answer: &Answer) -> Refused<E> {
-    let why = match answer {
-        Answer::Refused(why) => why.clone(),
-        _ => "an answer of another kind".to_owned(),
-    };
-    NetworkError::new(&std::io::Error::other(why)).into()
+impl Way {
+    /// * `take`: the answer that was asked for, or why there is none.
+    async fn ask<T, E: std::error::Error>(
+        &self,
+        ask: Ask,
+        option: &RPCOption,
+        take: impl FnOnce(Answer) -> Result<T, String>,
+    ) -> Result<T, Refused<E>> {
+        let answer = self.ways.ask(self.to, &ask, option.hard_ttl()).await;
+        let answer = answer.map_err(|error| Unreachable::new(&error))?;
+        take(answer).map_err(|why| NetworkError::new(&std::io::Error::other(why)).into())
+    }
 }
 
 impl RaftNetwork<TypeConfig> for Way {
@@ -57,12 +59,11 @@ impl RaftNetwork<TypeConfig> for Way {
         ask: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Refused> {
-        let asked = Ask::Append(ask);
-        match self.ways.ask(self.to, &asked, option.hard_ttl()).await {
-            Ok(Answer::Append(answer)) => Ok(answer),
-            Ok(answer) => Err(other(&answer)),
-            Err(error) => Err(unreached(&error)),
-        }
+        let take = |answer| match answer {
+            Answer::Append(answer) => Ok(answer),
+            other => Err(other.into_why()),
+        };
+        self.ask(Ask::Append(ask), &option, take).await
     }
 
     async fn install_snapshot(
@@ -70,15 +71,12 @@ impl RaftNetwork<TypeConfig> for Way {
         ask: InstallSnapshotRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<InstallSnapshotResponse<u64>, Refused<InstallSnapshotError>> {
-        let asked = Ask::Install(ask);
-        match self.ways.ask(self.to, &asked, option.hard_ttl()).await {
-            Ok(Answer::Install(Ok(answer))) => Ok(answer),
-            Ok(Answer::Install(Err(error))) => {
-                Err(RPCError::RemoteError(RemoteError::new(self.to, error)))
-            }
-            Ok(answer) => Err(other(&answer)),
-            Err(error) => Err(unreached(&error)),
-        }
+        let take = |answer| match answer {
+            Answer::Install(answer) => Ok(answer),
+            other => Err(other.into_why()),
+        };
+        let installed = self.ask(Ask::Install(ask), &option, take).await?;
+        installed.map_err(|error| RemoteError::new(self.to, error).into())
     }
 
     async fn vote(
@@ -86,12 +84,11 @@ impl RaftNetwork<TypeConfig> for Way {
         ask: VoteRequest<u64>,
         option: RPCOption,
     ) -> Result<VoteResponse<u64>, Refused> {
-        let asked = Ask::Vote(ask);
-        match self.ways.ask(self.to, &asked, option.hard_ttl()).await {
-            Ok(Answer::Vote(answer)) => Ok(answer),
-            Ok(answer) => Err(other(&answer)),
-            Err(error) => Err(unreached(&error)),
-        }
+        let take = |answer| match answer {
+            Answer::Vote(answer) => Ok(answer),
+            other => Err(other.into_why()),
+        };
+        self.ask(Ask::Vote(ask), &option, take).await
     }
 
     fn backoff(&self) -> Backoff {

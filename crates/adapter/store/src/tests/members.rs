@@ -11,6 +11,7 @@ use node::BoxFuture;
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ struct Net {
     cut: Mutex<BTreeSet<NodeId>>,
     /// Answers of writes that are lost on their way back, one in so many.
     lossy: Mutex<Option<u64>>,
-    counted: Mutex<u64>,
+    counted: AtomicU64,
 }
 
 struct Line {
@@ -67,8 +68,7 @@ impl Carry for Line {
 impl Line {
     fn loses_answer(&self) -> bool {
         let lossy = *self.net.lossy.lock().expect("no panic");
-        let mut counted = self.net.counted.lock().expect("no panic");
-        *counted += 1;
+        let counted = self.net.counted.fetch_add(1, Ordering::Relaxed) + 1;
         lossy.is_some_and(|one_in| counted.is_multiple_of(one_in))
     }
 }
@@ -117,14 +117,16 @@ fn ids(nodes: &[u64]) -> BTreeSet<NodeId> {
     nodes.iter().copied().map(NodeId).collect()
 }
 
-async fn three(net: &Arc<Net>, folder: &Path) -> Vec<Arc<EmbeddedStore>> {
+async fn three() -> (tempfile::TempDir, Arc<Net>, Vec<Arc<EmbeddedStore>>) {
+    let folder = tempfile::tempdir().expect("folder");
+    let net = Arc::new(Net::default());
     let mut members = Vec::new();
     for node in 1..=3 {
-        members.push(net.open(folder, node, node == 1).await);
+        members.push(net.open(folder.path(), node, node == 1).await);
     }
     let made = members[0].set_members(ids(&[1, 2, 3]), ids(&[])).await;
     made.expect("three members");
-    members
+    (folder, net, members)
 }
 
 async fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
@@ -152,9 +154,7 @@ async fn write(store: &EmbeddedStore, key: &str, value: &[u8]) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_does_what_every_store_must() {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
-    let folder = tempfile::tempdir().expect("folder");
-    let net = Arc::new(Net::default());
-    let members = three(&net, folder.path()).await;
+    let (_folder, _net, members) = three().await;
     let subject = Subject {
         store: &*members[1],
         history_revisions: 60,
@@ -171,9 +171,7 @@ async fn a_follower_does_what_every_store_must() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_acknowledged_outlives_the_leader() {
-    let folder = tempfile::tempdir().expect("folder");
-    let net = Arc::new(Net::default());
-    let mut members = three(&net, folder.path()).await;
+    let (folder, net, mut members) = three().await;
     for number in 0..120_u32 {
         let key = format!("/before/{number}");
         write(&members[1], &key, b"1").await;
@@ -195,9 +193,7 @@ async fn what_was_acknowledged_outlives_the_leader() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_smaller_side_changes_nothing_and_says_so() {
-    let folder = tempfile::tempdir().expect("folder");
-    let net = Arc::new(Net::default());
-    let members = three(&net, folder.path()).await;
+    let (_folder, net, members) = three().await;
     write(&members[0], "/key", b"old").await;
     net.cut_off(&[1]);
     until("another leader", || {
@@ -225,9 +221,7 @@ async fn the_smaller_side_changes_nothing_and_says_so() {
 /// Each of many adds to one number by comparing, and answers get lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_sent_again_is_done_once() {
-    let folder = tempfile::tempdir().expect("folder");
-    let net = Arc::new(Net::default());
-    let members = three(&net, folder.path()).await;
+    let (_folder, net, members) = three().await;
     write(&members[0], "/sum", b"0").await;
     *net.lossy.lock().expect("no panic") = Some(7);
     let mut adders = Vec::new();
@@ -274,9 +268,7 @@ async fn what_is_sent_again_is_done_once() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_are_let_in_and_let_go() {
-    let folder = tempfile::tempdir().expect("folder");
-    let net = Arc::new(Net::default());
-    let members = three(&net, folder.path()).await;
+    let (folder, net, members) = three().await;
     write(&members[0], "/key", b"1").await;
     let fourth = net.open(folder.path(), 4, false).await;
     let wrong = members[1].set_members(ids(&[1, 2, 4]), ids(&[])).await;
@@ -302,9 +294,7 @@ async fn members_are_let_in_and_let_go() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_and_hostile_bytes_get_nothing() {
-    let folder = tempfile::tempdir().expect("folder");
-    let net = Arc::new(Net::default());
-    let members = three(&net, folder.path()).await;
+    let (_folder, _net, members) = three().await;
     write(&members[0], "/key", b"1").await;
     let before = members[0].members();
     for length in 0..200_usize {
