@@ -132,9 +132,14 @@ pub struct Cluster {
 const WHOLE_MAX_VARIABLE: &str = "HOMEOSTAT_WHOLE_MAX";
 
 fn whole_max() -> usize {
-    let given = std::env::var(WHOLE_MAX_VARIABLE).ok();
-    let given = given.and_then(|text| text.parse().ok());
-    given.unwrap_or(aggregation::membership::WHOLE_MAX)
+    let usual = aggregation::membership::WHOLE_MAX;
+    let Ok(text) = std::env::var(WHOLE_MAX_VARIABLE) else {
+        return usual;
+    };
+    text.parse().unwrap_or_else(|error| {
+        tracing::warn!(name = WHOLE_MAX_VARIABLE, %error, "not understood");
+        usual
+    })
 }
 
 const GOSSIP_QUEUED_MAX: usize = 1_024;
@@ -389,11 +394,14 @@ impl Cluster {
             return self.view(record);
         }
         let asked = self.transport().call(record.id, ROW, Vec::new(), ROW_MAX);
-        let told = asked.await.map(|bytes| rows::Seen::read(&bytes));
-        let mut view = self.view_with(record, &told.as_ref().cloned().unwrap_or_default());
-        let state = if told.is_ok() { "alive" } else { "unanswered" };
-        state.clone_into(&mut view.state);
-        view
+        let (seen, state) = match asked.await {
+            Ok(bytes) => (rows::Seen::read(&bytes), "alive"),
+            Err(_) => (rows::Seen::default(), "unanswered"),
+        };
+        NodeView {
+            state: state.to_owned(),
+            ..self.view_with(record, &seen)
+        }
     }
 
     fn view_with(&self, record: &NodeRecord, seen: &rows::Seen) -> NodeView {

@@ -109,14 +109,18 @@ fn a_bound_lab_goes_when_its_owner_is_killed() {
     assert_eq!(traces(&plan, &directory), Vec::<String>::new());
 }
 
+/// A lab that nobody holds.
+fn kept() -> Option<(LabPlan, PathBuf)> {
+    let mut lab = lab(options())?;
+    lab.keep().expect("kept");
+    Some(parts(&lab))
+}
+
 #[test]
 fn a_lab_that_is_kept_stays_when_its_holder_is_dropped() {
-    let Some(mut lab) = lab(options()) else {
+    let Some((plan, directory)) = kept() else {
         return;
     };
-    lab.keep().expect("kept");
-    let (plan, directory) = parts(&lab);
-    drop(lab);
     assert!(!traces(&plan, &directory).is_empty());
     lab::take_down(plan.id).expect("taken away");
     assert_eq!(traces(&plan, &directory), Vec::<String>::new());
@@ -124,12 +128,9 @@ fn a_lab_that_is_kept_stays_when_its_holder_is_dropped() {
 
 #[test]
 fn a_lab_ends_whole_while_another_looks_at_its_disks() {
-    let Some(mut lab) = lab(options()) else {
+    let Some((plan, directory)) = kept() else {
         return;
     };
-    lab.keep().expect("kept");
-    let (plan, directory) = parts(&lab);
-    drop(lab);
     let image = format!("{}/n1.img", directory.display());
     let behind = |device: &std::fs::DirEntry| {
         let file = std::fs::read_to_string(device.path().join("loop/backing_file"));
