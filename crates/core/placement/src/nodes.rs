@@ -44,10 +44,10 @@ fn plan(world: &World, places: Vec<Place<NodeId>>, running: &Running<NodeId>) ->
     })
 }
 
-pub(crate) fn failure(node: &Node) -> f64 {
+/// Of a node, as far as it is known.
+pub(crate) fn failure(told: Option<Failure>) -> f64 {
     let otherwise = Failure::NODE.probability(0.0);
-    node.failure
-        .map_or(otherwise, |told| told.probability(otherwise))
+    told.map_or(otherwise, |told| told.probability(otherwise))
 }
 
 fn place(id: NodeId, node: &Node) -> Place<NodeId> {
@@ -66,7 +66,7 @@ fn place(id: NodeId, node: &Node) -> Place<NodeId> {
         outbound_only: node.outbound_only,
         architectures: [node.architecture.clone()].into(),
         devices: node.devices.clone(),
-        failure: failure(node),
+        failure: failure(node.failure),
         price: node.price_per_hour,
         content: node.content.clone(),
     }

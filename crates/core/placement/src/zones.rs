@@ -76,7 +76,6 @@ pub fn zones(world: &ZoneWorld) -> Plan<ZonePath> {
 }
 
 fn place(path: &ZonePath, zone: &Aggregate) -> Place<ZonePath> {
-    let otherwise = Failure::NODE.probability(0.0);
     Place {
         id: path.clone(),
         name: None,
@@ -92,9 +91,7 @@ fn place(path: &ZonePath, zone: &Aggregate) -> Place<ZonePath> {
         outbound_only: zone.dialable == 0,
         architectures: zone.architectures.clone(),
         devices: zone.devices.clone(),
-        failure: zone
-            .node_failure
-            .map_or(otherwise, |told| told.probability(otherwise)),
+        failure: failure(zone.node_failure),
         price: zone.price_per_hour,
         content: zone.content.clone(),
     }
@@ -152,7 +149,7 @@ fn aggregate(nodes: &[(&Node, Resources)], zone: Option<Failure>) -> Aggregate {
         sum.largest = each(sum.largest, *free, u64::max);
         sum.architectures.insert(node.architecture.clone());
         sum.content.extend(&node.content);
-        failures.push(failure(node));
+        failures.push(failure(node.failure));
         prices.extend(node.price_per_hour);
     }
     sum.node_failure = mean(&failures).map(Failure::Probability);

@@ -120,10 +120,65 @@ fn conflicts(
     conflicts
 }
 
+/// What runs, by service.
+struct Entered<P> {
+    holders: Vec<BTreeMap<u32, u32>>,
+    gone: Vec<Vec<(P, u32)>>,
+    removed: Vec<Removal<P>>,
+}
+
+/// Counts what runs, and takes its room.
+fn enter<P: Ord + Clone>(
+    running: &Running<P>,
+    pool: &mut Pool,
+    places: &[Place<P>],
+    by_name: &BTreeMap<ScopedName, usize>,
+) -> Entered<P> {
+    let mut entered = Entered {
+        holders: vec![BTreeMap::new(); by_name.len()],
+        gone: vec![Vec::new(); by_name.len()],
+        removed: Vec::new(),
+    };
+    let numbered = (0_u32..).zip(places);
+    let slots: BTreeMap<P, u32> = numbered.map(|(at, place)| (place.id.clone(), at)).collect();
+    let measured: Vec<Amounts> = pool.slots.iter().map(|slot| slot.free).collect();
+    for (slot, place) in pool.slots.iter_mut().zip(places) {
+        slot.free = amounts(place.capacity);
+    }
+    for (name, on) in running {
+        let Some(service) = by_name.get(name).copied() else {
+            let removed = on
+                .iter()
+                .flat_map(|(place, count)| (0..*count).map(move |_| place));
+            entered.removed.extend(removed.map(|place| Removal {
+                service: name.clone(),
+                place: place.clone(),
+                why: Leaving::NotWanted,
+            }));
+            continue;
+        };
+        for (place, count) in on.iter().filter(|(_, count)| **count > 0) {
+            match slots.get(place) {
+                Some(slot) => {
+                    entered.holders[service].insert(*slot, *count);
+                    pool.take(*slot, service, i64::from(*count));
+                }
+                None => entered.gone[service].push((place.clone(), *count)),
+            }
+        }
+    }
+    for (slot, measured) in pool.slots.iter_mut().zip(measured) {
+        for (free, measured) in slot.free.iter_mut().zip(measured) {
+            *free = (*free).min(measured);
+        }
+    }
+    entered
+}
+
 impl<'a, P: Ord + Clone> Engine<'a, P> {
     fn new(inputs: Inputs<'a, P>) -> Self {
         let mut places = inputs.places;
-        let pool = Pool::new(inputs.services, &mut places, inputs.zones);
+        let mut pool = Pool::new(inputs.services, &mut places, inputs.zones);
         let services: Vec<(&ScopedName, &Service)> = inputs.services.iter().collect();
         let numbered = services.iter().enumerate();
         let by_name = numbered
@@ -134,62 +189,24 @@ impl<'a, P: Ord + Clone> Engine<'a, P> {
         } else {
             vec![Vec::new(); services.len()]
         };
-        let focus = Focus::new(&pool, inputs.policy, inputs.are_nodes);
-        let index = Index::new(&pool, inputs.policy);
-        let mut engine = Self {
+        let running = enter(inputs.running, &mut pool, &places, &by_name);
+        Self {
             names: services.iter().map(|(name, _)| *name).collect(),
-            holders: vec![BTreeMap::new(); services.len()],
-            gone: vec![Vec::new(); services.len()],
+            holders: running.holders,
+            gone: running.gone,
             services,
             by_name,
+            focus: Focus::new(&pool, inputs.policy, inputs.are_nodes),
+            index: Index::new(&pool, inputs.policy),
             places,
             pool,
-            index,
-            focus,
             conflicts,
             domains: None,
-            plan: Plan::default(),
-        };
-        engine.enter(inputs.running, inputs.policy);
-        engine
-    }
-
-    /// Counts what runs.
-    fn enter(&mut self, running: &Running<P>, policy: Policy) {
-        let numbered = (0_u32..).zip(&self.places);
-        let slots: BTreeMap<P, u32> = numbered.map(|(at, place)| (place.id.clone(), at)).collect();
-        let measured: Vec<Amounts> = self.pool.slots.iter().map(|slot| slot.free).collect();
-        for (slot, place) in self.pool.slots.iter_mut().zip(&self.places) {
-            slot.free = amounts(place.capacity);
+            plan: Plan {
+                removed: running.removed,
+                ..Plan::default()
+            },
         }
-        for (name, on) in running {
-            let Some(service) = self.by_name.get(name).copied() else {
-                let removed = on
-                    .iter()
-                    .flat_map(|(place, count)| (0..*count).map(move |_| place));
-                self.plan.removed.extend(removed.map(|place| Removal {
-                    service: name.clone(),
-                    place: place.clone(),
-                    why: Leaving::NotWanted,
-                }));
-                continue;
-            };
-            for (place, count) in on.iter().filter(|(_, count)| **count > 0) {
-                match slots.get(place) {
-                    Some(slot) => {
-                        self.holders[service].insert(*slot, *count);
-                        self.pool.take(*slot, service, i64::from(*count));
-                    }
-                    None => self.gone[service].push((place.clone(), *count)),
-                }
-            }
-        }
-        for (slot, measured) in self.pool.slots.iter_mut().zip(measured) {
-            for (free, measured) in slot.free.iter_mut().zip(measured) {
-                *free = (*free).min(measured);
-            }
-        }
-        self.index = Index::new(&self.pool, policy);
     }
 
     fn turn(&mut self, service: usize) {
