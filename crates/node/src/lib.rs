@@ -11,6 +11,7 @@ pub mod driver;
 mod event;
 mod holding;
 mod machine;
+pub mod members;
 pub mod nodes;
 pub mod relays;
 mod replica;

@@ -54,12 +54,20 @@ pub struct NodeRecord {
     pub joined_at: UnixMillis,
     /// What its machine's owner may do without a token, beyond the node itself.
     pub owner: Role,
+    /// Whether it may keep the cluster's stores, and with them its authority and
+    /// its secrets.
+    #[serde(default = "usually")]
+    pub may_vote: bool,
     #[serde(flatten)]
     pub way: Way,
     pub revoked_at: Option<UnixMillis>,
     /// Where it was before, while certificates that say so may be shown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<FormerZone>,
+}
+
+fn usually() -> bool {
+    true
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +108,8 @@ pub struct Way {
 pub struct Admission {
     pub zone: ZonePath,
     pub owner: Role,
+    #[serde(default = "usually")]
+    pub may_vote: bool,
     pub expires_at: UnixMillis,
     /// What its secret is checked with, and is no use for making it.
     pub verifier: [u8; 32],
@@ -114,7 +124,10 @@ pub struct NodeReport {
     pub status: NodeStatus,
     pub edge: Option<EdgeReport>,
     pub program_version: String,
-    /// Written into the node table by the holder of the store.
+    /// It has what a member of the stores must have, and can be let in.
+    #[serde(default)]
+    pub entrusted: bool,
+    /// Written into the node table by the leader.
     #[serde(default)]
     pub way: Option<Way>,
     #[serde(default)]

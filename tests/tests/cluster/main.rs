@@ -1,6 +1,7 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
 mod alerts;
+mod members;
 mod zones;
 
 use black_box::{Answer, Load, TestNode, exchange, kill, project, says, signal, tls, until};
@@ -353,7 +354,7 @@ fn whoever_trusts_one_node_trusts_all_and_goes_on_without_the_first() {
     let first = TestNode::new();
     let directory = project(&first, "page", 1, "");
     first.ok(&["up", text(&directory)]);
-    let second = join(&first, "two", &[]);
+    let second = join(&first, "two", &["--no-vote"]);
     let trusting = tls::trusting_node(&first);
     let served = |node: &TestNode| {
         until("https by the one authority", || {
@@ -370,7 +371,7 @@ fn whoever_trusts_one_node_trusts_all_and_goes_on_without_the_first() {
     };
     assert_eq!(file(&first), file(&second));
     let keys = second.layout.tls().join("authority.key");
-    assert!(!keys.exists(), "a follower has an authority of its own");
+    assert!(!keys.exists(), "one that never votes has an authority");
     // Without the first it shows what it has, also after a start of its own.
     first.power_off();
     second.power_off();

@@ -30,6 +30,8 @@ use std::time::Duration;
 
 /// Entries that a member may be behind before it is sent a snapshot.
 const LOG_KEPT: u64 = 2_000;
+/// Of a snapshot, at once.
+const SNAPSHOT_CHUNK_BYTES: u64 = 1 << 20;
 /// Between two looks for a leader.
 const LEADER_LOOK: Duration = Duration::from_millis(20);
 pub const CALL_SPAN_MAX: Duration = Duration::from_secs(5);
@@ -176,6 +178,12 @@ impl EmbeddedStore {
         Ok(self.shared.with(|_, state| read(View(state))))
     }
 
+    /// The same of what is applied here, which may be behind the others. Others
+    /// wait for `read`.
+    pub fn read_here<T>(&self, read: impl FnOnce(View<'_>) -> T) -> T {
+        self.look(|state| read(View(state)))
+    }
+
     async fn call(&self, command: Command) -> Result<Reply, StoreError> {
         limits::check(&command)?;
         self.health.check()?;
@@ -271,6 +279,7 @@ async fn start_raft(
         election_timeout_max: tuning.heartbeat_ms * 7,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(tuning.entries_per_snapshot),
         max_in_snapshot_log_to_keep: if is_alone { 0 } else { LOG_KEPT },
+        snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
         ..Config::default()
     };
     let config = config.validate().map_err(|e| failed(&e))?;

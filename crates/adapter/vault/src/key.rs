@@ -88,6 +88,26 @@ fn parse(text: &[u8]) -> Result<Key, &'static str> {
     Key::new(bytes).ok_or("no key can be made of it")
 }
 
+/// Keeps the text of another node's key beside this node's `own`.
+pub fn keep(path: &Path, text: &str, own: &Key) -> Result<(), VaultError> {
+    let refused = |why| VaultError::Key {
+        path: path.to_owned(),
+        why,
+    };
+    let given = parse(text.as_bytes()).map_err(refused)?;
+    if given.id() == own.id() {
+        return Ok(());
+    }
+    write(path, text.as_bytes()).map_err(|source| VaultError::File {
+        path: path.to_owned(),
+        source,
+    })?;
+    match read(path)?.id() == given.id() {
+        true => Ok(()),
+        false => Err(refused("another cluster's key is kept here already")),
+    }
+}
+
 /// Durable when this returns; a file that came meanwhile is left as it is.
 pub fn make(path: &Path) -> Result<(), VaultError> {
     let bytes: Zeroizing<[u8; KEY_BYTES]> = Zeroizing::new(random()?);

@@ -29,6 +29,9 @@ pub type Value = Zeroizing<Vec<u8>>;
 pub struct Vault {
     path: PathBuf,
     key: Key,
+    /// What other nodes sealed for the whole cluster, where this one was
+    /// entrusted with its key.
+    cluster: Option<Key>,
 }
 
 impl std::fmt::Debug for Vault {
@@ -56,7 +59,51 @@ impl Vault {
     pub fn read(directory: &Path) -> Result<Self, VaultError> {
         let path = key_path(directory);
         let key = key::read(&path)?;
-        Ok(Self { path, key })
+        let cluster = cluster_key_path(directory);
+        let cluster = match cluster.exists() {
+            true => Some(key::read(&cluster)?),
+            false => None,
+        };
+        Ok(Self { path, key, cluster })
+    }
+
+    /// As [`Vault::open`], to seal what other nodes are to open too: with the
+    /// cluster's key where this node was entrusted with it, else with its own,
+    /// which is the cluster's then.
+    pub fn of_cluster(directory: &Path) -> Result<Self, VaultError> {
+        let own = Self::open(directory)?;
+        Ok(match own.cluster {
+            None => own,
+            Some(key) => Self {
+                path: cluster_key_path(directory),
+                key,
+                cluster: Some(own.key),
+            },
+        })
+    }
+
+    /// The text of the key that [`Vault::of_cluster`] seals with, for a node
+    /// that is entrusted with it.
+    pub fn cluster_key(directory: &Path) -> Result<Zeroizing<String>, VaultError> {
+        let path = Self::of_cluster(directory)?.path;
+        let text = std::fs::read_to_string(&path);
+        text.map(Zeroizing::new)
+            .map_err(|source| VaultError::File { path, source })
+    }
+
+    /// Keeps the text of the cluster's key, durable when it returns.
+    ///
+    /// # Errors
+    /// It is no key, or another one was kept before.
+    pub fn keep_cluster_key(directory: &Path, text: &str) -> Result<(), VaultError> {
+        let own = Self::open(directory)?;
+        key::keep(&cluster_key_path(directory), text, &own.key)
+    }
+
+    /// The key with that id, if it is here.
+    fn with_id(&self, id: &[u8]) -> Option<&Key> {
+        let mut keys = std::iter::once(&self.key).chain(&self.cluster);
+        keys.find(|key| key.id().as_bytes() == id)
     }
 
     /// `v1.KEY.NONCE-AND-TEXT` in the letters of URLs. `name` is not kept, and
@@ -115,32 +162,33 @@ impl Vault {
         if format != FORMAT.as_bytes() {
             return Err(damaged());
         }
-        if id != self.key.id().as_bytes() {
-            return Err(VaultError::OtherKey {
-                name: name.to_owned(),
-                path: self.path.clone(),
-            });
-        }
-        self.unsealed(name, text)
+        Self::unsealed(self.known(name, id)?, name, text)
+    }
+
+    fn known(&self, name: &str, id: &[u8]) -> Result<&Key, VaultError> {
+        self.with_id(id).ok_or_else(|| VaultError::OtherKey {
+            name: name.to_owned(),
+            path: self.path.clone(),
+        })
     }
 
     /// Opens what [`Vault::seal`] made under the same name.
     pub fn open_value(&self, name: &str, sealed: &str) -> Result<Value, VaultError> {
-        let text = self.own(name, sealed)?;
+        let (key, text) = self.fields(name, sealed)?;
         let bytes = BASE64URL_NOPAD.decode(text.as_bytes());
         let bytes = bytes.map_err(|_| VaultError::Damaged {
             name: name.to_owned(),
         })?;
-        self.unsealed(name, &bytes)
+        Self::unsealed(key, name, &bytes)
     }
 
-    /// Whether this key sealed it, without opening it.
+    /// Whether a key that is here sealed it, without opening it.
     pub fn check(&self, name: &str, sealed: &str) -> Result<(), VaultError> {
-        self.own(name, sealed).map(drop)
+        self.fields(name, sealed).map(drop)
     }
 
-    /// The text after its format and key, if they are ours.
-    fn own<'a>(&self, name: &str, sealed: &'a str) -> Result<&'a str, VaultError> {
+    /// The key that it names, if it is here, and the text after that.
+    fn fields<'a>(&self, name: &str, sealed: &'a str) -> Result<(&Key, &'a str), VaultError> {
         let damaged = || VaultError::Damaged {
             name: name.to_owned(),
         };
@@ -156,26 +204,19 @@ impl Vault {
                 found: format.chars().take(8).collect(),
             });
         }
-        if id != self.key.id() {
-            return Err(VaultError::OtherKey {
-                name: name.to_owned(),
-                path: self.path.clone(),
-            });
-        }
-        Ok(text)
+        Ok((self.known(name, id.as_bytes())?, text))
     }
 
     /// What [`Vault::seal`] and [`Vault::seal_bytes`] end with: a nonce, then the
     /// text with its tag.
-    fn unsealed(&self, name: &str, bytes: &[u8]) -> Result<Value, VaultError> {
+    fn unsealed(key: &Key, name: &str, bytes: &[u8]) -> Result<Value, VaultError> {
         let damaged = || VaultError::Damaged {
             name: name.to_owned(),
         };
         let (nonce, text) = bytes.split_at_checked(NONCE_LEN).ok_or_else(damaged)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
         let mut text = Zeroizing::new(text.to_vec());
-        let length = self
-            .key
+        let length = key
             .open_in_place(nonce, Aad::from(name), &mut text)
             .map_err(|_| damaged())?
             .len();
@@ -186,6 +227,11 @@ impl Vault {
 
 fn key_path(directory: &Path) -> PathBuf {
     directory.join("secrets.key")
+}
+
+/// Of another node, which entrusted this one with it.
+fn cluster_key_path(directory: &Path) -> PathBuf {
+    directory.join("cluster.key")
 }
 
 /// A new token, `MARK ID _ SECRET`, and its id: 32 bits to find it by, 256 to

@@ -13,6 +13,7 @@ use agent::buckets::{BucketServer, ProjectLimits};
 use ipc::buckets::BucketClient;
 use kernel::{Bytes, Name, ReplicaId, Revision, ScopedName};
 use node::buckets::{Bucket, BucketAccess};
+use node::desired::FIRST_NODE;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
@@ -37,7 +38,7 @@ async fn serve(directory: &Path) -> Result<(), Failure> {
     ] {
         std::fs::create_dir_all(path.parent().ok_or(USAGE)?)?;
     }
-    let server = Arc::new(BucketServer::open(&layout).await?);
+    let server = Arc::new(BucketServer::open(&layout, FIRST_NODE, store::Group::Alone).await?);
     let (project, name) = (Name::new("bench")?, Name::new("sets")?);
     let stated = manifest::Bucket {
         quota: QUOTA,

@@ -98,6 +98,7 @@ pub enum Act {
     AuditVerify,
     ProjectList,
     ProjectSet,
+    StoreStatus,
     StoreBackup,
     NodeList,
     NodeShow,
@@ -119,8 +120,8 @@ pub enum Act {
 }
 
 impl Act {
-    /// Whether it is for the node that is asked; all others are for the one
-    /// that holds the store. What is observed, each node sees for itself.
+    /// Whether it is for the node that is asked; all others are for the
+    /// leader. What is observed, each node sees for itself.
     pub fn is_local(self) -> bool {
         matches!(
             self,
@@ -129,6 +130,7 @@ impl Act {
                 | Self::Certificates
                 | Self::Down
                 | Self::NodeList
+                | Self::StoreStatus
                 | Self::NodeShow
                 | Self::Publish
                 | Self::Zones
@@ -224,6 +226,7 @@ pub const ROUTES: &[Route] = {
         route(Act::AuditVerify, Get, "/v1/audit/verify", Admin, Node),
         route(Act::ProjectList, Get, "/v1/projects", Viewer, Project),
         route(Act::ProjectSet, Post, "/v1/projects/{project}", Admin, Node),
+        route(Act::StoreStatus, Get, "/v1/store", Viewer, Node),
         route(Act::StoreBackup, Post, "/v1/store/backup", Admin, Node),
         route(Act::NodeList, Get, "/v1/nodes", Viewer, Node),
         route(Act::NodeShow, Get, "/v1/nodes/{node}", Viewer, Node),

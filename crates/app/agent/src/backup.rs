@@ -45,7 +45,10 @@ impl RestoreError {
 
 /// One file's bytes; secrets in it are sealed as they are in the store.
 pub async fn backup(shared: &Shared) -> Result<Vec<u8>, BackupError> {
-    let stores = [(CONTROL, &shared.store), (BUCKETS, shared.buckets.store())];
+    let stores = [
+        (CONTROL, &shared.control),
+        (BUCKETS, shared.buckets.store()),
+    ];
     store::backup(&stores, unix_now()).await
 }
 
@@ -63,12 +66,12 @@ pub fn restore(
         source,
     };
     let lock = layout.agent_lock();
-    for path in [&lock, &layout.store()] {
+    for path in [&lock, &layout.control()] {
         let folder = path.parent().unwrap_or(&layout.root);
         fs::create_dir_all(folder).map_err(|source| file(folder, source))?;
     }
     let _lock = ipc::lock_file(&lock).map_err(|_| RestoreError::Running(layout.root.clone()))?;
-    let targets = [(CONTROL, layout.store()), (BUCKETS, layout.buckets())];
+    let targets = [(CONTROL, layout.control()), (BUCKETS, layout.buckets())];
     let there = targets.iter().find(|(_, path)| path.exists());
     if let Some((_, path)) = there.filter(|_| !replace) {
         return Err(RestoreError::There(path.clone()));

@@ -135,29 +135,16 @@ impl Components {
         let checked = self.check(&shared.layout, Kind::Component, &file).await;
         checked.map_err(|unfit| failed(unfit.to_string()))?;
         let mut given = Given::default();
-        let mut from_holder = None;
-        if let Some(holder) = shared.cluster.holder() {
-            let asked = give::ask(&shared.cluster, &shared.layout, holder, spec).await;
-            from_holder = Some(asked.map_err(failed)?);
-        }
+        let known = give::of_replica(shared, spec).await.map_err(failed)?;
         for (variable, path) in &spec.secrets {
-            let sealed = match &from_holder {
-                Some(given) => {
-                    sealed_here(shared, given.secrets.get(variable), path).map_err(failed)?
-                }
-                None => crate::secrets::sealed(shared, path)
-                    .await
-                    .ok_or_else(|| failed(format!("there is no secret `{path}`")))?,
-            };
+            let value = known.secrets.get(variable);
+            let sealed = sealed_here(shared, value, path).map_err(failed)?;
             // What it was sealed under goes along: a path has no space.
             given
                 .secrets
                 .insert(variable.clone(), format!("{path} {sealed}"));
         }
-        given.capability = match from_holder {
-            Some(given) => given.capability,
-            None => capability(shared, spec).await?,
-        };
+        given.capability = known.capability;
         self.given().insert(spec.id.clone(), given);
         Ok(())
     }
@@ -219,7 +206,7 @@ impl Components {
     }
 }
 
-/// A value that the holder gave, sealed with this node's key.
+/// A value that the leader gave, sealed with this node's key.
 fn sealed_here(shared: &Shared, value: Option<&String>, path: &str) -> Result<String, String> {
     let value = value.ok_or_else(|| format!("there is no secret `{path}`"))?;
     vault::Vault::open(&shared.layout.keys())

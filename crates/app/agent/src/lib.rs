@@ -30,7 +30,8 @@ pub use machine::unix_now;
 
 use crate::shared::{Message, Shared};
 use drivers::{ProcessDriver, ProcessOptions};
-use kernel::{DecisionId, Name, NodeId};
+use kernel::{DecisionId, Name};
+use node::desired::FIRST_NODE;
 use node::driver::{Driver, DriverEvents};
 use node::{Node, NodeEvent, NodeStatus, Settings};
 use std::net::SocketAddr;
@@ -41,6 +42,7 @@ use store::EmbeddedStore;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex, broadcast, mpsc, watch};
+use wire::cluster::StoreGroup;
 use wire::edge::{EdgeReadings, EdgeSnapshot};
 use wire::layout::Layout;
 use wire::supervise::{FromSupervisor, ToSupervisor};
@@ -109,7 +111,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     let (root, program) = (options.root.as_path(), options.program);
     let layout = Layout::new(root);
     let file = |path: PathBuf| move |source| AgentError::File { path, source };
-    let store = layout.store();
+    let store = layout.control();
     for directory in [
         store.parent().unwrap_or(root).to_owned(),
         layout.run(),
@@ -124,12 +126,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     ipc::write_pid_file(&layout.agent_pid()).map_err(file(layout.agent_pid()))?;
     let (messages, inbox) = mpsc::channel(4_096);
     let shared = open(&layout, program.clone(), messages.clone()).await?;
-    match shared.cluster.holder() {
-        None => buckets::spawn(&shared.buckets, &layout),
-        Some(holder) => {
-            cluster::give::serve_buckets(&shared, holder).map_err(file(layout.buckets_socket()))?;
-        }
-    }
+    cluster::give::serve_buckets(&shared).map_err(file(layout.buckets_socket()))?;
     cluster::Cluster::start(&shared)
         .await
         .map_err(AgentError::Cluster)?;
@@ -149,10 +146,6 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     tokio::spawn(edge_link::run(Arc::clone(&shared), messages));
     tokio::spawn(care::seal::run(Arc::clone(&shared)));
     tokio::spawn(care::run(Arc::clone(&shared)));
-    if shared.cluster.holder().is_none() {
-        tokio::spawn(apply::settling::take_back_unattended(Arc::clone(&shared)));
-        tokio::spawn(cluster::zones::alerts::run(Arc::clone(&shared)));
-    }
     // Before the socket: whoever is answered there is told of the port too.
     if let Some(address) = options.admin_listen {
         api::port::open(&shared, address).await;
@@ -171,6 +164,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     terminated().await;
     shared.cluster.leave().await;
     shared.buckets.store().shutdown().await;
+    shared.control.shutdown().await;
     shared.store.shutdown().await;
     Ok(())
 }
@@ -180,19 +174,20 @@ async fn open(
     program: PathBuf,
     messages: mpsc::Sender<Message>,
 ) -> Result<Arc<Shared>, AgentError> {
-    let store = EmbeddedStore::open(store::Options {
-        path: layout.store(),
-        node: NodeId(1),
-        group: store::Group::Alone,
-    })
-    .await
-    .map_err(AgentError::Store)?;
+    let own = cluster::Cluster::who(layout, &node_name()).map_err(AgentError::Cluster)?;
+    let network = cluster::group::Network::default();
+    let group = |group| cluster::group::kept_with(&own, &network, group);
+    let at = |path: PathBuf, node, group| EmbeddedStore::open(store::Options { path, node, group });
+    let store = at(layout.store(), FIRST_NODE, store::Group::Alone).await;
+    let store = store.map_err(AgentError::Store)?;
+    let control = at(layout.control(), own.id, group(StoreGroup::Control)).await;
+    let control = control.map_err(AgentError::Store)?;
+    let buckets = buckets::BucketServer::open(layout, own.id, group(StoreGroup::Buckets)).await;
+    let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
     let audit = audit::Audit::open(layout.audit(), &store)
         .await
         .map_err(AgentError::Audit)?;
-    let buckets = buckets::BucketServer::open(layout).await;
-    let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
-    let cluster = cluster::Cluster::open(layout, &store, &node_name()).await;
+    let cluster = cluster::Cluster::open(layout, own, &store, &control, network).await;
     let cluster = cluster.map_err(AgentError::Cluster)?;
     let settings = cluster::content::Settings::from_environment();
     let holdings = Arc::new(cluster::content::Holdings::new(settings));
@@ -201,7 +196,7 @@ async fn open(
         .map_err(AgentError::Content)?
         .reporting_to(move |event| told.on_event(event));
     let fetching = cluster::content::Settings::fetching(&layout.content());
-    let certificates = cluster::Certificates::open(&layout.tls(), cluster.holder().is_none())
+    let certificates = cluster::Certificates::open(&layout.tls(), cluster.is_entrusted())
         .map_err(AgentError::Tls)?;
     let given = given::Given::open(&layout.tls()).map_err(AgentError::Tls)?;
     let journal = telemetry::Journal::open(&layout.journal(), telemetry::JournalOptions::default())
@@ -226,6 +221,7 @@ async fn open(
     Ok(Arc::new(Shared {
         layout: layout.clone(),
         store,
+        control,
         buckets,
         content_server: content::Server::new(content.clone(), content::ServeOptions::default()),
         fetcher: content::Fetcher::new(content.clone(), fetching),

@@ -211,14 +211,9 @@ async fn of_replica(
     shared: &Shared,
     spec: &ReplicaSpec,
 ) -> Result<(Secrets, Option<String>), DriverError> {
-    let Some(holder) = shared.cluster.holder() else {
-        let secrets = crate::secrets::of_replica(shared, spec).await?;
-        let capability = crate::components::capability(shared, spec).await?;
-        return Ok((secrets, capability));
-    };
-    let given = give::ask(&shared.cluster, &shared.layout, holder, spec).await;
+    let given = give::of_replica(shared, spec).await;
     let given = given.map_err(|why| DriverError::Failed {
-        what: format!("the holder of the store gives `{}` nothing: {why}", spec.id),
+        what: format!("cannot give `{}` what it may know: {why}", spec.id),
         source: None,
     })?;
     Ok((Secrets(given.secrets), given.capability))

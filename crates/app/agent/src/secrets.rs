@@ -61,7 +61,7 @@ pub async fn of_replica(shared: &Shared, spec: &ReplicaSpec) -> Result<Secrets, 
 
 async fn open(shared: &Shared, path: &str) -> Result<Value, String> {
     let key = key(path);
-    let entry = node::store::get(&shared.store, &key).await;
+    let entry = node::store::get(&shared.control, &key).await;
     let Some(entry) = entry.map_err(|error| error.to_string())? else {
         return Err(format!("there is no secret `{path}`"));
     };
@@ -78,17 +78,12 @@ async fn open(shared: &Shared, path: &str) -> Result<Value, String> {
     vault.open_value(path, &kept.sealed).map_err(told)
 }
 
-/// Sealed as in the store, for a process that may open it itself.
-pub async fn sealed(shared: &Shared, path: &str) -> Option<String> {
-    let key = key(path);
-    let entry = node::store::get(&shared.store, &key).await.ok()??;
-    let kept: Kept = serde_json::from_slice(&entry.value).ok()?;
-    Some(kept.sealed)
-}
-
 /// What keeps replicas from getting their secrets, if anything does.
 pub async fn fault(shared: &Shared) -> Option<Fault> {
-    let kept = shared.store.range(PREFIX).await.ok()?.entries;
+    if !shared.cluster.leads() {
+        return None;
+    }
+    let kept = shared.control.range(PREFIX).await.ok()?.entries;
     let keys = shared.layout.keys();
     // A node without secrets needs no key; one that is there must be good.
     if kept.is_empty() && !keys.exists() {
@@ -143,7 +138,7 @@ pub async fn set(
     let path = path(project, name);
     let (keys, sealed_under, text) = (shared.layout.keys(), path.clone(), Value::new(value.into()));
     let sealed = tokio::task::spawn_blocking(move || {
-        Vault::open(&keys).and_then(|vault| vault.seal(&sealed_under, &text))
+        Vault::of_cluster(&keys).and_then(|vault| vault.seal(&sealed_under, &text))
     })
     .await
     .map_err(|error| api_error("internal", error.to_string(), None))?
@@ -163,10 +158,10 @@ pub async fn set(
 
 /// Names and times of all secrets, in order.
 pub async fn list(shared: &Shared) -> Result<Vec<SecretView>, ApiError> {
-    let desired = read_desired(&shared.store)
+    let desired = read_desired(&shared.control)
         .await
         .map_err(|error| storage(&error))?;
-    let range = shared.store.range(PREFIX).await;
+    let range = shared.control.range(PREFIX).await;
     let entries = range.map_err(|error| storage(&error))?.entries;
     let view = |entry: node::store::Entry| {
         let (project, name) = entry.key.strip_prefix(PREFIX)?.split_once('/')?;
@@ -218,7 +213,7 @@ pub async fn remove(shared: &Arc<Shared>, project: &Name, name: &Name) -> Result
         then: vec![Operation::Delete(key(&path(project, name)))],
         ..Transaction::default()
     };
-    let done = shared.store.transact(transaction).await;
+    let done = shared.control.transact(transaction).await;
     done.map(drop).map_err(|error| storage(&error))
 }
 

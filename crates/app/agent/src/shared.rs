@@ -55,7 +55,11 @@ pub type Listeners = (Option<SocketAddr>, Option<SocketAddr>);
 
 pub struct Shared {
     pub layout: Layout,
+    /// This node's own: what it must know of the control group, and what is
+    /// nobody else's.
     pub store: EmbeddedStore,
+    /// This node's member of the control group; of use where it is one.
+    pub control: EmbeddedStore,
     pub buckets: Arc<BucketServer>,
     pub content: Content,
     pub content_server: content::Server,

@@ -45,6 +45,15 @@ fn refused(message: impl Into<String>) -> ApiError {
     )
 }
 
+/// Where tokens are looked up: what the leader knows is newer than what it has told.
+fn known(shared: &Shared) -> &store::EmbeddedStore {
+    if shared.cluster.leads() {
+        &shared.control
+    } else {
+        &shared.store
+    }
+}
+
 /// Who a token stands for.
 pub async fn check(shared: &Shared, token: &str) -> Result<Who, ApiError> {
     let unknown = || refused("the token is not valid here: wrong, or revoked");
@@ -55,7 +64,7 @@ pub async fn check(shared: &Shared, token: &str) -> Result<Who, ApiError> {
         .filter(|id| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .ok_or_else(unknown)?;
     let key = key(id);
-    let entry = node::store::get(&shared.store, &key).await;
+    let entry = node::store::get(known(shared), &key).await;
     let entry = entry.map_err(|error| storage(&error))?;
     let kept: Kept = entry
         .and_then(|entry| serde_json::from_slice(&entry.value).ok())
@@ -84,13 +93,13 @@ pub async fn ended(shared: &Shared, who: &Who) {
     let key = key(id);
     loop {
         // A store that does not answer vouches for nobody.
-        let Ok(range) = shared.store.range(&key).await else {
+        let Ok(range) = known(shared).range(&key).await else {
             return;
         };
         let entry = range.entries.iter().find(|entry| entry.key == key);
         let kept: Option<Kept> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
         let left_ms = kept.map_or(0, |kept| kept.expires.0.saturating_sub(unix_now().0));
-        let Ok(mut watch) = shared.store.watch(&key, range.revision).await else {
+        let Ok(mut watch) = known(shared).watch(&key, range.revision).await else {
             return;
         };
         if left_ms == 0 {
@@ -116,7 +125,7 @@ pub async fn create(
             Some("homeostat token create --ttl 30d"),
         ));
     }
-    let range = shared.store.range(PREFIX).await;
+    let range = shared.control.range(PREFIX).await;
     if range.map_err(|error| storage(&error))?.entries.len() >= TOKENS_MAX {
         return Err(api_error(
             "conflict",
@@ -142,7 +151,7 @@ pub async fn create(
         then: vec![Operation::Put(key(&id), value)],
         otherwise: Vec::new(),
     };
-    let outcome = shared.store.transact(transaction).await;
+    let outcome = shared.control.transact(transaction).await;
     if !outcome.map_err(|error| storage(&error))?.succeeded {
         return Err(api_error("conflict", "its id is taken", Some("try again")));
     }
@@ -154,7 +163,7 @@ pub async fn create(
 }
 
 pub async fn list(shared: &Shared) -> Result<Vec<TokenView>, ApiError> {
-    let range = shared.store.range(PREFIX).await;
+    let range = shared.control.range(PREFIX).await;
     let entries = range.map_err(|error| storage(&error))?.entries;
     let now = unix_now();
     let view = |entry: Entry| {
@@ -177,7 +186,7 @@ pub async fn revoke(shared: &Shared, id: &str) -> Result<(), ApiError> {
         then: vec![Operation::Delete(key(id))],
         otherwise: Vec::new(),
     };
-    let outcome = shared.store.transact(transaction).await;
+    let outcome = shared.control.transact(transaction).await;
     if outcome.map_err(|error| storage(&error))?.succeeded {
         return Ok(());
     }

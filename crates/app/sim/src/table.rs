@@ -93,6 +93,7 @@ pub fn record(machine: &Machine) -> NodeRecord {
         key,
         joined_at: UnixMillis(0),
         owner: Role::Viewer,
+        may_vote: true,
         way: Way::default(),
         revoked_at: None,
         former: Vec::new(),

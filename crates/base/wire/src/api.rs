@@ -242,7 +242,37 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// How a node stands with the one that holds the store.
+/// How a node's members of the stores' groups stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoreView {
+    /// The node that was asked.
+    pub node: String,
+    /// Nodes that are to keep the stores, as far as it was told.
+    pub wanted_voters: Vec<String>,
+    pub wanted_learners: Vec<String>,
+    pub groups: Vec<GroupView>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct GroupView {
+    /// `control` or `buckets`.
+    pub group: String,
+    /// None: no majority is heard.
+    pub leader: Option<String>,
+    /// Counts elections.
+    pub term: u64,
+    pub voters: Vec<String>,
+    pub learners: Vec<String>,
+    /// Of the log, as far as they are known here; and of them, applied.
+    pub entries: u64,
+    pub applied: u64,
+    /// By the leader: entries that another member does not have yet.
+    pub behind: BTreeMap<String, u64>,
+    /// Why it has stopped, if it has.
+    pub fault: Option<String>,
+}
+
+/// How a node stands with the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Follows {
     pub node: String,
@@ -265,6 +295,10 @@ pub struct JoinTokenRequest {
     pub owner: Role,
     /// None: 15 minutes.
     pub life_seconds: Option<u64>,
+    /// The new node never keeps the cluster's state, and with it its authority and
+    /// its secrets' key: for a machine of somebody else's.
+    #[serde(default)]
+    pub no_vote: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -302,8 +336,12 @@ pub struct NodeView {
     pub cloned: bool,
     /// The node that was asked.
     pub this: bool,
-    /// It holds the store.
-    pub holder: bool,
+    /// It leads the control group.
+    #[serde(default)]
+    pub leader: bool,
+    /// It is one of those that keep the cluster's state.
+    #[serde(default)]
+    pub votes: bool,
     /// Of its agent; none of a node that can only call out.
     pub addresses: Vec<String>,
     /// Nobody can call it: the others reach it through `relays`.

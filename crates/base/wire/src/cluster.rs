@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-/// A stream: to the holder of the store, reports; from it, what a follower is
-/// to know.
+/// A stream: to the leader of the control group, reports; from it, what a
+/// follower is to know.
 pub const FOLLOW: u16 = 1;
 /// A stream: one request to the admin API, in HTTP/1.1.
 pub const ADMIN: u16 = 2;
@@ -35,6 +35,56 @@ pub const ASK: u16 = 10;
 /// answered by the time since its row changed, eight bytes of milliseconds,
 /// big-endian, and the row ([`crate::attributes`]).
 pub const ROW: u16 = 11;
+
+/// A call between members of a store: the group, one byte ([`StoreGroup`]), and
+/// what the store asks; answered by what it answers.
+pub const STORE: u16 = 12;
+/// A call without a body, from a node that is to be a member: answered by
+/// [`Entrusted`].
+pub const ENTRUST: u16 = 13;
+
+/// Which of a node's stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreGroup {
+    Control,
+    Buckets,
+}
+
+impl StoreGroup {
+    pub fn byte(self) -> u8 {
+        match self {
+            Self::Control => 0,
+            Self::Buckets => 1,
+        }
+    }
+
+    pub fn of_byte(byte: u8) -> Option<Self> {
+        [Self::Control, Self::Buckets]
+            .into_iter()
+            .find(|group| group.byte() == byte)
+    }
+}
+
+/// What each member has, so that any of them can lead: the cluster's
+/// authorities, and the keys of what its stores have.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entrusted {
+    /// Over nodes, as it is sealed.
+    pub authority: Vec<u8>,
+    /// Over what clients see.
+    pub sites_pem: String,
+    pub sites_key_pem: String,
+    /// Of secrets in the control group: the key's file.
+    pub secrets_key: String,
+    /// Of capabilities for buckets.
+    pub buckets_key: Vec<u8>,
+}
+
+impl std::fmt::Debug for Entrusted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Entrusted").finish_non_exhaustive()
+    }
+}
 
 /// What a replica that starts may know; it must be placed on who asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,11 +158,25 @@ pub struct WelcomeWords {
     pub holder: kernel::NodeId,
     pub holder_name: String,
     pub holder_addresses: Vec<SocketAddr>,
+    /// The others that keep the cluster's state: one of them may lead.
+    #[serde(default)]
+    pub members: Vec<MemberWords>,
     /// Of the new node's edge.
     pub edge: Vec<Vec<u8>>,
     /// What clients are to trust.
     #[serde(default)]
     pub authority_pem: String,
+}
+
+/// A node, as one that knows nobody yet is told of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberWords {
+    pub id: kernel::NodeId,
+    pub name: String,
+    pub zone: kernel::ZonePath,
+    /// BLAKE3 of its agent's public key.
+    pub key: kernel::Hash,
+    pub addresses: Vec<SocketAddr>,
 }
 
 /// Where a node's agent and edge listen for other nodes: a file on its disk.

@@ -46,10 +46,16 @@ impl Layout {
     pub fn replica_sockets(&self) -> PathBuf {
         self.at("run/replicas")
     }
+    /// Of this node alone: what it must know of the control group, and what is
+    /// nobody else's.
     pub fn store(&self) -> PathBuf {
+        self.at("store/own.redb")
+    }
+    /// Of this node's member of the control group.
+    pub fn control(&self) -> PathBuf {
         self.at("store/control.redb")
     }
-    /// Of the buckets: a group of its own, apart from desired state.
+    /// Of this node's member of the buckets' group, apart from desired state.
     pub fn buckets(&self) -> PathBuf {
         self.at("store/buckets.redb")
     }

@@ -316,6 +316,11 @@ pub enum Role {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum StoreCommand {
+    /// Show who keeps the cluster's state, who leads, and who is behind
+    ///
+    /// As the node that is asked sees it; it works without a majority too.
+    #[command(after_help = "Examples:\n  homeostat store status\n  homeostat store status -o json")]
+    Status,
     /// Write control state and buckets, at one cut, into a new file
     ///
     /// Content, logs and keys are not in it.

@@ -10,6 +10,7 @@ use node::store::StoreError;
 use openraft::BasicNode;
 use openraft::error::{CheckIsLeaderError, RaftError};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 impl EmbeddedStore {
     /// Answers another member's question.
@@ -87,6 +88,13 @@ impl EmbeddedStore {
     /// Who the members are, as far as it is known here.
     pub fn members(&self) -> Members {
         Members::of(&self.raft.metrics().borrow())
+    }
+
+    /// Until they may stand otherwise, `at_most` so long. Safe to drop.
+    pub async fn members_changed(&self, at_most: Duration) {
+        let mut metrics = self.raft.metrics();
+        metrics.mark_unchanged();
+        let _ = tokio::time::timeout(at_most, metrics.changed()).await;
     }
 
     /// Makes these the members, one step after the other: who is new first gets

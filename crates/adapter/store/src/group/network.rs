@@ -2,8 +2,8 @@
 
 use super::message::{Answer, Ask};
 use super::ways::Ways;
-use crate::types::TypeConfig;
-use openraft::BasicNode;
+use crate::limits::command_bytes;
+use crate::types::{LogEntry, LogId, TypeConfig};
 use openraft::error::{
     InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
 };
@@ -12,10 +12,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
     VoteRequest, VoteResponse,
 };
+use openraft::{BasicNode, EntryPayload};
 use std::time::Duration;
 
 /// Between two tries of one that is not reached.
 const AGAIN: Duration = Duration::from_millis(200);
+/// Of keys and values that are sent at once, where one entry has no more.
+const APPEND_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Clone)]
 pub struct Network(pub Ways);
@@ -53,17 +56,45 @@ impl Way {
     }
 }
 
+/// Leaves no more than goes at once, one at least; the last that is left, if some
+/// were dropped.
+fn shorten(entries: &mut Vec<LogEntry>) -> Option<LogId> {
+    let weight = |entry: &LogEntry| match &entry.payload {
+        EntryPayload::Normal(batch) => batch.0.iter().map(command_bytes).sum::<usize>(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    let mut bytes = 0;
+    let fitting = entries.iter().take_while(|entry| {
+        let before = bytes;
+        bytes += weight(entry);
+        before == 0 || bytes <= APPEND_BYTES_MAX
+    });
+    let fitting = fitting.count();
+    if fitting == entries.len() {
+        return None;
+    }
+    entries.truncate(fitting);
+    entries.last().map(|entry| entry.log_id)
+}
+
 impl RaftNetwork<TypeConfig> for Way {
     async fn append_entries(
         &mut self,
-        ask: AppendEntriesRequest<TypeConfig>,
+        mut ask: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Refused> {
+        let upto = shorten(&mut ask.entries);
         let take = |answer| match answer {
             Answer::Append(answer) => Ok(answer),
             other => Err(other.into_why()),
         };
-        self.ask(Ask::Append(ask), &option, take).await
+        let answer = self.ask(Ask::Append(ask), &option, take).await?;
+        Ok(match (answer, upto) {
+            (AppendEntriesResponse::Success, Some(upto)) => {
+                AppendEntriesResponse::PartialSuccess(Some(upto))
+            }
+            (answer, _) => answer,
+        })
     }
 
     async fn install_snapshot(

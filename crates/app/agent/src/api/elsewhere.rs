@@ -1,4 +1,4 @@
-//! What the holder of the store asks other nodes for, to answer for the whole
+//! What the leader asks other nodes for, to answer for the whole
 //! cluster: their lines of a log, their decisions, their part of a restart.
 //!
 //! Holds: a node that cannot be reached is left out, and said so in the log; a
@@ -22,7 +22,7 @@ const LINE_BYTES_MAX: usize = 1 << 20;
 /// follower.
 pub fn with_service(shared: &Shared, service: &ScopedName) -> Vec<NodeId> {
     let cluster = &shared.cluster;
-    if cluster.holder().is_some() {
+    if !cluster.leads() {
         return Vec::new();
     }
     let reports = cluster.reports.borrow();
@@ -41,7 +41,7 @@ pub fn segment(service: &ScopedName) -> String {
 /// All other nodes that can be reached; none on a follower.
 pub fn reached(shared: &Shared) -> Vec<NodeId> {
     let cluster = &shared.cluster;
-    if cluster.holder().is_some() {
+    if !cluster.leads() {
         return Vec::new();
     }
     let nodes = cluster.nodes.borrow().clone();

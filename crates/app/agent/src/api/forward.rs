@@ -1,7 +1,7 @@
-//! Requests that a follower passes on to the node that holds the store.
+//! Requests that a follower passes on to the leader.
 //!
-//! Holds: what is applied here is in this node's content before the holder
-//! hears of it, and the holder fetches it from here.
+//! Holds: what is applied here is in this node's content before the leader
+//! hears of it, and the leader fetches it from here.
 
 use crate::apply;
 use crate::auth::Act;
@@ -19,7 +19,7 @@ const REQUEST_BYTES_MAX: usize = 8 << 20;
 
 pub async fn pass_on(
     shared: &Arc<Shared>,
-    holder: NodeId,
+    leader: NodeId,
     (act, is_local): (Act, bool),
     request: Request,
 ) -> Result<Response, ApiError> {
@@ -28,7 +28,7 @@ pub async fn pass_on(
         Act::Plan | Act::Apply if is_local => resolve(shared, request).await?,
         _ => request,
     };
-    ask_node(&shared.cluster, holder, request).await
+    ask_node(&shared.cluster, leader, request).await
 }
 
 /// A manifest with what its directory here has, by hash.

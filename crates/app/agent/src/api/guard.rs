@@ -6,6 +6,7 @@
 use super::{Refused, forward};
 use crate::apply::api_error;
 use crate::auth::{Act, Denied, Of, Who, authorize};
+use crate::cluster::group::Lead;
 use crate::shared::Shared;
 use crate::tokens;
 use axum::extract::{FromRequestParts, Request, State};
@@ -107,11 +108,20 @@ pub fn guarded(
 }
 
 async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next) -> Response {
-    if let Some(holder) = passed_on(&guarded) {
-        let act = guarded.act;
-        let is_local = guarded.door == Door::Owner;
-        let passed = forward::pass_on(&guarded.shared, holder, (act, is_local), request).await;
-        return passed.unwrap_or_else(|error| Refused(error).into_response());
+    if !guarded.act.is_local() && !is_asked_by_leader(&guarded) {
+        match guarded.shared.cluster.lead_known().await {
+            Lead::Here => {}
+            Lead::At(_) if is_passed_on(&guarded) => return nobody_leads(),
+            Lead::At(leader) => {
+                let act = guarded.act;
+                let is_local = guarded.door == Door::Owner;
+                let passed = forward::pass_on(&guarded.shared, leader, (act, is_local), request);
+                return passed
+                    .await
+                    .unwrap_or_else(|error| Refused(error).into_response());
+            }
+            Lead::Unknown => return nobody_leads(),
+        }
     }
     let who = match who(&guarded, request.headers().clone()).await {
         Ok(who) => who,
@@ -125,12 +135,22 @@ async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next)
     next.run(request).await
 }
 
-/// The node that answers it instead of this one; what another node's agent
-/// asks for ends here.
-fn passed_on(guarded: &Guarded) -> Option<NodeId> {
-    let holder = guarded.shared.cluster.holder()?;
-    let here = guarded.act.is_local() || matches!(guarded.door, Door::Node { .. });
-    (!here).then_some(holder)
+/// What another node's agent asks for goes no further.
+fn is_passed_on(guarded: &Guarded) -> bool {
+    matches!(guarded.door, Door::Node { .. })
+}
+
+/// The leader asks each node for its part of an answer.
+fn is_asked_by_leader(guarded: &Guarded) -> bool {
+    let lead = guarded.shared.cluster.lead().node();
+    matches!(guarded.door, Door::Node { id, .. } if lead == Some(id))
+}
+
+fn nobody_leads() -> Response {
+    let message = "no majority of the nodes that keep the cluster's state can be reached; \
+                   what runs runs on, and nothing was changed";
+    let help = Some("homeostat store status");
+    Refused(api_error("no_quorum", message, help)).into_response()
 }
 
 async fn who(guarded: &Guarded, headers: HeaderMap) -> Result<Who, Refused> {

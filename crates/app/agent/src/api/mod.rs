@@ -94,6 +94,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::AuditVerify => on(method, audited::verify),
         Act::ProjectList => on(method, projects::list),
         Act::ProjectSet => on(method, projects::set),
+        Act::StoreStatus => on(method, store::status),
         Act::StoreBackup => on(method, store::backup),
         Act::NodeList => on(method, nodes::list),
         Act::NodeShow => on(method, nodes::show),
@@ -145,6 +146,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         audited::verify,
         projects::list,
         projects::set,
+        store::status,
         store::backup,
         nodes::list,
         nodes::show,
@@ -250,7 +252,7 @@ impl IntoResponse for Refused {
             "denied" => StatusCode::FORBIDDEN,
             "unauthenticated" => StatusCode::UNAUTHORIZED,
             "deadline" => StatusCode::GATEWAY_TIMEOUT,
-            "storage" | "unreachable" => StatusCode::SERVICE_UNAVAILABLE,
+            "no_quorum" | "storage" | "unreachable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         (status, Json(self.0)).into_response()
@@ -310,7 +312,7 @@ async fn status(State(shared): Agent, caller: Caller) -> Json<Status> {
         http: listeners.0.map(|address| address.to_string()),
         https: listeners.1.map(|address| address.to_string()),
         edge_connected: *shared.edge_connected.borrow(),
-        store_fault: shared.store.fault(),
+        store_fault: shared.store.fault().or_else(|| shared.control.fault()),
         zone: shared.cluster.zone().to_string(),
         follows: shared.cluster.follows(),
         certificate_warnings,

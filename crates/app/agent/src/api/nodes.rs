@@ -75,6 +75,7 @@ pub async fn token(
     let admission = Admission {
         zone: zone.clone(),
         owner: request.owner,
+        may_vote: !request.no_vote,
         expires_at,
         verifier: made.verifier,
         used_by: None,
@@ -82,7 +83,7 @@ pub async fn token(
     let id = made.token.id.to_string();
     let change = caller.change(&shared, format!("join-token/{id}")).await?;
     let (kept_in, key) = (Arc::clone(&shared), id.clone());
-    let offer = async move { table::offer(&kept_in.store, &key, &admission, unix_now()).await };
+    let offer = async move { table::offer(&kept_in.control, &key, &admission, unix_now()).await };
     change.run(offer).await?;
     Ok(Json(JoinTokenReply {
         id,
@@ -101,7 +102,10 @@ pub async fn revoke(
 ) -> Result<Json<NodeView>, Refused> {
     let change = caller.change(&shared, format!("node/{node}")).await?;
     let kept_in = Arc::clone(&shared);
-    let revoke = async move { table::revoke(&kept_in.store, &node, unix_now()).await };
+    let revoke = async move {
+        let leader = kept_in.cluster.own.id;
+        table::revoke(&kept_in.control, &node, leader, unix_now()).await
+    };
     let revoked = change.run(revoke).await?;
     Ok(Json(shared.cluster.view(&revoked)))
 }
@@ -121,7 +125,7 @@ pub async fn rename(
     })?;
     let change = caller.change(&shared, format!("node/{node}")).await?;
     let kept_in = Arc::clone(&shared);
-    let rename = async move { table::rename(&kept_in.store, &node, &name).await };
+    let rename = async move { table::rename(&kept_in.control, &node, &name).await };
     let renamed = change.run(rename).await?;
     Ok(Json(shared.cluster.view(&renamed)))
 }
@@ -138,7 +142,7 @@ pub async fn put_into(
     let zone = zone(&request.zone)?;
     let change = caller.change(&shared, format!("node/{node}")).await?;
     let kept_in = Arc::clone(&shared);
-    let put = async move { table::put_into(&kept_in.store, &node, &zone, unix_now()).await };
+    let put = async move { table::put_into(&kept_in.control, &node, &zone, unix_now()).await };
     Ok(Json(shared.cluster.view(&change.run(put).await?)))
 }
 
@@ -153,7 +157,7 @@ pub async fn move_zone(
     let (from, to) = (zone(&request.from)?, zone(&request.to)?);
     let change = caller.change(&shared, format!("zone{from}")).await?;
     let kept_in = Arc::clone(&shared);
-    let moves = async move { table::move_zone(&kept_in.store, &from, &to, unix_now()).await };
+    let moves = async move { table::move_zone(&kept_in.control, &from, &to, unix_now()).await };
     let records = change.run(moves).await?;
     let views = records.iter().map(|record| shared.cluster.view(record));
     Ok(Json(views.collect()))

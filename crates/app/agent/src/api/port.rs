@@ -181,11 +181,11 @@ impl Shown {
     }
 }
 
-/// A node that follows asks for one certificate, for all addresses that the
+/// A node without the authority asks for one certificate, for all addresses that the
 /// others know of it.
 fn names(shared: &Shared, here: IpAddr) -> BTreeSet<String> {
     let cluster = &shared.cluster;
-    if cluster.holder().is_some() {
+    if !cluster.is_entrusted() {
         return own_names(shared, cluster.own.id);
     }
     let here = here.to_canonical().to_string();
@@ -196,7 +196,7 @@ fn names(shared: &Shared, here: IpAddr) -> BTreeSet<String> {
 pub enum PortError {
     #[error("the authority does not certify it")]
     Authority(#[source] TlsError),
-    #[error("the node that holds the store has not certified it yet")]
+    #[error("no other node has certified it yet")]
     NotYet,
     #[error("the certificate made for it cannot be read")]
     Pem(#[source] rustls::pki_types::pem::Error),

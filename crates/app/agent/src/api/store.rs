@@ -1,13 +1,15 @@
-//! The stores' backup, as bytes.
+//! The stores: how they stand, and their backup as bytes.
 
 use super::guard::Caller;
 use super::{Agent, Refused};
 use crate::apply::api_error;
+use crate::cluster::group;
+use axum::Json;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use kernel::error_chain;
-use wire::api::ApiError;
+use wire::api::{ApiError, StoreView};
 
 /// Control state and buckets at one cut. It has all that was acknowledged
 /// before it was asked for.
@@ -23,4 +25,11 @@ pub async fn backup(State(shared): Agent, caller: Caller) -> Result<Response, Re
     let bytes = made.await?;
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
     Ok((kind, bytes).into_response())
+}
+
+/// How the members of the stores' groups stand, as the node that is asked sees
+/// them.
+#[utoipa::path(get, path = "/v1/store", responses((status = 200, body = StoreView)))]
+pub async fn status(State(shared): Agent) -> Json<StoreView> {
+    Json(group::status(&shared))
 }

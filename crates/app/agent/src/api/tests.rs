@@ -82,6 +82,7 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("delete", "/v1/tokens/{id}", Role::Admin, Kind::Hidden),
     ("get", "/v1/projects", Role::Viewer, Kind::Filtered),
     ("post", "/v1/projects/{project}", Role::Admin, Kind::Node),
+    ("get", "/v1/store", Role::Viewer, Kind::Node),
     ("post", "/v1/store/backup", Role::Admin, Kind::Node),
     ("get", "/v1/nodes", Role::Viewer, Kind::Node),
     ("get", "/v1/nodes/{node}", Role::Viewer, Kind::Node),

@@ -163,13 +163,13 @@ async fn prepare(
     report: Option<&Report>,
 ) -> Result<Prepared, ApiError> {
     let manifest = parse(request)?;
-    let desired = read_desired(&shared.store)
+    let desired = read_desired(&shared.control)
         .await
         .map_err(|error| storage(&error))?;
     collisions(&desired, &manifest, asker.only.as_ref())?;
-    crate::projects::require(&shared.store, &manifest).await?;
-    crate::secrets::require(&shared.store, &manifest).await?;
-    let head = read_head(&shared.store, &manifest.project).await?;
+    crate::projects::require(&shared.control, &manifest).await?;
+    crate::secrets::require(&shared.control, &manifest).await?;
+    let head = read_head(&shared.control, &manifest.project).await?;
     let old = head.as_ref().map(|(applied, _)| applied);
     let placements = placing::place(shared, &manifest, old)?;
     let own = shared.cluster.own.id;
@@ -323,14 +323,14 @@ async fn prepare_rollback(
     number: u64,
     only: Option<&Name>,
 ) -> Result<Prepared, ApiError> {
-    let Some((current, revision)) = read_head(&shared.store, project).await? else {
+    let Some((current, revision)) = read_head(&shared.control, project).await? else {
         return Err(api_error(
             "not_found",
             format!("no project `{project}` is applied"),
             Some("homeostat get revisions"),
         ));
     };
-    let history = read_history(&shared.store, project).await?;
+    let history = read_history(&shared.control, project).await?;
     let wanted = if number == 0 {
         // A restored state is written again under a new number: what says the
         // same as the current one is no way back.
@@ -348,13 +348,13 @@ async fn prepare_rollback(
             Some("homeostat get revisions"),
         ));
     };
-    let desired = read_desired(&shared.store)
+    let desired = read_desired(&shared.control)
         .await
         .map_err(|error| storage(&error))?;
     // A route that was given up since may be another project's by now.
     collisions(&desired, &wanted.manifest, only)?;
-    crate::projects::require(&shared.store, &wanted.manifest).await?;
-    crate::secrets::require(&shared.store, &wanted.manifest).await?;
+    crate::projects::require(&shared.control, &wanted.manifest).await?;
+    crate::secrets::require(&shared.control, &wanted.manifest).await?;
     let mut applied = Applied {
         number: current.number + 1,
         at_unix: unix_now(),
@@ -475,7 +475,7 @@ pub async fn take_back_failed(
     generation: Revision,
     why: &str,
 ) -> Result<(), ApiError> {
-    let desired = read_desired(&shared.store)
+    let desired = read_desired(&shared.control)
         .await
         .map_err(|error| storage(&error))?;
     let failed = desired.projects.get(&service.project).filter(|applied| {
@@ -484,10 +484,10 @@ pub async fn take_back_failed(
     });
     let Some(failed) = failed else { return Ok(()) };
     let project = &failed.manifest.project;
-    let Some((current, revision)) = read_head(&shared.store, project).await? else {
+    let Some((current, revision)) = read_head(&shared.control, project).await? else {
         return Ok(());
     };
-    let history = read_history(&shared.store, project).await?;
+    let history = read_history(&shared.control, project).await?;
     let before = history.into_iter().rfind(|old| old.number < failed.number);
     let (Some(before), true) = (before, current.number == failed.number) else {
         return Ok(());
@@ -565,7 +565,7 @@ pub async fn write_head_with(
         otherwise: Vec::new(),
     };
     let outcome = shared
-        .store
+        .control
         .transact(transaction)
         .await
         .map_err(|error| storage(&error))?;

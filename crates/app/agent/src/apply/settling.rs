@@ -68,8 +68,18 @@ pub async fn settle(
             _ = reach.changed() => wait.heard().await?,
         }
     }
-    let _ = tokio::time::timeout(EDGE_MAX, edge_has(shared, written)).await;
+    let _ = tokio::time::timeout(EDGE_MAX, edge_has_written(shared, written)).await;
     Ok(())
+}
+
+/// The same of a revision of the control group.
+async fn edge_has_written(shared: &Arc<Shared>, written: Revision) {
+    let mut mirrored = shared.cluster.mirrored.subscribe();
+    let here = match mirrored.wait_for(|upto| upto.of >= written).await {
+        Ok(upto) => upto.here,
+        Err(_) => return,
+    };
+    edge_has(shared, here).await;
 }
 
 /// The services that start anew or elsewhere, and the nodes they do it on.
@@ -183,7 +193,8 @@ fn to_look_at(applied: &Applied, service: &ScopedName) -> String {
     }
 }
 
-/// Until the edge has in force what was made from `revision`.
+/// Until the edge has in force what was made from `revision` of this node's own
+/// store.
 pub async fn edge_has(shared: &Arc<Shared>, revision: Revision) {
     let mut snapshots = shared.snapshot.subscribe();
     let Ok(version) = snapshots

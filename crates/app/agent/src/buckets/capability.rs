@@ -33,6 +33,19 @@ impl Marker {
         Ok(Self { key })
     }
 
+    /// Another node's key in the place of this one's.
+    pub fn keep(path: &Path, key: &[u8]) -> io::Result<Self> {
+        let key: [u8; KEY_BYTES] = (key.try_into())
+            .map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is no such key"))?;
+        write_private(path, &key).map_err(io::Error::other)?;
+        Ok(Self { key })
+    }
+
+    /// For a node that is entrusted with it.
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
     pub fn capability(&self, grant: Grant) -> String {
         Capability::new(grant, |bytes| self.mark(bytes).into()).text()
     }

@@ -18,12 +18,13 @@ mod serve;
 mod tests;
 
 use capability::Marker;
-use kernel::{Bytes, FencingEpoch, Name, NodeId, ReplicaId, ScopedName, error_chain};
+use kernel::{Bytes, FencingEpoch, Name, NodeId, ReplicaId, ScopedName};
 use manifest::Bucket;
 use presence::Presence;
 use rates::Rates;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use store::{Change, ChangeError, Changed, EmbeddedStore, Step};
 use wire::bucket::{BucketGrant, Fence, Grant};
 use wire::layout::Layout;
@@ -38,10 +39,6 @@ pub enum BucketsError {
     Store(#[source] store::OpenError),
     #[error("the buckets' key cannot be kept")]
     Key(#[source] std::io::Error),
-    #[error("the buckets' socket cannot be made")]
-    Socket(#[source] ipc::IpcError),
-    #[error("the buckets' store cannot be read")]
-    Read(#[source] node::store::StoreError),
 }
 
 impl BucketsError {
@@ -49,8 +46,7 @@ impl BucketsError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
-            Self::Key(_) | Self::Socket(_) => Some("let this user write the data directory"),
-            Self::Read(_) => None,
+            Self::Key(_) => Some("let this user write the data directory"),
         }
     }
 }
@@ -81,7 +77,8 @@ struct Defined {
 
 pub struct BucketServer {
     store: EmbeddedStore,
-    marker: Marker,
+    marker: RwLock<Marker>,
+    key: PathBuf,
     presence: Presence,
     defined: Mutex<BTreeMap<Name, Defined>>,
     rates: Mutex<Rates>,
@@ -90,21 +87,26 @@ pub struct BucketServer {
 }
 
 impl BucketServer {
-    pub async fn open(layout: &Layout) -> Result<Self, BucketsError> {
+    /// * `node`, `group`: this node's member of the group, and the others.
+    pub async fn open(
+        layout: &Layout,
+        node: NodeId,
+        group: store::Group,
+    ) -> Result<Self, BucketsError> {
         let options = store::Options {
             path: layout.buckets(),
-            node: NodeId(1),
-            group: store::Group::Alone,
+            node,
+            group,
         };
         let store = EmbeddedStore::open(options)
             .await
             .map_err(BucketsError::Store)?;
         let marker = Marker::open(&layout.buckets_key()).map_err(BucketsError::Key)?;
-        let presence = Presence::read(&store).await.map_err(BucketsError::Read)?;
         Ok(Self {
+            presence: Presence::default(),
             store,
-            marker,
-            presence,
+            marker: RwLock::new(marker),
+            key: layout.buckets_key(),
             defined: Mutex::default(),
             rates: Mutex::default(),
             believed: Mutex::default(),
@@ -124,7 +126,7 @@ impl BucketServer {
         let bindings = bindings.map(|(name, bound)| (name.to_string(), bound.clone()));
         let ScopedName { project, name } = replica.service.clone();
         let holder = format!("{project}/{name}/{}", replica.index);
-        self.marker.capability(Grant {
+        self.marker().capability(Grant {
             project,
             service: name,
             replica: replica.to_string(),
@@ -170,19 +172,51 @@ impl BucketServer {
         &self.store
     }
 
-    /// Serves until it is dropped.
-    pub async fn run(self: Arc<Self>, layout: &Layout) -> Result<(), BucketsError> {
-        let listener =
-            ipc::Listener::replace(&layout.buckets_socket()).map_err(BucketsError::Socket)?;
-        serve::run(self, listener).await;
+    /// Serves whoever comes to the socket, where it is a group of its own; all
+    /// connections end with it.
+    pub async fn run(self: Arc<Self>, layout: &Layout) -> Result<(), ipc::IpcError> {
+        let listener = ipc::Listener::replace(&layout.buckets_socket())?;
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let connection = listener.accept().await?;
+            let server = Arc::clone(&self);
+            connections.spawn(async move { server.serve(connection).await });
+        }
+    }
+
+    /// Serves one client, until it leaves or this is dropped.
+    pub async fn serve(self: &Arc<Self>, connection: ipc::Connection) {
+        serve::serve(Arc::clone(self), connection).await;
+    }
+
+    /// Lets go of what is remembered of clients that left long ago.
+    pub async fn forget(&self) {
+        self.presence.learn(&self.store);
+        serve::forget(self).await;
+    }
+
+    /// Of capabilities, for a node that is entrusted with it.
+    pub fn key(&self) -> Vec<u8> {
+        self.marker().key().to_vec()
+    }
+
+    /// Marks capabilities from now on as the other members do.
+    pub fn entrust(&self, key: &[u8]) -> Result<(), BucketsError> {
+        let marker = Marker::keep(&self.key, key).map_err(BucketsError::Key)?;
+        *self.marker.write().unwrap_or_else(PoisonError::into_inner) = marker;
+        lock(&self.believed).clear();
         Ok(())
+    }
+
+    fn marker(&self) -> RwLockReadGuard<'_, Marker> {
+        self.marker.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn believe(&self, text: &str) -> Option<Arc<Grant>> {
         if let Some(grant) = lock(&self.believed).get(text) {
             return Some(Arc::clone(grant));
         }
-        let grant = Arc::new(self.marker.believe(text)?);
+        let grant = Arc::new(self.marker().believe(text)?);
         let mut believed = lock(&self.believed);
         if believed.len() >= CAPABILITIES_KEPT_MAX {
             believed.clear();
@@ -202,14 +236,4 @@ fn bucket_prefix(project: &Name, bucket: &Name) -> String {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Serves buckets for as long as the agent lives, and says when that ends.
-pub fn spawn(server: &Arc<BucketServer>, layout: &Layout) {
-    let (server, layout) = (Arc::clone(server), layout.clone());
-    tokio::spawn(async move {
-        if let Err(error) = server.run(&layout).await {
-            tracing::error!(error = error_chain(&error), "buckets are not served");
-        }
-    });
 }

@@ -34,6 +34,7 @@ impl Default for Client {
 
 type Clients = Arc<Mutex<BTreeMap<String, Client>>>;
 
+#[derive(Default)]
 pub struct Presence(Clients);
 
 /// A connection's right to serve its client.
@@ -46,21 +47,24 @@ pub struct Turn {
 }
 
 impl Presence {
-    /// Those of whom an earlier agent remembered something are away.
-    pub async fn read(store: &EmbeddedStore) -> Result<Self, node::store::StoreError> {
-        let found = store.read(|view| {
-            let mut clients = BTreeMap::new();
+    /// Those of whom something is remembered and nobody is known here are away.
+    pub fn learn(&self, store: &EmbeddedStore) {
+        let found = store.read_here(|view| {
+            let mut clients = Vec::new();
             let mut after: Option<String> = None;
             while let Some(key) = view.keys(ONCE_PREFIX, after.as_deref(), 1).pop() {
                 let rest = key.strip_prefix(ONCE_PREFIX).unwrap_or_default();
                 let client = rest.split('/').next().unwrap_or_default().to_owned();
                 // After all that is kept for it.
                 after = Some(once_prefix(&client) + "~");
-                clients.insert(client, Client::default());
+                clients.push(client);
             }
             clients
         });
-        Ok(Self(Arc::new(Mutex::new(found.await?))))
+        let mut clients = lock(&self.0);
+        for client in found {
+            clients.entry(client).or_default();
+        }
     }
 
     /// Ends the client's earlier connection, and waits until it has.
@@ -130,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_later_connection_waits_for_the_end_of_the_earlier_one() {
-        let presence = Presence(Arc::default());
+        let presence = Presence::default();
         let mut first = presence.enter("c").await;
         let later = presence.enter("c");
         let serving = async {

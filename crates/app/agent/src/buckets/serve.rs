@@ -7,7 +7,7 @@
 use super::BucketServer;
 use super::calls::{Fail, Watching};
 use super::presence::Turn;
-use ipc::{Connection, Listener, SendHalf};
+use ipc::{Connection, SendHalf};
 use node::store::{Operation, Store, Transaction};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,31 +22,8 @@ const WATCHES_MAX: usize = 1_024;
 const ANSWERS_QUEUED_MAX: usize = 1_024;
 const HELLO_MAX: Duration = Duration::from_secs(10);
 const CLIENT_BYTES_MAX: usize = 64;
-const SWEEP: Duration = Duration::from_mins(1);
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-pub async fn run(server: Arc<BucketServer>, listener: Listener) {
-    // All of them end with this one.
-    let mut connections = JoinSet::new();
-    let mut sweep = tokio::time::interval(SWEEP);
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(connection) => {
-                    connections.spawn(serve(Arc::clone(&server), connection));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the buckets' socket accepts nobody");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
-            },
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            _ = sweep.tick() => forget(&server).await,
-        }
-    }
-}
-
-async fn forget(server: &BucketServer) {
+pub async fn forget(server: &BucketServer) {
     for client in server.presence.forget(Instant::now()) {
         let transaction = Transaction {
             then: vec![Operation::DeletePrefix(once_prefix(&client))],
@@ -62,7 +39,7 @@ fn is_client(name: &str) -> bool {
     (1..=CLIENT_BYTES_MAX).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric())
 }
 
-async fn serve(server: Arc<BucketServer>, mut connection: Connection) {
+pub async fn serve(server: Arc<BucketServer>, mut connection: Connection) {
     let hello = tokio::time::timeout(HELLO_MAX, connection.receive()).await;
     let client = match hello {
         Ok(Ok(Some((ToBuckets::Hello { version, client }, _))))

@@ -13,6 +13,11 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
 }
 
+async fn open(layout: &Layout) -> Arc<BucketServer> {
+    let opened = BucketServer::open(layout, NodeId(1), store::Group::Alone).await;
+    Arc::new(opened.expect("opens"))
+}
+
 /// A data directory, and what is served from it for now.
 pub struct Place {
     directory: tempfile::TempDir,
@@ -35,8 +40,7 @@ impl Place {
     }
 
     pub async fn serve(&self) -> Serving {
-        let server = BucketServer::open(&self.layout).await.expect("opens");
-        let server = Arc::new(server);
+        let server = open(&self.layout).await;
         let (serving, layout) = (Arc::clone(&server), self.layout.clone());
         let task = tokio::spawn(async move {
             let _ = serving.run(&layout).await;
@@ -316,8 +320,7 @@ async fn serve_until_killed() {
         return;
     };
     let layout = Layout::new(root);
-    let server = BucketServer::open(&layout).await.expect("opens");
-    let _ = Arc::new(server).run(&layout).await;
+    let _ = open(&layout).await.run(&layout).await;
 }
 
 fn serve_in_a_child(root: &Path) -> Child {

@@ -1,10 +1,11 @@
-//! What a replica alone may know, for replicas on followers: its secrets, its
-//! capability for buckets, and the way to them.
+//! What a replica alone may know: its secrets, its capability for buckets; and the
+//! way to buckets.
 //!
 //! Holds: a node is given only what a replica placed on it names; a follower's
 //! copies are sealed with its own key.
 //! Never: gives a value to a node for asking.
 
+use super::group::Lead;
 use super::{Cluster, stream};
 use crate::shared::Shared;
 use kernel::{NodeId, ReplicaId, error_chain};
@@ -21,10 +22,15 @@ use wire::layout::Layout;
 
 const CALL_MAX: Duration = Duration::from_secs(5);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+/// What is remembered of buckets' clients is looked through so often.
+const SWEEP: Duration = Duration::from_mins(1);
 
-/// The holder's side.
+/// The leader's side.
 pub async fn give(shared: &Shared, from: NodeId, replica: &ReplicaId) -> Result<Given, String> {
-    let desired = crate::apply::read_desired(&shared.store).await;
+    if !shared.cluster.leads() {
+        return Err("this node does not lead".to_owned());
+    }
+    let desired = crate::apply::read_desired(&shared.control).await;
     let desired = desired.map_err(|error| error.to_string())?;
     let project = desired.projects.get(&replica.service.project);
     let applied = project.ok_or_else(|| format!("there is no {replica}"))?;
@@ -58,40 +64,54 @@ fn sealed_as(replica: &ReplicaId) -> String {
     format!("given/{replica}")
 }
 
-/// The follower's side: from the holder, or what it gave before.
-pub async fn ask(
-    cluster: &Cluster,
-    layout: &Layout,
-    holder: NodeId,
-    spec: &ReplicaSpec,
-) -> Result<Given, String> {
+/// What a replica on this node may know: from the leader, or what one gave before.
+pub async fn of_replica(shared: &Shared, spec: &ReplicaSpec) -> Result<Given, String> {
     if spec.secrets.is_empty() && spec.buckets.is_empty() {
         return Ok(Given::default());
     }
-    let request = GiveRequest {
-        replica: spec.id.clone(),
+    let cluster = &shared.cluster;
+    let given = match cluster.lead_known().await {
+        Lead::Here => give(shared, cluster.own.id, &spec.id).await,
+        Lead::At(leader) => match ask(cluster, leader, spec).await {
+            Err(CallError::Refused { error, .. }) => {
+                return Err(String::from_utf8_lossy(&error).into_owned());
+            }
+            other => other.map_err(|error| error.to_string()),
+        },
+        Lead::Unknown => Err("nobody is known to lead".to_owned()),
     };
-    let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
-    let asked = cluster.transport().call(holder, GIVE, body, CALL_MAX);
-    match asked.await {
-        Ok(body) => {
-            let given: Given = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
-            if let Err(why) = keep(layout, &spec.id, &body) {
-                tracing::warn!(replica = %spec.id, why, "cannot start without the holder later");
+    match given {
+        Ok(given) => {
+            if let Err(why) = keep(&shared.layout, &spec.id, &given) {
+                tracing::warn!(replica = %spec.id, why, "cannot start without a leader later");
             }
             Ok(given)
         }
-        Err(CallError::Refused { error, .. }) => Err(String::from_utf8_lossy(&error).into_owned()),
-        // A new epoch is the holder's to give: one of two actors would be it.
-        Err(error) if spec.singleton => Err(error.to_string()),
-        Err(error) => kept(layout, &spec.id).map_err(|_| error.to_string()),
+        // A new epoch is the leader's to give: one of two actors would be it.
+        Err(error) if spec.singleton => Err(error),
+        Err(error) => kept(&shared.layout, &spec.id).map_err(|_| error),
     }
 }
 
-fn keep(layout: &Layout, replica: &ReplicaId, given: &[u8]) -> Result<(), String> {
+async fn ask(cluster: &Cluster, leader: NodeId, spec: &ReplicaSpec) -> Result<Given, CallError> {
+    let request = GiveRequest {
+        replica: spec.id.clone(),
+    };
+    // Of names and numbers, which JSON has.
+    let body = serde_json::to_vec(&request).unwrap_or_default();
+    let asked = cluster.transport().call(leader, GIVE, body, CALL_MAX);
+    let answer = asked.await?;
+    serde_json::from_slice(&answer).map_err(|error| CallError::Refused {
+        node: leader,
+        error: error.to_string().into_bytes().into(),
+    })
+}
+
+fn keep(layout: &Layout, replica: &ReplicaId, given: &Given) -> Result<(), String> {
     let path = copy_of(layout, replica);
+    let given = serde_json::to_vec(given).map_err(|error| error.to_string())?;
     let sealed = Vault::open(&layout.keys())
-        .and_then(|vault| vault.seal_bytes(&sealed_as(replica), given.to_vec()))
+        .and_then(|vault| vault.seal_bytes(&sealed_as(replica), given))
         .map_err(|error| error.to_string())?;
     let directory = path.parent().unwrap_or(&layout.root);
     std::fs::create_dir_all(directory).map_err(|error| error.to_string())?;
@@ -107,39 +127,62 @@ fn kept(layout: &Layout, replica: &ReplicaId) -> Result<Given, String> {
     serde_json::from_slice(&opened).map_err(|error| error.to_string())
 }
 
-/// A follower's socket for buckets: each connection goes to the holder.
-pub fn serve_buckets(shared: &Arc<Shared>, holder: NodeId) -> std::io::Result<()> {
+/// This node's socket for buckets: each connection is served here while this node
+/// leads, and goes to the leader otherwise. It ends when another one leads; its
+/// client holds its calls and comes back.
+pub fn serve_buckets(shared: &Arc<Shared>) -> std::io::Result<()> {
     let listener = crate::bind_private(&shared.layout.buckets_socket())?;
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
+        let mut sweep = tokio::time::interval(SWEEP);
         loop {
-            match listener.accept().await {
-                Ok((client, _)) => {
-                    let shared = Arc::clone(&shared);
-                    tokio::spawn(async move { to_buckets(&shared.cluster, holder, client).await });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the buckets' socket accepts nobody");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
-                }
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((client, _)) => {
+                        tokio::spawn(serve_client(Arc::clone(&shared), client));
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the buckets' socket accepts nobody");
+                        tokio::time::sleep(ACCEPT_AGAIN).await;
+                    }
+                },
+                _ = sweep.tick(), if shared.cluster.leads() => shared.buckets.forget().await,
             }
         }
     });
     Ok(())
 }
 
-/// Byte for byte.
-async fn to_buckets(cluster: &Cluster, holder: NodeId, mut client: UnixStream) {
-    let open = stream(BUCKETS, Priority::Normal);
-    // Its client holds its calls and comes back when this connection ends.
-    match cluster.transport().open(holder, open).await {
-        Ok(mut stream) => drop(copy_bidirectional(&mut client, &mut stream).await),
-        Err(error) => tracing::debug!(%error, "the holder's buckets are not reached"),
+async fn serve_client(shared: Arc<Shared>, client: UnixStream) {
+    let cluster = &shared.cluster;
+    let lead = cluster.lead_known().await;
+    tokio::select! {
+        () = cluster.lead_changes(lead) => {}
+        () = async {
+            match lead {
+                Lead::Here => shared.buckets.serve(ipc::Connection::new(client)).await,
+                Lead::At(leader) => to_buckets(cluster, leader, client).await,
+                Lead::Unknown => {}
+            }
+        } => {}
     }
 }
 
-/// The holder's side: as if the replica were here.
+/// Byte for byte.
+async fn to_buckets(cluster: &Cluster, leader: NodeId, mut client: UnixStream) {
+    let open = stream(BUCKETS, Priority::Normal);
+    match cluster.transport().open(leader, open).await {
+        Ok(mut stream) => drop(copy_bidirectional(&mut client, &mut stream).await),
+        Err(error) => tracing::debug!(%error, "the leader's buckets are not reached"),
+    }
+}
+
+/// The leader's side: as if the replica were here.
 pub async fn buckets(shared: &Shared, mut stream: Stream) {
+    // Passed on once: whoever asked comes back, and asks another.
+    if !shared.cluster.leads() {
+        return;
+    }
     match UnixStream::connect(shared.layout.buckets_socket()).await {
         Ok(mut socket) => drop(copy_bidirectional(&mut stream, &mut socket).await),
         Err(error) => tracing::warn!(%error, "the buckets' socket is not reached"),

@@ -1,5 +1,5 @@
-//! How a machine joins, on both sides: the command that pastes the line, and
-//! the first node's answer.
+//! How a machine joins, on both sides: the command that pastes the line, and the
+//! answer of a member of the stores.
 
 use super::Cluster;
 use super::kept::{Holder, Kept, KeptError, Own};
@@ -14,7 +14,7 @@ use net::{Credentials, Joining, PublicKey, TokenVerifier};
 use node::nodes::{NodeRecord, Way};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
-use wire::cluster::{JoinWords, WelcomeWords};
+use wire::cluster::{JoinWords, MemberWords, WelcomeWords};
 use wire::layout::Layout;
 use wire::net::join::Refusal;
 use wire::net::{JoinToken, Kind, TokenId};
@@ -94,10 +94,21 @@ pub async fn join(
     let welcome: WelcomeWords = serde_json::from_slice(&joined.words).map_err(unreadable)?;
     let name = |text: &str| Name::new(text).map_err(|error| JoinError::Welcome(error.to_string()));
     if welcome.holder != joined.by.node {
-        let why = "who admitted it does not hold the store".to_owned();
+        let why = "who admitted it is not who it names".to_owned();
         return Err(JoinError::Welcome(why));
     }
+    let member = |words: MemberWords| {
+        Ok(Holder {
+            id: words.id,
+            name: name(&words.name)?,
+            zone: words.zone,
+            key: words.key,
+            addresses: words.addresses,
+        })
+    };
+    let members = welcome.members.into_iter().map(member);
     let own = Own {
+        members: members.collect::<Result<_, JoinError>>()?,
         id: joined.identity.node,
         name: name(&welcome.name)?,
         zone: joined.identity.zone.clone(),
@@ -140,7 +151,7 @@ fn keep(
     kept.keep_own(own)
 }
 
-/// The first node's answer to strangers with a token.
+/// A member's answer to strangers with a token.
 pub struct Keeper(pub Weak<Shared>);
 
 impl Keeper {
@@ -158,7 +169,7 @@ impl Keeper {
             key: applicant.key.fingerprint(),
             way: way_of(&shared.cluster, &applicant, &words),
         };
-        let admitted = table::admit(&shared.store, &asked, unix_now()).await;
+        let admitted = table::admit(&shared.control, &asked, unix_now()).await;
         let record = admitted.map_err(|error| {
             let why = match &error {
                 AdmissionError::Unknown => Refusal::Token,
@@ -181,6 +192,7 @@ impl Keeper {
             holder: cluster.own.id,
             holder_name: cluster.name().to_string(),
             holder_addresses: cluster.addresses(),
+            members: other_members(cluster),
             edge: edge.chain,
             authority_pem: shared.certificates.authority_pem().unwrap_or_default(),
         };
@@ -189,11 +201,27 @@ impl Keeper {
             chain: agent.chain,
             root: cluster
                 .authority
-                .as_ref()
+                .get()
                 .map_or_else(Vec::new, |it| it.root().to_vec()),
             words: serde_json::to_vec(&welcome).unwrap_or_default(),
         })
     }
+}
+
+/// Those who keep the stores beside this node.
+fn other_members(cluster: &Cluster) -> Vec<MemberWords> {
+    let nodes = cluster.nodes.borrow().clone();
+    let members = cluster.members().all();
+    let others = members.iter().filter(|node| **node != cluster.own.id);
+    let records = others.filter_map(|node| nodes.get(node).cloned());
+    let words = records.map(|record| MemberWords {
+        id: record.id,
+        name: record.name.to_string(),
+        zone: record.zone,
+        key: record.key,
+        addresses: record.way.addresses,
+    });
+    words.collect()
 }
 
 /// One that can only call out is reached through this node at first.
@@ -218,7 +246,7 @@ pub fn issue(
     record: &NodeRecord,
     key: &PublicKey,
 ) -> Result<IssuedCertificate, String> {
-    let authority = cluster.authority.as_ref().ok_or("it issues nothing")?;
+    let authority = cluster.authority.get().ok_or("it issues nothing")?;
     if !record.belongs() {
         return Err("the node was revoked".to_owned());
     }
@@ -231,7 +259,9 @@ impl Doorkeeper for Keeper {
     fn verifier(&self, token: TokenId) -> Future<'_, Option<TokenVerifier>> {
         Box::pin(async move {
             let shared = self.0.upgrade()?;
-            let found = table::admission(&shared.store, &token.to_string(), unix_now()).await;
+            // Who was not entrusted with the authority lets nobody in.
+            shared.cluster.authority.get()?;
+            let found = table::admission(&shared.control, &token.to_string(), unix_now()).await;
             let admission = found.ok()?;
             Some(TokenVerifier(PublicKey(admission.verifier)))
         })

@@ -64,8 +64,18 @@ pub struct Own {
     /// When it joined; the node table's is the one that counts.
     pub name: Name,
     pub zone: ZonePath,
-    /// The node that holds the store, where that is another one.
+    /// The node that let this one in, where it did not begin the cluster.
     pub holder: Option<Holder>,
+    /// Others that kept the cluster's state then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Holder>,
+}
+
+impl Own {
+    /// Whom this node was told of when it joined.
+    pub fn told(&self) -> impl Iterator<Item = &Holder> {
+        self.holder.iter().chain(&self.members)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,10 +141,7 @@ impl Kept {
     /// Makes a cluster of this one node.
     pub fn begin(&self, name: Name, zone: ZonePath, now: UnixMillis) -> Result<Own, KeptError> {
         let (authority, root_key) = Authority::create(now).map_err(KeptError::Authority)?;
-        let sealed = Vault::open(&self.keys)
-            .and_then(|vault| vault.seal_bytes(SEALED_AS, authority.to_bytes().to_vec()))
-            .map_err(KeptError::Sealed)?;
-        self.write(AUTHORITY, &sealed)?;
+        self.keep_authority(&authority)?;
         for kind in [Kind::Agent, Kind::Edge] {
             let key = self.make_key(kind)?;
             let identity = authority.identity(kind, FIRST_NODE, zone.clone(), &key);
@@ -148,17 +155,31 @@ impl Kept {
             name,
             zone,
             holder: None,
+            members: Vec::new(),
         };
         self.keep_own(&own)?;
         Ok(own)
     }
 
-    pub fn authority(&self) -> Result<Authority, KeptError> {
+    /// Sealed with this node's key.
+    pub fn keep_authority(&self, authority: &Authority) -> Result<(), KeptError> {
+        let sealed = Vault::open(&self.keys)
+            .and_then(|vault| vault.seal_bytes(SEALED_AS, authority.to_bytes().to_vec()))
+            .map_err(KeptError::Sealed)?;
+        self.write(AUTHORITY, &sealed)
+    }
+
+    /// None on a node that was not entrusted with it.
+    pub fn authority(&self) -> Result<Option<Authority>, KeptError> {
+        if !self.at(AUTHORITY).exists() {
+            return Ok(None);
+        }
         let sealed = self.read(AUTHORITY)?;
         let opened = Vault::read(&self.keys)
             .and_then(|vault| vault.open_bytes(SEALED_AS, &sealed))
             .map_err(KeptError::Sealed)?;
-        Authority::from_bytes(&opened).map_err(KeptError::Authority)
+        let authority = Authority::from_bytes(&opened).map_err(KeptError::Authority)?;
+        Ok(Some(authority))
     }
 
     /// A new private key; returns its public half.
@@ -188,6 +209,11 @@ impl Kept {
         self.write(&format!("{kind}.chain"), &bytes)
     }
 
+    /// The cluster's, in DER.
+    pub fn root(&self) -> Result<Vec<u8>, KeptError> {
+        self.read("root.der")
+    }
+
     pub fn keep_root(&self, root: &[u8]) -> Result<(), KeptError> {
         self.write("root.der", root)
     }
@@ -199,7 +225,7 @@ impl Kept {
         Ok(Credentials {
             key: Arc::new(self.key(kind)?),
             chain: chain.map_err(|_| KeptError::Damaged { path })?,
-            root: self.read("root.der")?,
+            root: self.root()?,
         })
     }
 
@@ -233,7 +259,7 @@ mod tests {
         assert_eq!(kept.own().expect("reads"), None);
         let own = kept.begin(name(), ZonePath::root(), UnixMillis(1_000_000_000));
         assert_eq!(kept.own().expect("reads"), Some(own.expect("begins")));
-        let authority = kept.authority().expect("opens");
+        let authority = kept.authority().expect("opens").expect("it has one");
         let credentials = kept.credentials(Kind::Agent).expect("reads");
         let view = credentials.view().expect("a certificate");
         assert_eq!(view.identity.cluster, authority.cluster());

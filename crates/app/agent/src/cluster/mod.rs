@@ -4,20 +4,19 @@
 //! In: the node table, other agents' calls and streams, what this node
 //! observes. Out: who is reachable and what they run, for the node's machine
 //! and the edge.
-//! Holds: the node that holds the store works alone as before; whoever is not
-//! in the table, or revoked, is not spoken to.
+//! Holds: whoever is not in the table, or revoked, is not spoken to; a node acts
+//! on what it was told last, whoever is away.
 //! Never: removes a node because it is silent.
 
 pub mod admin;
 pub mod content;
 mod follow;
-mod frames;
 pub mod give;
 mod gossip;
+pub mod group;
 mod join;
 mod kept;
 mod listen;
-mod mirror;
 mod observe;
 mod outbound;
 mod renew;
@@ -36,10 +35,13 @@ pub use sites::{Certificates, Use, own_names};
 use crate::apply::api_error;
 use crate::shared::Shared;
 use aggregation::membership::Reach;
+use group::{Lead, Network};
+use kernel::Revision;
 use kernel::{Name, NodeId, ZonePath};
 use net::identity::Refusal;
 use net::transport::{BindError, Open, PeerState, Priority};
 use net::{Authority, Transport};
+use node::members::Members;
 use node::nodes::{NodeRecord, NodeReport, NodeTable, Way};
 use node::store::StoreError;
 use std::collections::{BTreeMap, BTreeSet};
@@ -92,8 +94,17 @@ pub struct Made {
 pub struct Cluster {
     pub own: Own,
     kept: Kept,
-    /// On the first node.
-    authority: Option<Authority>,
+    /// On each node that was entrusted with it.
+    authority: OnceLock<Authority>,
+    /// Who leads the control group.
+    lead: watch::Sender<Lead>,
+    led_last: watch::Sender<NodeId>,
+    /// Who is wanted as members of the stores, as this node was told.
+    members: watch::Sender<Members>,
+    /// Whether this node has what a member must have.
+    entrusted: watch::Sender<bool>,
+    /// How far this node's own store has what the control group has.
+    pub mirrored: watch::Sender<Upto>,
     listen: Listen,
     /// Of this machine, as they were last looked at.
     machine: watch::Sender<Vec<IpAddr>>,
@@ -119,13 +130,21 @@ pub struct Cluster {
     clones: watch::Sender<BTreeSet<NodeId>>,
     /// Another process has this node's key, and prevails: this one is silent.
     superseded: watch::Sender<bool>,
-    /// Whether the holder's keys come in.
+    /// Whether the leader's keys come in.
     pub following: watch::Sender<bool>,
     /// Whether what they said last is in force at the edge.
     pub current: watch::Sender<bool>,
-    transport: OnceLock<Transport>,
+    transport: Network,
     gossip: mpsc::Sender<aggregation::membership::Event>,
     gossip_inbox: std::sync::Mutex<Option<mpsc::Receiver<aggregation::membership::Event>>>,
+}
+
+/// A revision of the control group, and the one of this node's own store by which
+/// all of it is here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upto {
+    pub of: Revision,
+    pub here: Revision,
 }
 
 /// Of this run: tests make large clusters of few nodes by it.
@@ -160,28 +179,38 @@ fn stream(method: u16, priority: Priority) -> Open {
 
 impl Cluster {
     /// Finds out who this node is, or makes a cluster of it alone.
+    pub fn who(layout: &Layout, name: &Name) -> Result<Own, ClusterError> {
+        let kept = Kept::new(layout);
+        Ok(match kept.own()? {
+            Some(own) => own,
+            None => kept.begin(name.clone(), ZonePath::root(), crate::machine::unix_now())?,
+        })
+    }
+
+    /// * `store`: this node's own.
+    /// * `network`: where it puts its transport.
     pub async fn open(
         layout: &Layout,
+        own: Own,
         store: &EmbeddedStore,
-        name: &Name,
+        control: &EmbeddedStore,
+        network: Network,
     ) -> Result<Self, ClusterError> {
         let kept = Kept::new(layout);
         let now = crate::machine::unix_now();
-        let own = match kept.own()? {
-            Some(own) => own,
-            None => kept.begin(name.clone(), ZonePath::root(), now)?,
+        let authority = match kept.authority()? {
+            Some(authority) => OnceLock::from(authority),
+            None => OnceLock::new(),
         };
-        let authority = match own.holder {
-            None => Some(kept.authority()?),
-            Some(_) => None,
-        };
-        if own.holder.is_none() {
+        let leads = control.members().leader == Some(own.id);
+        if own.holder.is_none() && leads {
             let key = kept.fingerprint(wire::net::Kind::Agent)?;
             let first = table::first(own.name.clone(), own.zone.clone(), key, now);
-            table::begin(store, &first).await?;
+            table::begin(control, &first).await?;
         }
-        if let Some(holder) = &own.holder {
-            table::introduce(store, holder, now).await?;
+        let members = follow::begin(store, control, own.id).await?;
+        for told in own.told() {
+            table::introduce(store, told, now).await?;
         }
         let (nodes, _) = table::read_all(store).await?;
         let (gossip, inbox) = mpsc::channel(GOSSIP_QUEUED_MAX);
@@ -195,6 +224,14 @@ impl Cluster {
             zones: zones::Zones::new(own.id, kept.key(wire::net::Kind::Agent)?),
             programs: zones::aggregates::Programs::default(),
             liars: watch::Sender::default(),
+            lead: watch::Sender::new(if leads { Lead::Here } else { Lead::Unknown }),
+            led_last: watch::Sender::new(match &own.holder {
+                Some(holder) if !leads => holder.id,
+                _ => own.id,
+            }),
+            members: watch::Sender::new(members),
+            entrusted: watch::Sender::new(authority.get().is_some()),
+            mirrored: watch::Sender::default(),
             own,
             kept,
             authority,
@@ -208,7 +245,7 @@ impl Cluster {
             superseded: watch::Sender::new(false),
             following: watch::Sender::new(false),
             current: watch::Sender::new(false),
-            transport: OnceLock::new(),
+            transport: network,
             gossip,
             gossip_inbox: std::sync::Mutex::new(Some(inbox)),
         })
@@ -253,13 +290,11 @@ impl Cluster {
         tokio::spawn(rows::tell(Arc::clone(shared)));
         tokio::spawn(sensor::run(Arc::clone(shared)));
         tokio::spawn(renew::run(Arc::clone(shared)));
-        if let Some(holder) = &cluster.own.holder {
-            tokio::spawn(follow::follow(Arc::clone(shared), holder.id));
-            tokio::spawn(sites::keep(Arc::clone(shared), holder.id));
-        } else {
-            tokio::spawn(observe::moves(Arc::clone(shared)));
-            tokio::spawn(zones::aggregates::keep(Arc::clone(shared)));
-        }
+        tokio::spawn(group::run(Arc::clone(shared)));
+        tokio::spawn(group::tend(Arc::clone(shared)));
+        tokio::spawn(group::keep_entrusted(Arc::clone(shared)));
+        tokio::spawn(follow::follow(Arc::clone(shared)));
+        tokio::spawn(sites::keep(Arc::clone(shared)));
         Ok(())
     }
 
@@ -277,17 +312,12 @@ impl Cluster {
         self.transport.get().expect("the network was started first")
     }
 
-    pub fn holder(&self) -> Option<NodeId> {
-        self.own.holder.as_ref().map(|holder| holder.id)
-    }
-
     pub fn follows(&self) -> Option<Follows> {
-        let holder = self.holder()?;
-        let record = self.record(holder);
+        if self.leads() {
+            return None;
+        }
         Some(Follows {
-            node: record
-                .as_ref()
-                .map_or_else(|| holder.to_string(), |it| it.name.to_string()),
+            node: self.called(self.led_last()),
             connected: *self.following.borrow(),
             before: self.record(self.own.id).is_some(),
             current: *self.current.borrow(),
@@ -436,7 +466,8 @@ impl Cluster {
             state: state.to_owned(),
             cloned: self.clones.borrow().contains(&record.id),
             this,
-            holder: record.id == self.holder().unwrap_or(self.own.id),
+            leader: self.lead.borrow().is(record.id, self.own.id),
+            votes: self.members.borrow().voters.contains(&record.id),
             addresses: record.way.addresses.iter().map(text).collect(),
             outbound_only: record.way.outbound_only,
             relays: record
@@ -461,8 +492,8 @@ impl Cluster {
 
     /// A token for one more node, with where this one can be reached.
     pub fn join_token(&self, zone: ZonePath) -> Result<Made, ApiError> {
-        let Some(authority) = &self.authority else {
-            let message = "only the node that holds the store makes join tokens";
+        let Some(authority) = self.authority.get() else {
+            let message = "this node was not entrusted with the cluster's authority";
             return Err(api_error("internal", message, None));
         };
         let random = ring::rand::SystemRandom::new();
@@ -474,7 +505,7 @@ impl Cluster {
             secret: secret.expose(),
             root: authority.root_hash(),
             zone,
-            addresses: self.addresses(),
+            addresses: self.doors(),
         };
         let verifier = net::TokenVerifier::of(&token).0.0;
         Ok(Made { token, verifier })
@@ -483,6 +514,17 @@ impl Cluster {
     /// Where other agents reach this one.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.reachable(self.listen.agent)
+    }
+
+    /// Where whoever joins is let in: here, and at the other members.
+    fn doors(&self) -> Vec<SocketAddr> {
+        let nodes = self.nodes.borrow().clone();
+        let mut members = self.members().all();
+        members.remove(&self.own.id);
+        let records = members.iter().filter_map(|node| nodes.get(node));
+        let others = records.filter(|record| record.belongs());
+        let others = others.flat_map(|record| record.way.addresses.first().copied());
+        self.addresses().into_iter().chain(others).collect()
     }
 
     /// Where others reach a socket of this node; nowhere, if it can only call
@@ -499,8 +541,8 @@ impl Cluster {
         self.reachable(http?).into_iter().next()
     }
 
-    /// Whether nobody can call this node. The one that holds the store must be
-    /// called.
+    /// Whether nobody can call this node. The one that the cluster began with
+    /// must be called.
     pub fn outbound_only(&self) -> bool {
         self.listen.outbound_only && self.own.holder.is_some()
     }

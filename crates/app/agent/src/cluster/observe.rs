@@ -83,7 +83,8 @@ async fn take(shared: &Arc<Shared>, nodes: NodeTable) {
     publish(shared).await;
 }
 
-/// The holder's are known from the join, before it has written its own down.
+/// Of the nodes that this one was told of they are known from the join, before
+/// they have written their own down.
 fn addresses(shared: &Shared, record: &NodeRecord) -> Vec<Address> {
     let way = &record.way;
     let mut all: Vec<Address> = way.addresses.iter().copied().map(Address::from).collect();
@@ -93,9 +94,9 @@ fn addresses(shared: &Shared, record: &NodeRecord) -> Vec<Address> {
             .filter(|relay| *relay != shared.cluster.own.id)
             .map(Address::Via),
     );
-    let holder = shared.cluster.own.holder.as_ref();
-    if let Some(holder) = holder.filter(|holder| holder.id == record.id) {
-        for address in holder.addresses.iter().copied().map(Address::from) {
+    let mut told = shared.cluster.own.told();
+    if let Some(told) = told.find(|told| told.id == record.id) {
+        for address in told.addresses.iter().copied().map(Address::from) {
             if !all.contains(&address) {
                 all.push(address);
             }
@@ -118,6 +119,7 @@ pub async fn own(shared: Arc<Shared>) {
     let mut machine = cluster.machine.subscribe();
     let mut relays = cluster.relays.subscribe();
     let mut content = shared.holdings.report.subscribe();
+    let mut entrusted = cluster.entrusted.subscribe();
     loop {
         let report = report(&shared);
         cluster.own_report.send_if_modified(|last| {
@@ -132,6 +134,7 @@ pub async fn own(shared: Arc<Shared>) {
             changed = machine.changed() => if changed.is_err() { return },
             changed = relays.changed() => if changed.is_err() { return },
             changed = content.changed() => if changed.is_err() { return },
+            changed = entrusted.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
         let _ = status.borrow_and_update();
@@ -139,6 +142,7 @@ pub async fn own(shared: Arc<Shared>) {
         let _ = machine.borrow_and_update();
         let _ = relays.borrow_and_update();
         let _ = content.borrow_and_update();
+        let _ = entrusted.borrow_and_update();
     }
 }
 
@@ -160,7 +164,7 @@ pub async fn machine(shared: Arc<Shared>) {
     }
 }
 
-/// On the node that holds the store: writes down how nodes say that they are
+/// On the leader: writes down how nodes say that they are
 /// reached; runs for ever. A report is of the node whose certificate its stream
 /// was opened with.
 pub async fn moves(shared: Arc<Shared>) {
@@ -173,7 +177,7 @@ pub async fn moves(shared: Arc<Shared>) {
                 .collect()
         };
         for (node, way) in said {
-            match super::table::moved(&shared.store, node, &way).await {
+            match super::table::moved(&shared.control, node, &way).await {
                 Ok(true) => tracing::info!(%node, ?way, "moved"),
                 Ok(false) => {}
                 Err(error) => tracing::warn!(%node, error = error.message, "not written down"),
@@ -205,6 +209,7 @@ fn report(shared: &Shared) -> NodeReport {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         way: Some(cluster.way()),
         content: shared.holdings.report.borrow().clone(),
+        entrusted: *cluster.entrusted.borrow(),
     }
 }
 

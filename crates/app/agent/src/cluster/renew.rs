@@ -1,7 +1,7 @@
 //! Certificates of a day, renewed long before they end, and when the node is put
 //! into another zone.
 //!
-//! Holds: a node whose holder is away keeps what it has, and tries on; a new
+//! Holds: a node that nobody certifies keeps what it has, and tries on; a new
 //! certificate is on disk before it is shown.
 
 use super::{Cluster, Kept, join};
@@ -77,12 +77,14 @@ async fn look(shared: &Shared) -> Result<(), String> {
         agent_key: agent.key.public().0,
         edge_key: edge.key.public().0,
     };
-    let certified = match cluster.holder() {
-        None => certify(cluster, cluster.own.id, &request)?,
-        Some(holder) => {
+    let certified = match cluster.authority.get() {
+        Some(_) => certify(cluster, cluster.own.id, &request)?,
+        None => {
+            let leader = cluster.lead_known().await.node();
+            let leader = leader.ok_or("nobody is known to lead")?;
             let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
             let transport = cluster.transport();
-            let answer = transport.call(holder, CERTIFY, body, CALL_MAX);
+            let answer = transport.call(leader, CERTIFY, body, CALL_MAX);
             let answer = answer.await.map_err(|error| error.to_string())?;
             serde_json::from_slice(&answer).map_err(|error| error.to_string())?
         }

@@ -1,9 +1,9 @@
 //! What other agents ask of this one: each call and stream to its place.
 //!
-//! Holds: only the holder of the store answers what concerns it; a peer's
+//! Holds: only the leader answers what concerns the cluster; a peer's
 //! streams and calls are bounded by the transport.
 
-use super::{ClusterError, admin, content, follow, give, join, renew, sites, zones};
+use super::{ClusterError, admin, content, follow, give, group, join, renew, sites, zones};
 use crate::shared::Shared;
 use net::transport::{IncomingCall, IncomingStream, Received};
 use net::{Identity, Incoming, Limits, Options};
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use wire::cluster::{
-    ADMIN, ASK, BUCKETS, CERTIFY, CONTENT, CertifyRequest, FOLLOW, GIVE, GiveRequest, ISSUE,
-    IssueRequest, KEY, ROW, TREE,
+    ADMIN, ASK, BUCKETS, CERTIFY, CONTENT, CertifyRequest, ENTRUST, FOLLOW, GIVE, GiveRequest,
+    ISSUE, IssueRequest, KEY, ROW, STORE, TREE,
 };
 use wire::net::Kind;
 
@@ -27,6 +27,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(6);
 /// long a node that can be reached again goes by an old node table, a revoked
 /// node in it.
 const BACK_OFF_MAX: Duration = Duration::from_secs(2);
+
+/// The largest change of a store in one entry goes to other members in a call.
+const CALL_BYTES_MAX: usize = store::TRANSACTION_BYTES_MAX + (2 << 20);
 
 pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
     let cluster = &shared.cluster;
@@ -45,13 +48,13 @@ pub fn options(shared: &Arc<Shared>) -> Result<Options, ClusterError> {
         keep_alive: KEEP_ALIVE,
         idle: IDLE,
         back_off_max: BACK_OFF_MAX,
+        call_bytes_max: CALL_BYTES_MAX,
+        calls_bytes_max: 4 * CALL_BYTES_MAX,
         ..options.limits
     };
     // Whoever calls nobody in is of no use as a relay.
     options.relays = !cluster.outbound_only();
-    if cluster.authority.is_some() {
-        options.doorkeeper = Some(Arc::new(join::Keeper(Arc::downgrade(shared))));
-    }
+    options.doorkeeper = Some(Arc::new(join::Keeper(Arc::downgrade(shared))));
     Ok(options)
 }
 
@@ -101,39 +104,45 @@ async fn notice(shared: &Shared, event: net::transport::Event) {
 }
 
 async fn take(shared: Arc<Shared>, incoming: IncomingStream) {
-    let holds = shared.cluster.own.holder.is_none();
     let from = incoming.from.node;
     match incoming.method {
-        FOLLOW if holds => follow::lead(shared, from, incoming.stream).await,
+        FOLLOW => follow::lead(shared, from, incoming.stream).await,
         ADMIN => {
             let Some(record) = shared.cluster.record(from) else {
                 return;
             };
             admin::answer(shared, &record, incoming.stream).await;
         }
-        BUCKETS if holds => give::buckets(&shared, incoming.stream).await,
+        BUCKETS => give::buckets(&shared, incoming.stream).await,
         CONTENT => content::serve(&shared, incoming.stream).await,
         _ => incoming.unknown_method(),
     }
 }
 
 async fn answer(shared: Arc<Shared>, call: IncomingCall) {
-    let holds = shared.cluster.own.holder.is_none();
     let from = call.from.node;
     match call.method {
-        GIVE if holds => {
+        STORE => match group::answer(&shared, from, &call.body).await {
+            Ok(answer) => call.done(answer),
+            Err(why) => call.refuse(why.into_bytes()),
+        },
+        ENTRUST => {
+            let given = group::give(&shared, from).await;
+            reply(call, given);
+        }
+        GIVE => {
             let given = match read::<GiveRequest>(&call) {
                 Ok(request) => give::give(&shared, from, &request.replica).await,
                 Err(why) => Err(why),
             };
             reply(call, given);
         }
-        CERTIFY if holds => {
+        CERTIFY => {
             let certified = read::<CertifyRequest>(&call)
                 .and_then(|request| renew::certify(&shared.cluster, from, &request));
             reply(call, certified);
         }
-        ISSUE if holds => {
+        ISSUE => {
             let issued = match read::<IssueRequest>(&call) {
                 Ok(request) => sites::issue(&shared, from, &request).await,
                 Err(why) => Err(why),

@@ -1,12 +1,12 @@
 //! What this node shows to clients over TLS, by the cluster's one authority.
 //!
 //! In: the hosts that its edge serves, the names of its admin port. Out:
-//! certificates; on the node that holds the store from the authority there,
+//! certificates; on a node that was entrusted with the authority from that,
 //! elsewhere asked for over the node's proven identity.
 //! Holds: a private key stays on the node that made it; a new certificate is on
-//! disk before it is shown; while the holder is away a node shows what it has.
+//! disk before it is shown; while nobody issues a node shows what it has.
 //! Never: certifies for a node what the cluster does not serve; makes an
-//! authority on a node that follows, or goes back to one of its own.
+//! authority on a node that joined.
 
 use super::observe;
 use crate::shared::Shared;
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use wire::cluster::{ISSUE, IssueRequest, IssuedChain};
@@ -47,19 +47,19 @@ impl Use {
 
 pub struct Certificates {
     directory: PathBuf,
-    /// On the node that holds the store.
-    authority: Option<Authority>,
+    /// Where this node was entrusted with it.
+    authority: OnceLock<Authority>,
     /// Elsewhere: what was issued last, and what is asked for.
     kept: Mutex<BTreeMap<Use, Leaf>>,
     wanted: watch::Sender<BTreeMap<Use, Vec<String>>>,
 }
 
 impl Certificates {
-    /// * `holds`: whether this node holds the store, and so the authority.
-    pub fn open(directory: &Path, holds: bool) -> Result<Self, TlsError> {
+    /// * `has_authority`: whether this node has the cluster's authority, or makes it.
+    pub fn open(directory: &Path, has_authority: bool) -> Result<Self, TlsError> {
         let mut kept = BTreeMap::new();
-        let authority = if holds {
-            Some(Authority::open(directory)?)
+        let authority = if has_authority {
+            OnceLock::from(Authority::open(directory)?)
         } else {
             fs::create_dir_all(directory).map_err(|source| TlsError::File {
                 path: directory.to_owned(),
@@ -68,10 +68,10 @@ impl Certificates {
             for of in [Use::Sites, Use::Admin] {
                 let leaf = Leaf::read(&directory.join(of.file()));
                 // One of this node's own, from before there was one authority,
-                // is shown until the holder has issued another.
+                // is shown until another was issued.
                 kept.extend(leaf.map(|leaf| (of, leaf)));
             }
-            None
+            OnceLock::new()
         };
         Ok(Self {
             directory: directory.to_owned(),
@@ -89,7 +89,7 @@ impl Certificates {
         of: Use,
         hosts: &BTreeSet<String>,
     ) -> Result<Option<CertificateView>, TlsError> {
-        if let Some(authority) = &self.authority {
+        if let Some(authority) = self.authority.get() {
             return match of {
                 Use::Sites => authority.leaf(hosts).map(Some),
                 Use::Admin => authority.passing_leaf(hosts.iter().cloned()).map(Some),
@@ -139,9 +139,33 @@ impl Certificates {
             }
             write_private(&at(tls::AUTHORITY), authority_pem.as_bytes())?;
         }
-        // Of an authority of this node's own, which nothing uses any more.
-        let _ = fs::remove_file(at(tls::AUTHORITY_KEY));
-        self.kept().insert(of, leaf);
+        let mut kept = self.kept();
+        if self.authority.get().is_none() {
+            // Of one of this node's own, which nothing uses any more.
+            let _ = fs::remove_file(at(tls::AUTHORITY_KEY));
+        }
+        kept.insert(of, leaf);
+        Ok(())
+    }
+
+    /// The authority's certificate and key, PEM, for a node that is to have them.
+    pub fn entrusted(&self) -> Result<(String, String), TlsError> {
+        let read = |name: &str| {
+            let path = self.directory.join(name);
+            fs::read_to_string(&path).map_err(|source| TlsError::File { path, source })
+        };
+        Ok((read(tls::AUTHORITY)?, read(tls::AUTHORITY_KEY)?))
+    }
+
+    /// Keeps the authority that another node has, and goes by it from now on.
+    pub fn entrust(&self, authority_pem: &str, key_pem: &str) -> Result<(), TlsError> {
+        let at = |name: &str| self.directory.join(name);
+        // Nobody takes the key away before it is gone by.
+        let _kept = self.kept();
+        write_private(&at(tls::AUTHORITY), authority_pem.as_bytes())?;
+        write_private(&at(tls::AUTHORITY_KEY), key_pem.as_bytes())?;
+        let authority = Authority::open(&self.directory)?;
+        let _ = self.authority.set(authority);
         Ok(())
     }
 }
@@ -169,14 +193,14 @@ pub fn own_names(shared: &Shared, node: NodeId) -> BTreeSet<String> {
     addresses.chain(name).collect()
 }
 
-/// The holder's side.
+/// The side that has the authority.
 pub async fn issue(
     shared: &Shared,
     from: NodeId,
     request: &IssueRequest,
 ) -> Result<IssuedChain, String> {
     let certificates = &shared.certificates;
-    let authority = certificates.authority.as_ref();
+    let authority = certificates.authority.get();
     let authority = authority.ok_or("this node has no authority")?;
     let record = shared.cluster.record(from).ok_or("the node is not known")?;
     if !record.belongs() {
@@ -201,8 +225,8 @@ pub async fn issue(
     })
 }
 
-/// The follower's side; runs for ever.
-pub async fn keep(shared: Arc<Shared>, holder: NodeId) {
+/// The side that has none; runs for ever.
+pub async fn keep(shared: Arc<Shared>) {
     let mut wanted = shared.certificates.wanted.subscribe();
     loop {
         let mut wait = LOOK;
@@ -212,7 +236,7 @@ pub async fn keep(shared: Arc<Shared>, holder: NodeId) {
             if standing == Standing::Fits {
                 continue;
             }
-            match ask(&shared, holder, of, names).await {
+            match ask(&shared, of, names).await {
                 Ok(()) => observe::publish(&shared).await,
                 // What there is is good for weeks.
                 Err(why) if standing == Standing::Old => {
@@ -231,7 +255,9 @@ pub async fn keep(shared: Arc<Shared>, holder: NodeId) {
     }
 }
 
-async fn ask(shared: &Shared, holder: NodeId, of: Use, names: Vec<String>) -> Result<(), String> {
+async fn ask(shared: &Shared, of: Use, names: Vec<String>) -> Result<(), String> {
+    let leader = shared.cluster.lead_known().await.node();
+    let leader = leader.ok_or("nobody is known to lead")?;
     let text = |error: TlsError| kernel::error_chain(&error);
     let key = tls::site_key().map_err(text)?;
     let request = IssueRequest {
@@ -242,7 +268,7 @@ async fn ask(shared: &Shared, holder: NodeId, of: Use, names: Vec<String>) -> Re
     let asked = shared
         .cluster
         .transport()
-        .call(holder, ISSUE, body, CALL_MAX);
+        .call(leader, ISSUE, body, CALL_MAX);
     let answer = asked.await.map_err(|error| match error {
         net::transport::CallError::Refused { error, .. } => {
             String::from_utf8_lossy(&error).into_owned()
@@ -304,7 +330,7 @@ mod tests {
         let names = follower.wanted.borrow()[&Use::Sites].clone();
         assert_eq!(names, ["127.0.0.1", "::1", "a.example", "localhost"]);
         assert_eq!(follower.standing(Use::Sites, &names), Standing::Lacks);
-        let authority = holder.authority.as_ref().expect("the holder's");
+        let authority = holder.authority.get().expect("the holder's");
         let leaf = certified(authority, &names);
         assert!(crate::given::check(&leaf.chain_pem, &leaf.key_pem).is_ok());
         let pem = holder.authority_pem().expect("the holder's");
@@ -331,7 +357,7 @@ mod tests {
         assert_eq!(follower.show(Use::Sites, &hosts(&[])).expect("shows"), mine);
         assert_eq!(follower.standing(Use::Sites, &names), Standing::Lacks);
         let holder = Certificates::open(there.path(), true).expect("opens");
-        let leaf = certified(holder.authority.as_ref().expect("there"), &names);
+        let leaf = certified(holder.authority.get().expect("there"), &names);
         let pem = holder.authority_pem().expect("there");
         follower.take(Use::Sites, leaf, &pem).expect("keeps");
         assert!(!here.path().join(tls::AUTHORITY_KEY).exists());
@@ -342,7 +368,7 @@ mod tests {
     fn what_is_no_public_key_is_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let holder = Certificates::open(folder.path(), true).expect("opens");
-        let authority = holder.authority.as_ref().expect("there");
+        let authority = holder.authority.get().expect("there");
         for key in [&b""[..], &[4; 64], &[2; 65], &[4; 1_000]] {
             assert!(authority.certify(tls::names_with_own([]), key).is_err());
         }

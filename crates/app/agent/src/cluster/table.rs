@@ -202,6 +202,7 @@ pub async fn admit(
             key: applicant.key,
             joined_at: now,
             owner: admission.owner,
+            may_vote: admission.may_vote,
             way: applicant.way.clone(),
             revoked_at: None,
             former: Vec::new(),
@@ -305,15 +306,22 @@ async fn change_all(
 }
 
 /// From now on it is refused, and its id and key are never used again.
+///
+/// * `leader`: the node that this runs on.
 pub async fn revoke(
     store: &dyn Store,
     called: &str,
+    leader: NodeId,
     now: UnixMillis,
 ) -> Result<NodeRecord, ApiError> {
     change(store, called, |_, record| {
-        if record.id == FIRST_NODE {
-            let message = format!("`{}` holds the store: it cannot be revoked", record.name);
-            return Err(api_error("conflict", message, None));
+        if record.id == leader {
+            let message = format!(
+                "`{}` leads the cluster: it cannot be revoked now",
+                record.name
+            );
+            let help = "homeostat down there; then another one leads, and revokes it";
+            return Err(api_error("conflict", message, Some(help)));
         }
         Ok(NodeRecord {
             revoked_at: Some(record.revoked_at.unwrap_or(now)),
@@ -346,8 +354,8 @@ pub async fn moved(store: &dyn Store, node: NodeId, way: &Way) -> Result<bool, A
     Ok(true)
 }
 
-/// What a node says of itself, within bounds: the node that holds the store can
-/// be called, and relays are others that can.
+/// What a node says of itself, within bounds: the node that the cluster began with
+/// can be called, and relays are others that can.
 fn as_it_can_be(table: &NodeTable, node: NodeId, way: &Way) -> Way {
     let mut way = way.clone();
     way.addresses.truncate(ADDRESSES_MAX);
@@ -462,6 +470,7 @@ pub fn first(name: Name, zone: ZonePath, key: Hash, now: UnixMillis) -> NodeReco
         key,
         joined_at: now,
         owner: Role::Admin,
+        may_vote: true,
         way: Way::default(),
         revoked_at: None,
         former: Vec::new(),
@@ -495,6 +504,7 @@ mod tests {
         let admission = Admission {
             zone: "/eu/1".parse().expect("a zone"),
             owner: Role::Viewer,
+            may_vote: true,
             expires_at: UnixMillis(1_000),
             verifier: [9; 32],
             used_by: None,
@@ -569,13 +579,17 @@ mod tests {
         token(&store, "b").await;
         let admitted = admit(&store, &applicant("a", 2), UnixMillis(5)).await;
         let admitted = admitted.expect("admits");
-        let revoked = revoke(&store, "one-2", UnixMillis(7)).await;
+        let revoked = revoke(&store, "one-2", FIRST_NODE, UnixMillis(7)).await;
         assert_eq!(revoked.expect("revokes").revoked_at, Some(UnixMillis(7)));
         let twin = admit(&store, &applicant("b", 2), UnixMillis(8)).await;
         assert!(matches!(twin, Err(AdmissionError::KeyInUse(_))));
         let next = admit(&store, &applicant("b", 3), UnixMillis(8)).await;
         assert_eq!(next.expect("admits").name, admitted.name);
-        assert!(revoke(&store, "one", UnixMillis(9)).await.is_err());
+        assert!(
+            revoke(&store, "one", FIRST_NODE, UnixMillis(9))
+                .await
+                .is_err()
+        );
     }
 
     #[tokio::test]

@@ -133,7 +133,7 @@ pub async fn set(
         .map_err(|error| api_error("internal", error.to_string(), None))?;
     {
         let _applying = shared.applying.lock().await;
-        let before = read_policies(&shared.store).await;
+        let before = read_policies(&shared.control).await;
         let before = before.map_err(|error| storage(&error))?;
         let trusted = before.get(project).is_none_or(|before| before.trusted);
         let moves = trusted != policy.trusted;
@@ -154,7 +154,7 @@ pub async fn set(
 
 /// Projects that are applied or have a policy; `only`: that one alone.
 pub async fn list(shared: &Shared, only: Option<&Name>) -> Result<Vec<ProjectView>, ApiError> {
-    let desired = read_desired(&shared.store)
+    let desired = read_desired(&shared.control)
         .await
         .map_err(|error| storage(&error))?;
     let names: BTreeSet<&Name> = desired

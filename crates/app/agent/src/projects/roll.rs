@@ -21,7 +21,7 @@ pub async fn roll(
     concerns: impl Fn(&Service) -> bool,
     cause: Vec<Operation>,
 ) -> Result<Vec<String>, ApiError> {
-    let head = read_head(&shared.store, project).await?;
+    let head = read_head(&shared.control, project).await?;
     let moved: Vec<Name> = head
         .iter()
         .flat_map(|(applied, _)| &applied.manifest.services)
@@ -46,7 +46,7 @@ pub async fn roll(
                 then: cause,
                 ..Transaction::default()
             };
-            let done = shared.store.transact(transaction).await;
+            let done = shared.control.transact(transaction).await;
             done.map_err(|error| storage(&error))?;
         }
     }

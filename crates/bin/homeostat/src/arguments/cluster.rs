@@ -77,6 +77,10 @@ pub struct CreateToken {
     /// token
     #[arg(long, value_enum, conflicts_with = "role", default_value = "viewer")]
     pub owner: Role,
+    /// The machine that joins never keeps the cluster's state, which comes with
+    /// its authority and its secrets' key: for a machine of somebody else's
+    #[arg(long, conflicts_with = "role")]
+    pub no_vote: bool,
     /// How long it is good: `90m`, `12h`, `30d` [default: 30d; to join, 15m]
     #[arg(long, value_name = "SPAN")]
     pub ttl: Option<String>,

@@ -85,8 +85,10 @@ fn row(node: &NodeView) -> [String; 7] {
         name.push_str(" (this)");
     }
     let mut state = node.state.clone();
-    if node.holder {
-        state.push_str(", holds the store");
+    if node.leader {
+        state.push_str(", leads");
+    } else if node.votes {
+        state.push_str(", votes");
     }
     if node.outbound_only {
         state.push_str(", outbound-only");

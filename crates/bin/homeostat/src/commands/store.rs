@@ -1,9 +1,9 @@
 //! The stores: backed up while the node runs, restored while it does not.
 
 use super::Context;
-use crate::arguments::StoreCommand;
+use crate::arguments::{Format, StoreCommand};
 use crate::failure::{CONFLICT, FAILED, Failure};
-use crate::output::say;
+use crate::output::{self, data, say};
 use agent::backup::{RestoreError, restore};
 use kernel::error_chain;
 use std::fs::{self, OpenOptions};
@@ -11,13 +11,66 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
+use wire::api::{GroupView, StoreView};
 
 pub async fn run(context: &Context, what: &StoreCommand) -> Result<ExitCode, Failure> {
     match what {
+        StoreCommand::Status => status(context).await?,
         StoreCommand::Backup { file } => backup(context, file).await?,
         StoreCommand::Restore { file, replace } => put_back(context, file, *replace)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn status(context: &Context) -> Result<(), Failure> {
+    let view: StoreView = context.client.get("/v1/store").await?;
+    match context.output {
+        Format::Table => {}
+        Format::Name => {
+            for group in &view.groups {
+                data(&group.group)?;
+            }
+            return Ok(());
+        }
+        format => return output::json(&view, format),
+    }
+    let listed = |names: &[String]| match names {
+        [] => "-".to_owned(),
+        names => names.join(" "),
+    };
+    let behind = |group: &GroupView| {
+        let all = group.behind.iter().filter(|(_, entries)| **entries > 0);
+        let all: Vec<String> = all
+            .map(|(name, entries)| format!("{name} {entries}"))
+            .collect();
+        listed(&all)
+    };
+    let row = |group: &GroupView| {
+        [
+            group.group.clone(),
+            group.leader.clone().unwrap_or_else(|| "nobody".to_owned()),
+            listed(&group.voters),
+            listed(&group.learners),
+            group.term.to_string(),
+            group.entries.to_string(),
+            behind(group),
+        ]
+    };
+    let head = [
+        "GROUP", "LEADER", "VOTERS", "LEARNERS", "TERM", "ENTRIES", "BEHIND",
+    ];
+    output::rows(head, view.groups.iter().map(row))?;
+    for fault in view.groups.iter().filter_map(|group| group.fault.as_ref()) {
+        say(&format!("stopped: {fault}"));
+    }
+    if view.groups.iter().any(|group| group.voters.is_empty()) {
+        say(&format!(
+            "`{}` keeps no state itself; the voters are {}",
+            view.node,
+            listed(&view.wanted_voters)
+        ));
+    }
+    Ok(())
 }
 
 /// The file is there whole or not at all.

@@ -142,8 +142,10 @@ pub async fn collect(shared: &Arc<Shared>, dropped: &BTreeSet<Hash>) -> Result<(
     let desired = read_desired(&shared.store).await;
     let desired = desired.map_err(|error| error_chain(&error))?;
     let mut applied: Vec<_> = desired.projects.values().cloned().collect();
-    for project in desired.projects.keys() {
-        let history = read_history(&shared.store, project).await;
+    // States kept for a roll-back are known to the leader alone.
+    let known = shared.cluster.leads().then(|| desired.projects.keys());
+    for project in known.into_iter().flatten() {
+        let history = read_history(&shared.control, project).await;
         applied.extend(history.map_err(|error| error.message)?);
     }
     let (content, sites) = (shared.content.clone(), shared.layout.sites());

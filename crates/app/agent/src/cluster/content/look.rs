@@ -122,8 +122,8 @@ impl Wishes {
 }
 
 /// * what current states name, everywhere;
-/// * what states kept for a roll-back name: on the node that holds the store,
-///   which asks the others for copies.
+/// * what states kept for a roll-back name: on the leader, which asks the others
+///   for copies.
 async fn wishes(shared: &Shared, elsewhere: &Elsewhere) -> Result<Wishes, String> {
     let desired = read_desired(&shared.store).await;
     let desired = desired.map_err(|error| error.to_string())?;
@@ -131,8 +131,10 @@ async fn wishes(shared: &Shared, elsewhere: &Elsewhere) -> Result<Wishes, String
     for applied in desired.projects.values() {
         wishes.add(applied);
     }
-    if let Some(holder) = shared.cluster.holder() {
-        let asked = elsewhere.get(&holder).map(|report| report.asked.clone());
+    if !shared.cluster.leads() {
+        let asked = elsewhere
+            .get(&shared.cluster.led_last())
+            .map(|report| report.asked.clone());
         wishes.asked = asked.unwrap_or_default();
         let desired = &wishes.needs;
         wishes.asked.retain(|hash, _| !desired.contains_key(hash));
@@ -140,7 +142,7 @@ async fn wishes(shared: &Shared, elsewhere: &Elsewhere) -> Result<Wishes, String
     }
     let current = wishes.needs.clone();
     for project in desired.projects.keys() {
-        let history = read_history(&shared.store, project).await;
+        let history = read_history(&shared.control, project).await;
         for applied in history.map_err(|error| error.message)? {
             wishes.add(&applied);
         }

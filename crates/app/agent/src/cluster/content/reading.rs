@@ -24,7 +24,7 @@ pub fn tell(shared: &Shared, kept: &Kept, found: Found, elsewhere: &Elsewhere) -
     } = found;
     let counted = Counted {
         own: shared.cluster.own.id,
-        holder: shared.cluster.holder().unwrap_or(shared.cluster.own.id),
+        leader: shared.cluster.led_last(),
         elsewhere,
     };
     let desired = wishes.desired.iter().map(|hash| known_bytes(kept, *hash));
@@ -73,9 +73,10 @@ fn report(shared: &Shared, kept: &Kept, found: &Found) {
     let here = kept.held.keys().filter(|hash| !broken.contains(hash));
     let report = ContentReport {
         here: here.copied().collect(),
-        asked: match shared.cluster.holder() {
-            None => found.wishes.asked.clone(),
-            Some(_) => BTreeMap::new(),
+        asked: if shared.cluster.leads() {
+            found.wishes.asked.clone()
+        } else {
+            BTreeMap::new()
         },
     };
     shared.holdings.report.send_if_modified(|last| {
@@ -112,8 +113,8 @@ fn known_bytes(kept: &Kept, hash: Hash) -> Desired {
 
 struct Counted<'a> {
     own: NodeId,
-    /// The node that holds the store: it keeps its copies.
-    holder: NodeId,
+    /// It keeps its copies.
+    leader: NodeId,
     elsewhere: &'a Elsewhere,
 }
 
@@ -121,7 +122,7 @@ impl Counted<'_> {
     fn copies(&self, hash: &Hash) -> node::Copies {
         let others = self.elsewhere.iter();
         let others = others.map(|(node, report)| (*node, &report.here));
-        node::copies(hash, self.own, self.holder, others)
+        node::copies(hash, self.own, self.leader, others)
     }
 
     fn asked(&self, wishes: &Wishes) -> Vec<Asked> {

@@ -1,5 +1,5 @@
 //! Aggregates: programs that run at a zone and all below, installed by a person
-//! where the store is held.
+//! on the leader.
 //!
 //! In: what a person adds or removes; the store; notices from the tree. Out:
 //! signed notices, the programs that this node runs.
@@ -12,10 +12,10 @@ use crate::machine::unix_now;
 use aggregation::installed::Installed;
 use aggregation::program::{Limits, Program};
 use aggregation::tree::{Applied, Event, Failed, Standing, Tree};
-use kernel::{UnixMillis, ZonePath};
+use kernel::{NodeId, UnixMillis, ZonePath};
 use node::store::{Compare, Operation, Store, Transaction};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use wire::api::{AggregateRequest, AggregateView, ApiError};
@@ -27,7 +27,7 @@ const PREFIX: &str = "/aggregates/";
 const THRESHOLD: u16 = 20;
 const PRIORITY: u8 = 100;
 const TRIAL: Duration = Duration::from_secs(2);
-/// Until it is said anew by whoever holds the store.
+/// Until it is said anew by whoever leads.
 const LIFETIME: Duration = Duration::from_hours(24 * 365);
 /// Another writer was faster so often: somebody else's trouble.
 const TRIES_MAX: usize = 8;
@@ -92,7 +92,7 @@ fn key(name: &str) -> String {
 
 async fn read(shared: &Shared, name: &str) -> Result<Option<(Record, Vec<u8>)>, ApiError> {
     let key = key(name);
-    let entry = node::store::get(&shared.store, &key).await;
+    let entry = node::store::get(&shared.control, &key).await;
     let Some(entry) = entry.map_err(|error| storage(&error))? else {
         return Ok(None);
     };
@@ -121,7 +121,7 @@ async fn change(
             then: vec![Operation::Put(key(name), value)],
             otherwise: Vec::new(),
         };
-        let done = shared.store.transact(transaction).await;
+        let done = shared.control.transact(transaction).await;
         if done.map_err(|error| storage(&error))?.succeeded {
             say(shared, &record);
             return Ok(record);
@@ -327,7 +327,7 @@ pub fn list(shared: &Shared) -> Vec<AggregateView> {
     shown.collect()
 }
 
-/// Where the store is held: says again what it has, and the built-in program
+/// On the leader: says again what the store has, and the built-in program
 /// anew when it is another or half its time is over; runs for ever.
 pub async fn keep(shared: Arc<Shared>) {
     let mut begun = shared.cluster.zones.begun.subscribe();
@@ -340,6 +340,38 @@ pub async fn keep(shared: Arc<Shared>) {
         }
         let _ = tokio::time::timeout(LOOK, begun.changed()).await;
     }
+}
+
+/// Whether the notice is of one of these nodes, so that all others take it.
+fn is_signed_by(record: &Record, trusted: &BTreeSet<NodeId>) -> bool {
+    let notice = SignedNotice::decode(&record.notice);
+    notice.is_ok_and(|signed| trusted.contains(&signed.notice.issuer))
+}
+
+/// The same in this node's name, after one that does not keep the stores any
+/// more.
+fn sign_again(shared: &Shared, name: &str, before: Option<&Record>) -> Result<Record, ApiError> {
+    let gone = || {
+        api_error(
+            "not_found",
+            format!("no aggregate is called `{name}`"),
+            None,
+        )
+    };
+    let before = before.ok_or_else(gone)?;
+    let unreadable = |error: &dyn std::fmt::Display| api_error("storage", error.to_string(), None);
+    let signed_before = SignedNotice::decode(&before.notice);
+    let notice = Notice {
+        version: before.version + 1,
+        issuer: shared.cluster.own.id,
+        ..signed_before.map_err(|error| unreadable(&error))?.notice
+    };
+    Ok(Record {
+        version: notice.version,
+        notice: signed(shared, notice)?,
+        said_at: unix_now(),
+        ..before.clone()
+    })
 }
 
 async fn keep_once(shared: &Arc<Shared>) -> Result<(), ApiError> {
@@ -363,10 +395,15 @@ async fn keep_once(shared: &Arc<Shared>) -> Result<(), ApiError> {
     if is_due {
         change(shared, HEALTH, |before| record(shared, &wanted, before)).await?;
     }
-    let range = shared.store.range(PREFIX).await;
+    let range = shared.control.range(PREFIX).await;
+    let trusted = shared.cluster.trusted();
     for entry in range.map_err(|error| storage(&error))?.entries {
         match serde_json::from_slice::<Record>(&entry.value) {
-            Ok(record) => say(shared, &record),
+            Ok(record) if is_signed_by(&record, &trusted) => say(shared, &record),
+            Ok(_) => {
+                let name = entry.key.strip_prefix(PREFIX).unwrap_or(&entry.key);
+                change(shared, name, |before| sign_again(shared, name, before)).await?;
+            }
             Err(error) => tracing::error!(key = entry.key, %error, "an aggregate is not read"),
         }
     }

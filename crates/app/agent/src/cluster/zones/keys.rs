@@ -10,7 +10,7 @@ use kernel::{NodeId, ZonePath};
 use net::identity::verify_statement;
 use net::{NodeKey, PublicKey};
 use node::nodes::NodeTable;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use wire::net::join::Signature as Signed;
 use wire::tree::{Digest, Notice, Signature};
@@ -55,8 +55,8 @@ pub struct Proofs<'a> {
     pub table: &'a Arc<NodeTable>,
     /// Of that table.
     pub places: &'a Places,
-    /// The node that holds the store: its agent has asked who may.
-    pub holder: NodeId,
+    /// The nodes that keep the stores: the one that leads has asked who may.
+    pub trusted: &'a BTreeSet<NodeId>,
 }
 
 impl Proofs<'_> {
@@ -98,7 +98,7 @@ impl Keys for Proofs<'_> {
     }
 
     fn may_install(&self, notice: &Notice, bytes: &[u8], signature: &Signature) -> Verdict {
-        if notice.issuer != self.holder {
+        if !self.trusted.contains(&notice.issuer) {
             return Verdict::Bad;
         }
         self.signed(notice.issuer, bytes, signature)

@@ -199,7 +199,7 @@ fn with_tools<T>(shared: &Shared, use_them: impl FnOnce(Tools) -> T) -> T {
             keys: &cluster.zones.keys,
             table: &table,
             places: &places,
-            holder: cluster.holder().unwrap_or(cluster.own.id),
+            trusted: &cluster.trusted(),
         },
         programs: &*programs,
         wall: unix_now(),

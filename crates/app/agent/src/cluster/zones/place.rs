@@ -72,6 +72,7 @@ mod tests {
                 key: Hash([0; 32]),
                 joined_at: UnixMillis(0),
                 owner: Role::Admin,
+                may_vote: true,
                 way: node::nodes::Way::default(),
                 revoked_at: None,
                 former: Vec::new(),

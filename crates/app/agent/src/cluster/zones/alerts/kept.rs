@@ -80,7 +80,7 @@ impl Record {
 }
 
 pub async fn read_all(shared: &Shared) -> Result<BTreeMap<String, Record>, ApiError> {
-    let range = shared.store.range(PREFIX).await;
+    let range = shared.control.range(PREFIX).await;
     let mut records = BTreeMap::new();
     for entry in range.map_err(|error| storage(&error))?.entries {
         let name = entry.key.strip_prefix(PREFIX).unwrap_or_default();
@@ -100,7 +100,7 @@ fn read_record(entry: &Entry) -> Option<Record> {
 
 pub async fn read(shared: &Shared, name: &str) -> Result<Option<Record>, ApiError> {
     let key = format!("{PREFIX}{name}");
-    let entry = node::store::get(&shared.store, &key).await;
+    let entry = node::store::get(&shared.control, &key).await;
     let Some(entry) = entry.map_err(|error| storage(&error))? else {
         return Ok(None);
     };
@@ -111,7 +111,7 @@ pub async fn read(shared: &Shared, name: &str) -> Result<Option<Record>, ApiErro
 /// What cannot be read counts as nothing told: rather twice than never.
 pub async fn read_told(shared: &Shared, name: &str) -> Standing {
     let key = format!("{TOLD}{name}");
-    let entry = node::store::get(&shared.store, &key).await.ok().flatten();
+    let entry = node::store::get(&shared.control, &key).await.ok().flatten();
     let told = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
     told.unwrap_or_default()
 }
@@ -128,7 +128,7 @@ async fn transact(shared: &Shared, then: Vec<Operation>) -> Result<(), StoreErro
         then,
         otherwise: Vec::new(),
     };
-    shared.store.transact(transaction).await.map(drop)
+    shared.control.transact(transaction).await.map(drop)
 }
 
 pub async fn add(shared: &Arc<Shared>, asked: AlertRequest) -> Result<AlertView, ApiError> {

@@ -1,5 +1,4 @@
-//! Alerts: questions that are asked again and again where the store is held,
-//! each answer a reading for its loop; notices carried out.
+//! Alerts: questions that are asked again and again on the leader, each answer a reading for its loop; notices carried out.
 //!
 //! In: what people add and remove; answers; the loops' decisions. Out: notices,
 //! by webhook or command; what was told last, in the store.
@@ -65,9 +64,25 @@ impl Alerts {
     }
 }
 
-/// Keeps them where the store is held, for ever.
+/// Ends with its owner.
+struct Asking(AbortHandle);
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Where this node leads no more: its loops have nothing to tell.
+pub async fn rest(shared: &Shared) {
+    let event = Message::Node(NodeEvent::Alerts(BTreeMap::new()));
+    let _ = shared.messages.send(event).await;
+    shared.alerts.told().clear();
+}
+
+/// Keeps them on the leader, for ever.
 pub async fn run(shared: Arc<Shared>) {
-    let mut asking: BTreeMap<String, (Record, AbortHandle)> = BTreeMap::new();
+    let mut asking: BTreeMap<String, (Record, Asking)> = BTreeMap::new();
     let mut status = shared.status.subscribe();
     loop {
         match kept::read_all(&shared).await {
@@ -137,12 +152,11 @@ async fn keep(shared: &Shared, name: &str, told: &Standing) {
 fn ask_all(
     shared: &Arc<Shared>,
     records: BTreeMap<String, Record>,
-    asking: &mut BTreeMap<String, (Record, AbortHandle)>,
+    asking: &mut BTreeMap<String, (Record, Asking)>,
 ) {
-    asking.retain(|name, (record, task)| {
+    asking.retain(|name, (record, _)| {
         let same = records.get(name) == Some(record);
         if !same {
-            task.abort();
             shared.alerts.forget(name);
         }
         same
@@ -150,7 +164,7 @@ fn ask_all(
     for (name, record) in records {
         asking.entry(name.clone()).or_insert_with(|| {
             let task = ask_again_and_again(Arc::clone(shared), name, record.clone());
-            (record, tokio::spawn(task).abort_handle())
+            (record, Asking(tokio::spawn(task).abort_handle()))
         });
     }
 }

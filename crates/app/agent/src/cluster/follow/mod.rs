@@ -1,24 +1,32 @@
-//! Between the node that holds the store and each that follows it: one stream,
+//! Between the control group's leader and each node that follows it: one stream,
 //! on which keys and reports go out and the follower's own report comes in.
 //!
 //! Holds: a follower that does not take what it is sent is let go, and comes
-//! back.
+//! back; whoever does not lead says so at once, and who does.
 //! Never: delays one follower for another.
 
-use super::frames::{self, Frames};
-use super::mirror::{self, Mirrored, Source};
+mod frames;
+mod mirror;
+
+use super::group::Lead;
 use super::{Cluster, stream};
 use crate::shared::Shared;
+use frames::Frames;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use kernel::{NodeId, Revision};
+use mirror::{Mirrored, Source};
 use net::transport::{Priority, RecvHalf, SendHalf, Stream};
+use node::members::Members;
 use node::nodes::NodeReport;
-use node::store::{Store, StoreError};
+use node::store::StoreError;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
+use store::EmbeddedStore;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::cluster::FOLLOW;
 
@@ -30,10 +38,14 @@ const BEAT: Duration = Duration::from_millis(1_500);
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 pub const RETRY_MAX: Duration = Duration::from_secs(1);
+/// Who leads says so within this time, or is not waited for.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum ToFollower {
+    /// This node does not lead; who does, as far as it knows.
+    LedBy(Option<NodeId>),
     Mirror(Mirrored),
     Report(NodeId, Box<NodeReport>),
     Beat,
@@ -53,15 +65,26 @@ async fn send<M: Serialize>(stream: &mut SendHalf, message: &M) -> io::Result<()
     }
 }
 
-/// The holder's side; ends with the stream.
+/// The leader's side; ends with the stream, or with its leadership.
 pub async fn lead(shared: Arc<Shared>, from: NodeId, stream: Stream) {
     let cluster = &shared.cluster;
     let (mut sender, receiver) = stream.split();
+    let lead = cluster.lead();
+    if lead != Lead::Here {
+        let _ = send(&mut sender, &ToFollower::LedBy(lead.node())).await;
+        sender.finish();
+        return;
+    }
+    // The first word: this node leads.
+    if send(&mut sender, &ToFollower::Beat).await.is_err() {
+        return;
+    }
     let hearing = hear(cluster, from, Frames::new(receiver));
     let telling = tell(&shared, from, &mut sender);
     let ended = tokio::select! {
         ended = hearing => ended,
         ended = telling => ended,
+        () = cluster.lead_changes(Lead::Here) => Ok(()),
     };
     if let Err(error) = ended {
         tracing::info!(node = %from, %error, "a follower's stream ended");
@@ -97,7 +120,7 @@ async fn hear(cluster: &Cluster, from: NodeId, mut frames: Frames<RecvHalf>) -> 
 }
 
 async fn tell(shared: &Shared, to: NodeId, sender: &mut SendHalf) -> io::Result<()> {
-    let mut source = Source::new(&shared.store);
+    let mut source = Source::new(&shared.control);
     let mut reports = shared.cluster.reports.subscribe();
     reports.mark_changed();
     let mut told: BTreeMap<NodeId, NodeReport> = BTreeMap::new();
@@ -124,39 +147,157 @@ async fn tell(shared: &Shared, to: NodeId, sender: &mut SendHalf) -> io::Result<
     }
 }
 
+/// The leader's own copy of what it knows, as followers have it; runs for ever.
+pub async fn mirror_here(shared: Arc<Shared>) {
+    loop {
+        let mut source = Source::new(&shared.control);
+        let ended: Result<(), StoreError> = async {
+            loop {
+                take(&shared, source.next().await?).await?;
+            }
+        }
+        .await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the control group is not read");
+        }
+        tokio::time::sleep(RETRY_MIN).await;
+    }
+}
+
+/// Writes down here what the leader has.
+async fn take(shared: &Arc<Shared>, mirrored: Mirrored) -> Result<(), StoreError> {
+    let cluster = &shared.cluster;
+    let of = mirrored.revision();
+    let kept = mirror::keep(&shared.store, mirrored).await?;
+    if let Some(members) = kept.members {
+        cluster.members.send_replace(members);
+    }
+    cluster.mirrored.send_modify(|mirrored| {
+        mirrored.of = of;
+        mirrored.here = kept.revision.max(mirrored.here);
+    });
+    Ok(())
+}
+
+/// Before there is a network: has in this node's own store what the control group
+/// has, where this node alone keeps that. Returns who is wanted as members.
+pub async fn begin(
+    store: &EmbeddedStore,
+    control: &EmbeddedStore,
+    own: NodeId,
+) -> Result<Members, StoreError> {
+    if control.members().leader == Some(own) {
+        let whole = Source::new(control).next().await?;
+        mirror::keep(store, whole).await?;
+    }
+    Ok(super::group::wanted(store).await?.0)
+}
+
 /// The follower's side; runs for ever.
-pub async fn follow(shared: Arc<Shared>, holder: NodeId) {
+pub async fn follow(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut wait = RETRY_MIN;
     loop {
-        let open = stream(FOLLOW, Priority::Normal);
-        match cluster.transport().open(holder, open).await {
-            Ok(stream) => {
-                let ended = converse(&shared, stream).await;
+        if cluster.leads() {
+            cluster.lead_changes(Lead::Here).await;
+            continue;
+        }
+        match find(cluster).await {
+            Some(led) => {
+                let node = led.node;
+                let ended = converse(&shared, led).await;
                 if cluster.following.send_replace(false) {
                     wait = RETRY_MIN;
                 }
+                cluster.lost(node);
                 if let Err(error) = ended {
-                    tracing::warn!(%error, "the holder of the store is lost; what runs runs on");
+                    tracing::warn!(%error, "the leader is lost; what runs runs on");
                 }
             }
-            Err(error) => tracing::debug!(%error, "the holder of the store is not reached"),
+            None => tracing::debug!("nobody is found to lead"),
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);
     }
 }
 
-async fn converse(shared: &Arc<Shared>, stream: Stream) -> io::Result<()> {
+/// A stream to the leader.
+struct Led {
+    node: NodeId,
+    sender: SendHalf,
+    frames: Frames<RecvHalf>,
+}
+
+/// Asks the one that is known to lead, else all who may.
+async fn find(cluster: &Cluster) -> Option<Led> {
+    if let Lead::At(node) = cluster.lead()
+        && let Ok(led) = ask(cluster, node).await
+    {
+        return Some(led);
+    }
+    let mut asked = cluster.trusted();
+    asked.extend(cluster.own.told().map(|told| told.id));
+    asked.remove(&cluster.own.id);
+    let mut asking: FuturesUnordered<_> = asked.iter().map(|node| ask(cluster, *node)).collect();
+    while let Some(answer) = asking.next().await {
+        match answer {
+            Ok(led) => return Some(led),
+            // One of a later choice than this node knows of.
+            Err(Some(other)) if !asked.contains(&other) && other != cluster.own.id => {
+                if let Ok(led) = ask(cluster, other).await {
+                    return Some(led);
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    None
+}
+
+/// # Errors
+/// It does not lead, or is not reached: who leads, if it says that.
+async fn ask(cluster: &Cluster, node: NodeId) -> Result<Led, Option<NodeId>> {
+    let asking = async {
+        let open = stream(FOLLOW, Priority::Normal);
+        let stream = cluster.transport().open(node, open).await;
+        let stream = stream.map_err(|error| {
+            tracing::debug!(%node, %error, "not reached to follow it");
+            None
+        })?;
+        let (mut sender, receiver) = stream.split();
+        // Without a word from here the other side does not hear of the stream.
+        let said = send(&mut sender, &FromFollower::Beat).await;
+        said.map_err(|_| None)?;
+        let mut frames = Frames::new(receiver);
+        match frames.next::<ToFollower>().await {
+            Ok(Some(ToFollower::LedBy(other))) => Err(other),
+            Ok(Some(ToFollower::Beat)) => Ok(Led {
+                node,
+                sender,
+                frames,
+            }),
+            Ok(_) | Err(_) => Err(None),
+        }
+    };
+    timeout(ANSWER_MAX, asking).await.unwrap_or(Err(None))
+}
+
+async fn converse(shared: &Arc<Shared>, led: Led) -> io::Result<()> {
     let cluster = &shared.cluster;
-    let (mut sender, receiver) = stream.split();
-    let mut frames = Frames::new(receiver);
+    let Led {
+        node,
+        mut sender,
+        mut frames,
+    } = led;
+    let lead = Lead::At(node);
+    cluster.set_lead(lead);
     let mut own = cluster.own_report.subscribe();
     own.mark_changed();
     let mut beats = tokio::time::interval(BEAT);
     let mut silent_at = Instant::now() + SILENCE_MAX;
     loop {
         tokio::select! {
+            () = cluster.lead_changes(lead) => return Ok(()),
             _ = beats.tick() => send(&mut sender, &FromFollower::Beat).await?,
             changed = own.changed() => {
                 changed.map_err(io::Error::other)?;
@@ -165,10 +306,9 @@ async fn converse(shared: &Arc<Shared>, stream: Stream) -> io::Result<()> {
             }
             message = next::<ToFollower>(&mut frames, &mut silent_at) => match message? {
                 Some(ToFollower::Beat) => {}
-                None => return Ok(()),
+                None | Some(ToFollower::LedBy(_)) => return Ok(()),
                 Some(ToFollower::Mirror(mirrored)) => {
-                    let kept = mirror::keep(&shared.store, mirrored).await;
-                    kept.map_err(io::Error::other)?;
+                    take(shared, mirrored).await.map_err(io::Error::other)?;
                     if !cluster.following.send_replace(true) {
                         let newest = newest(&shared.store).await.map_err(io::Error::other)?;
                         tokio::spawn(become_current(Arc::clone(shared), newest));
@@ -181,13 +321,13 @@ async fn converse(shared: &Arc<Shared>, stream: Stream) -> io::Result<()> {
 }
 
 /// The last change of desired state here.
-async fn newest(store: &dyn Store) -> Result<Revision, StoreError> {
+async fn newest(store: &dyn node::store::Store) -> Result<Revision, StoreError> {
     let range = store.range(node::desired::PREFIX).await?;
     let changes = range.entries.iter().map(|entry| entry.modified);
     Ok(changes.max().unwrap_or_default())
 }
 
-/// Once what the holder had said is in force at the edge.
+/// Once what the leader had said is in force at the edge.
 async fn become_current(shared: Arc<Shared>, revision: Revision) {
     crate::apply::settling::edge_has(&shared, revision).await;
     shared.cluster.current.send_replace(true);

@@ -1,12 +1,13 @@
-//! A follower's own copy of what it must know of the store.
+//! A node's own copy of what it must know of the control group.
 //!
-//! In: the holder's keys under [`PREFIXES`]. Out: the same keys in this node's
-//! file, from which the agent works as if it held the store, also while the
-//! holder is away.
+//! In: the leader's keys under [`PREFIXES`]. Out: the same keys in this node's
+//! file, from which the agent works, also while nobody leads.
 //! Holds: a key is here as it was there; keys change here in the order in
 //! which they changed there. Never: has secrets; is written by anyone else.
 
+use kernel::Revision;
 use node::desired::{POLICY_PREFIX, PREFIX};
+use node::members::{MEMBERS_KEY, MEMBERS_PREFIX, Members};
 use node::nodes::NODES_PREFIX;
 use node::store::{
     Event, Operation, Store, StoreError, TRANSACTION_OPERATIONS_MAX, Transaction, WatchEvent,
@@ -14,7 +15,13 @@ use node::store::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-const PREFIXES: [&str; 4] = [PREFIX, POLICY_PREFIX, NODES_PREFIX, crate::tokens::PREFIX];
+const PREFIXES: [&str; 5] = [
+    PREFIX,
+    POLICY_PREFIX,
+    NODES_PREFIX,
+    MEMBERS_PREFIX,
+    crate::tokens::PREFIX,
+];
 
 /// Below a transaction's own limits, as keys and values are counted there.
 const PART_BYTES_MAX: usize = 1 << 20;
@@ -22,10 +29,28 @@ const PART_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mirrored {
-    /// All there is. Values are JSON.
-    Whole(BTreeMap<String, String>),
-    /// In order; none for a key that is gone.
-    Changes(Vec<Changed>),
+    /// All there is, as of a revision of the leader's. Values are JSON.
+    Whole(Revision, BTreeMap<String, String>),
+    /// In order, up to such a revision; none for a key that is gone.
+    Changes(Revision, Vec<Changed>),
+}
+
+impl Mirrored {
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Whole(revision, _) | Self::Changes(revision, _) => *revision,
+        }
+    }
+}
+
+/// What came of keeping it.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Of this node's own store: by then it is all here. None where nothing had
+    /// to be written.
+    pub revision: Revision,
+    /// Who is wanted as members, where that was told.
+    pub members: Option<Members>,
 }
 
 type Changed = (String, Option<String>);
@@ -53,11 +78,11 @@ impl<'a> Source<'a> {
             };
             match watch.next().await? {
                 WatchEvent::Resync { .. } => self.watch = None,
-                WatchEvent::Changes { events, .. } => {
+                WatchEvent::Changes { events, revision } => {
                     let changes = events.into_iter().filter_map(change);
                     let changes = changes.collect::<Result<Vec<_>, _>>()?;
                     if !changes.is_empty() {
-                        return Ok(Mirrored::Changes(changes));
+                        return Ok(Mirrored::Changes(revision, changes));
                     }
                 }
             }
@@ -77,9 +102,9 @@ impl<'a> Source<'a> {
                 all.insert(entry.key, value);
             }
         }
-        let watch = self.store.watch("/", oldest.unwrap_or_default()).await?;
-        self.watch = Some(watch);
-        Ok(Mirrored::Whole(all))
+        let oldest = oldest.unwrap_or_default();
+        self.watch = Some(self.store.watch("/", oldest).await?);
+        Ok(Mirrored::Whole(oldest, all))
     }
 }
 
@@ -97,17 +122,23 @@ fn text(key: &str, value: Vec<u8>) -> Result<String, StoreError> {
 }
 
 /// Writes it down here.
-pub async fn keep(store: &dyn Store, mirrored: Mirrored) -> Result<(), StoreError> {
+pub async fn keep(store: &dyn Store, mirrored: Mirrored) -> Result<Kept, StoreError> {
     let changes = match mirrored {
-        Mirrored::Changes(changes) => changes,
-        Mirrored::Whole(all) => difference(store, all).await?,
+        Mirrored::Changes(_, changes) => changes,
+        Mirrored::Whole(_, all) => difference(store, all).await?,
     };
+    let mut kept = Kept::default();
     let mut operations = Vec::new();
     let mut bytes = 0;
     for (key, value) in changes {
         if !is_mirrored(&key) {
-            let message = format!("the holder of the store sent the key {key}");
+            let message = format!("the leader sent the key {key}");
             return Err(StoreError::Invalid(message));
+        }
+        if key == MEMBERS_KEY
+            && let Some(value) = &value
+        {
+            kept.members = serde_json::from_str(value).ok();
         }
         bytes += key.len() + value.as_ref().map_or(0, String::len);
         operations.push(match value {
@@ -115,22 +146,22 @@ pub async fn keep(store: &dyn Store, mirrored: Mirrored) -> Result<(), StoreErro
             None => Operation::Delete(key),
         });
         if bytes >= PART_BYTES_MAX || operations.len() == TRANSACTION_OPERATIONS_MAX {
-            write(store, &mut operations).await?;
+            kept.revision = write(store, &mut operations).await?;
             bytes = 0;
         }
     }
-    write(store, &mut operations).await
+    if !operations.is_empty() {
+        kept.revision = write(store, &mut operations).await?;
+    }
+    Ok(kept)
 }
 
-async fn write(store: &dyn Store, operations: &mut Vec<Operation>) -> Result<(), StoreError> {
-    if operations.is_empty() {
-        return Ok(());
-    }
+async fn write(store: &dyn Store, operations: &mut Vec<Operation>) -> Result<Revision, StoreError> {
     let transaction = Transaction {
         then: std::mem::take(operations),
         ..Transaction::default()
     };
-    store.transact(transaction).await.map(drop)
+    Ok(store.transact(transaction).await?.revision)
 }
 
 async fn difference(
@@ -178,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_follower_has_what_the_holder_has_and_no_secrets() {
+    async fn a_follower_has_what_the_leader_has_and_no_secrets() {
         let folder = tempfile::tempdir().expect("a folder");
         let (holder, follower) = (opened(&folder, "a").await, opened(&folder, "b").await);
         put(&holder, "/desired/news/head", b"1").await;
@@ -204,7 +235,8 @@ mod tests {
     async fn keys_beside_the_mirrored_ones_are_refused() {
         let folder = tempfile::tempdir().expect("a folder");
         let follower = opened(&folder, "a").await;
-        let forged = Mirrored::Changes(vec![("/audit/end".to_owned(), None)]);
+        let forged = vec![("/audit/end".to_owned(), None)];
+        let forged = Mirrored::Changes(Revision(1), forged);
         assert!(keep(&follower, forged).await.is_err());
     }
 }

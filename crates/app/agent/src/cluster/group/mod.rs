@@ -1,0 +1,144 @@
+//! The cluster's stores over the agents' network: who leads, who keeps them, and
+//! what only the leader does.
+//!
+//! Holds: a node acts as the leader only while a majority answers it; what must
+//! happen once goes through the store, also where two believe to lead.
+//! Never: is needed by what runs and serves already.
+
+mod entrust;
+mod lead;
+mod line;
+mod tend;
+
+pub use entrust::{give, keep as keep_entrusted};
+pub use lead::{Lead, run};
+pub use line::{Line, Network};
+pub use tend::{run as tend, status};
+
+use super::{Cluster, Own};
+use crate::shared::Shared;
+use kernel::NodeId;
+use node::members::{MEMBERS_KEY, Members};
+use node::store::{Store, StoreError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::cluster::StoreGroup;
+
+/// Who asks waits so long until somebody leads.
+pub const LEAD_MAX: Duration = Duration::from_secs(5);
+
+/// Who is wanted as members, and what was read of it; nobody in a cluster whose
+/// leader has not decided yet.
+pub async fn wanted(store: &dyn Store) -> Result<(Members, Option<Vec<u8>>), StoreError> {
+    let entry = node::store::get(store, MEMBERS_KEY).await?;
+    let Some(entry) = entry else {
+        return Ok((Members::default(), None));
+    };
+    let members = serde_json::from_slice(&entry.value)
+        .map_err(|error| StoreError::Invalid(format!("{MEMBERS_KEY}: {error}")))?;
+    Ok((members, Some(entry.value)))
+}
+
+/// How this node keeps a group: the one that the cluster began with is its first
+/// member, the others are let in.
+pub fn kept_with(own: &Own, network: &Network, group: StoreGroup) -> store::Group {
+    let line: Arc<dyn store::Carry> = Arc::new(Line {
+        network: Arc::clone(network),
+        group,
+    });
+    match own.holder {
+        None => store::Group::First(line),
+        Some(_) => store::Group::Joining(line),
+    }
+}
+
+/// A member's question to the one on this node.
+pub async fn answer(shared: &Shared, from: NodeId, body: &[u8]) -> Result<Vec<u8>, String> {
+    let (group, body) = body.split_first().ok_or("an empty question")?;
+    let store = match StoreGroup::of_byte(*group) {
+        Some(StoreGroup::Control) => &shared.control,
+        Some(StoreGroup::Buckets) => shared.buckets.store(),
+        None => return Err(format!("there is no group {group}")),
+    };
+    Ok(store.answer(from, body).await)
+}
+
+impl Cluster {
+    pub fn lead(&self) -> Lead {
+        *self.lead.borrow()
+    }
+
+    pub fn leads(&self) -> bool {
+        self.lead() == Lead::Here
+    }
+
+    /// As soon as it is known; unknown after [`LEAD_MAX`].
+    pub async fn lead_known(&self) -> Lead {
+        let mut lead = self.lead.subscribe();
+        let known = lead.wait_for(|lead| *lead != Lead::Unknown);
+        match tokio::time::timeout(LEAD_MAX, known).await {
+            Ok(Ok(lead)) => *lead,
+            Ok(Err(_)) | Err(_) => Lead::Unknown,
+        }
+    }
+
+    /// Until it is another than `before`. Safe to drop.
+    pub async fn lead_changes(&self, before: Lead) {
+        let mut lead = self.lead.subscribe();
+        let _ = lead.wait_for(|lead| *lead != before).await;
+    }
+
+    pub(super) fn set_lead(&self, now: Lead) {
+        if let Lead::Here | Lead::At(_) = now {
+            let node = now.node().unwrap_or(self.own.id);
+            self.led_last.send_if_modified(|last| {
+                let news = *last != node;
+                *last = node;
+                news
+            });
+        }
+        let own = self.own.id;
+        self.lead.send_if_modified(|lead| {
+            let news = *lead != now;
+            if news {
+                tracing::info!(node = %own, ?now, "the control group's leader");
+            }
+            *lead = now;
+            news
+        });
+    }
+
+    /// It does not say that it leads any more.
+    pub(super) fn lost(&self, node: NodeId) {
+        self.lead.send_if_modified(|lead| {
+            let led = *lead == Lead::At(node);
+            if led {
+                *lead = Lead::Unknown;
+            }
+            led
+        });
+    }
+
+    /// Who leads, or did as far as it was ever known here.
+    pub fn led_last(&self) -> NodeId {
+        *self.led_last.borrow()
+    }
+
+    /// Whether this node has what a member must have.
+    pub fn is_entrusted(&self) -> bool {
+        self.authority.get().is_some()
+    }
+
+    /// Those who keep the stores, as far as this node was told.
+    pub fn members(&self) -> Members {
+        self.members.borrow().clone()
+    }
+
+    /// Whose word counts in what concerns the whole cluster.
+    pub fn trusted(&self) -> BTreeSet<NodeId> {
+        let mut trusted = self.members.borrow().all();
+        trusted.insert(self.led_last());
+        trusted
+    }
+}
