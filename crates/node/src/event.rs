@@ -8,7 +8,7 @@ use control::holding;
 use kernel::{DecisionId, Hash, NodeId, ObjectRef, ReplicaId, Revision, ScopedName, Time};
 use manifest::{Check, ProbeKind};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +30,7 @@ pub struct Settings {
     pub rollout: control::rollout::Parameters,
     pub restart: control::restart::Parameters,
     pub holding: holding::Parameters,
+    pub repair: control::repair::Parameters,
     /// What people call this node.
     pub called: String,
     /// One above the last decision in the journal.
@@ -47,6 +48,7 @@ impl Default for Settings {
             rollout: control::rollout::Parameters::default(),
             restart: control::restart::Parameters::default(),
             holding: holding::Parameters::default(),
+            repair: control::repair::Parameters::default(),
             called: "node".to_owned(),
             first_decision: DecisionId(1),
         }
@@ -89,6 +91,14 @@ pub enum NodeEvent {
         hash: Hash,
         why: String,
     },
+    /// On the leader: which nodes are there, and whether all that is wished runs
+    /// where it is placed.
+    ClusterSeen {
+        reading: control::repair::Reading,
+        as_wished: bool,
+        /// Services with replicas on nodes that are gone.
+        about: Vec<ScopedName>,
+    },
     /// All that this node keeps.
     Alerts(BTreeMap<String, AlertSpec>),
     /// `None`: nobody answered.
@@ -127,6 +137,11 @@ pub enum NodeEffect {
     },
     Publish(EdgeSnapshot),
     Record(JournalEntry),
+    /// Place elsewhere what these nodes have, so many replicas at most.
+    Replace {
+        nodes: BTreeSet<NodeId>,
+        at_most: u32,
+    },
     /// Have it here, from other nodes; answered by its event.
     FetchContent {
         hash: Hash,

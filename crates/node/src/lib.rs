@@ -5,14 +5,15 @@
 
 mod alerts;
 pub mod buckets;
-pub mod deal;
 pub mod desired;
 pub mod driver;
 mod event;
 mod holding;
 mod machine;
 pub mod members;
+mod mending;
 pub mod nodes;
+pub mod placing;
 pub mod relays;
 mod replica;
 pub mod script;
@@ -21,6 +22,7 @@ mod snapshot;
 mod spec;
 pub mod store;
 mod why;
+pub mod wishes;
 
 pub use alerts::{AlertSpec, AlertStatus};
 pub use control::{ReplayMismatch, replay};

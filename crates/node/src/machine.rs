@@ -10,6 +10,7 @@ use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, Found};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
 use crate::holding::Care;
+use crate::mending::Mending;
 use crate::nodes::first_index;
 use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
@@ -34,6 +35,7 @@ pub struct Node {
     peers: BTreeMap<NodeId, Peer>,
     care: Care,
     alerts: Alerts,
+    mending: Mending,
     published: Option<EdgeSnapshot>,
     version: u64,
     going_down: bool,
@@ -46,6 +48,7 @@ impl Node {
             ids: DecisionIds::starting_at(settings.first_decision),
             care: Care::new(&settings),
             alerts: Alerts::default(),
+            mending: Mending::new(settings.repair.clone()),
             settings,
             rng: Rng::seeded(seed),
             found: None,
@@ -123,6 +126,11 @@ impl Node {
             NodeEvent::ContentFetchFailed { hash, why } => {
                 self.care.failed(hash, why, &mut turn);
             }
+            NodeEvent::ClusterSeen {
+                reading,
+                as_wished,
+                about,
+            } if !self.going_down => self.mending.seen(&reading, as_wished, about, &mut turn),
             NodeEvent::Alerts(specs) => self.alerts.are(specs, &mut turn),
             NodeEvent::AlertAnswered { name, value } if !self.going_down => {
                 self.alerts.answered(&name, value, &mut turn);

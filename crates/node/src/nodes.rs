@@ -4,7 +4,7 @@
 //! long a node is silent.
 
 use crate::event::NodeStatus;
-use kernel::{Hash, Name, NodeId, ReplicaId, UnixMillis, ZonePath};
+use kernel::{Bytes, Hash, Name, NodeId, ReplicaId, UnixMillis, ZonePath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -124,6 +124,8 @@ pub struct NodeReport {
     pub status: NodeStatus,
     pub edge: Option<EdgeReport>,
     pub program_version: String,
+    #[serde(default)]
+    pub machine: Option<MachineReport>,
     /// It has what a member of the stores must have, and can be let in.
     #[serde(default)]
     pub entrusted: bool,
@@ -132,6 +134,18 @@ pub struct NodeReport {
     pub way: Option<Way>,
     #[serde(default)]
     pub content: ContentReport,
+}
+
+/// What a node's machine has in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MachineReport {
+    /// Thousandths of a core.
+    pub cpu_thousandths: u64,
+    pub memory: Bytes,
+    /// Of the data directory.
+    pub disk: Bytes,
+    /// As compilers call it: `x86_64`.
+    pub architecture: String,
 }
 
 /// What content a node holds, and copies of what it asks the others to hold.

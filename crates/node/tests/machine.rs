@@ -142,7 +142,8 @@ impl World {
             | NodeEffect::MendContent { .. }
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
-            | NodeEffect::Notify { .. } => {}
+            | NodeEffect::Notify { .. }
+            | NodeEffect::Replace { .. } => {}
         }
     }
 

@@ -145,7 +145,8 @@ impl World {
             | NodeEffect::MendContent { .. }
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
-            | NodeEffect::Notify { .. } => {}
+            | NodeEffect::Notify { .. }
+            | NodeEffect::Replace { .. } => {}
         }
     }
 

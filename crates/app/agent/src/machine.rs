@@ -140,6 +140,13 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
         | NodeEffect::ContentHeldBack { .. } => {
             crate::cluster::content::act::carry_out(shared, effect);
         }
+        NodeEffect::Replace { nodes, at_most } => {
+            tokio::spawn(crate::apply::repair::replace(
+                Arc::clone(shared),
+                nodes,
+                at_most,
+            ));
+        }
         NodeEffect::Notify { name, standing } => {
             crate::cluster::zones::alerts::notify(shared, name, standing);
         }

@@ -6,9 +6,9 @@
 use crate::world::{STORE, World};
 use kernel::{NodeId, UnixMillis};
 use manifest::Manifest;
-use node::deal::placements;
-use node::desired::{Applied, FIRST_NODE, head_key};
+use node::desired::{Applied, Desired, FIRST_NODE, head_key};
 use node::nodes::{NODES_PREFIX, NodeRecord, NodeTable, node_key};
+use node::placing::{Known, placements};
 use node::store::{Compare, Operation, Transaction};
 use std::collections::BTreeMap;
 
@@ -39,7 +39,16 @@ impl World {
             // its own here.
             node == FIRST_NODE || seen.is_none_or(|view| view.reach.is_up())
         };
-        let dealt = placements(manifest, old.as_ref(), &self.node_table(), is_up);
+        let known = |node| Known::reach(is_up(node));
+        let desired = Desired {
+            revision: range.revision,
+            projects: old
+                .iter()
+                .map(|old| (manifest.project.clone(), old.clone()))
+                .collect(),
+            policies: BTreeMap::new(),
+        };
+        let dealt = placements(manifest, &desired, &self.node_table(), known);
         let placements = match dealt {
             Ok(placements) => placements,
             Err(why) => return self.check.broken(self.now, &format!("apply: {why}")),

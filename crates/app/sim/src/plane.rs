@@ -260,6 +260,7 @@ impl Plane {
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
+            | NodeEffect::Replace { .. }
             | NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }

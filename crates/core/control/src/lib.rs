@@ -7,6 +7,7 @@ pub mod alert;
 mod engine;
 pub mod holding;
 pub mod readiness;
+pub mod repair;
 mod replay;
 pub mod restart;
 pub mod rollout;

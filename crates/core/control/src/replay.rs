@@ -1,7 +1,7 @@
 //! Decides again what a record says was decided, and compares bit for bit.
 
 use crate::engine::{Controller, json};
-use crate::{alert, holding, readiness, restart, rollout};
+use crate::{alert, holding, readiness, repair, restart, rollout};
 use wire::decision::Decision;
 
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,7 @@ pub fn replay(decision: &Decision) -> Result<(), ReplayMismatch> {
         restart::Restart::NAME => replay_as::<restart::Restart>(decision),
         readiness::Readiness::NAME => replay_as::<readiness::Readiness>(decision),
         holding::Holding::NAME => replay_as::<holding::Holding>(decision),
+        repair::Repair::NAME => replay_as::<repair::Repair>(decision),
         alert::Alert::NAME => replay_as::<alert::Alert>(decision),
         rollout::Rollout::NAME => replay_as::<rollout::Rollout>(decision),
         other => Err(ReplayMismatch::UnknownLoop(other.to_owned())),

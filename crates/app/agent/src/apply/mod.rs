@@ -6,6 +6,7 @@
 
 use crate::machine::unix_now;
 mod placing;
+pub mod repair;
 pub mod settling;
 pub mod taking;
 
@@ -171,7 +172,7 @@ async fn prepare(
     crate::secrets::require(&shared.control, &manifest).await?;
     let head = read_head(&shared.control, &manifest.project).await?;
     let old = head.as_ref().map(|(applied, _)| applied);
-    let placements = placing::place(shared, &manifest, old)?;
+    let placements = placing::place(shared, &manifest, &desired)?;
     let own = shared.cluster.own.id;
     let mut applied = Applied {
         number: old.map_or(0, |applied| applied.number) + 1,
@@ -361,7 +362,7 @@ async fn prepare_rollback(
         ..wanted.clone()
     };
     applied.generations = applied.generations_after(Some(&current));
-    applied.placements = placing::place(shared, &applied.manifest, Some(&current))?;
+    applied.placements = placing::place(shared, &applied.manifest, &desired)?;
     let mut changes = changes(Some(&current), &applied);
     placing::tell(shared, Some(&current), &applied, &mut changes);
     Ok(Prepared {

@@ -1,30 +1,47 @@
-//! Where replicas run, as far as a person or the turn decides it.
+//! Where replicas run.
 
 use crate::apply::api_error;
 use crate::shared::Shared;
-use kernel::{Name, NodeId};
+use kernel::{Bytes, Name, NodeId};
 use manifest::Manifest;
-use node::deal::{DealError, Placements, placements};
-use node::desired::Applied;
+use node::desired::{Applied, Desired};
+use node::placing::{Known, PlaceError, Placements, placements};
 use std::collections::BTreeMap;
 use wire::api::{ApiError, Change};
+use wire::attributes::Value;
 
-/// Where each service's replicas run: by hand, or in turn.
+/// Where each service's replicas run: by hand, or where it is best.
 pub fn place(
     shared: &Shared,
     manifest: &Manifest,
-    old: Option<&Applied>,
+    desired: &Desired,
 ) -> Result<Placements, ApiError> {
-    let cluster = &shared.cluster;
-    let nodes = cluster.nodes.borrow();
-    let is_up = |node| cluster.reach(node).is_up();
-    placements(manifest, old, &nodes, is_up).map_err(|error| {
-        let help = Some("homeostat node ls");
-        match error {
-            DealError::NoNode { .. } => api_error("invalid_placement", error.to_string(), help),
-            _ => api_error("unplaceable", error.to_string(), help),
-        }
+    let nodes = shared.cluster.nodes.borrow().clone();
+    let known = |node| known(shared, node);
+    placements(manifest, desired, &nodes, known).map_err(|error| {
+        let code = match error {
+            PlaceError::NoNode { .. } => "invalid_placement",
+            _ => "unplaceable",
+        };
+        api_error(code, error.to_string(), Some(error.hint()))
     })
+}
+
+/// What placement is told of a node.
+pub fn known(shared: &Shared, node: NodeId) -> Known {
+    let cluster = &shared.cluster;
+    let row = cluster.rows.of(node).row;
+    let bytes = |name: &str| match row.get(name) {
+        Some(Value::Int(bytes)) => u64::try_from(*bytes).ok().map(Bytes),
+        _ => None,
+    };
+    let reports = cluster.reports.borrow();
+    Known {
+        reachable: cluster.reach(node).is_up(),
+        machine: reports.get(&node).and_then(|report| report.machine.clone()),
+        memory_free: bytes("memory_free_bytes"),
+        disk_free: bytes("disk_free_bytes"),
+    }
 }
 
 fn shares(

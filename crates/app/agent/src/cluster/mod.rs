@@ -42,7 +42,7 @@ use net::identity::Refusal;
 use net::transport::{BindError, Open, PeerState, Priority};
 use net::{Authority, Transport};
 use node::members::Members;
-use node::nodes::{NodeRecord, NodeReport, NodeTable, Way};
+use node::nodes::{MachineReport, NodeRecord, NodeReport, NodeTable, Way};
 use node::store::StoreError;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -108,6 +108,8 @@ pub struct Cluster {
     listen: Listen,
     /// Of this machine, as they were last looked at.
     machine: watch::Sender<Vec<IpAddr>>,
+    /// What this machine has in all, once it was read.
+    has: watch::Sender<Option<MachineReport>>,
     /// Of this node, where it can only call out.
     relays: watch::Sender<Vec<NodeId>>,
     pub nodes: watch::Sender<Arc<NodeTable>>,
@@ -218,6 +220,7 @@ impl Cluster {
         Ok(Self {
             listen: listen::read(layout)?,
             machine: watch::Sender::new(listen::addresses()),
+            has: watch::Sender::default(),
             relays: watch::Sender::new(relays.unwrap_or_default()),
             edge_identity: watch::Sender::new(renew::edge_identity(&kept, own.id)),
             rows: rows::Rows::open(&kept),

@@ -120,6 +120,7 @@ pub async fn own(shared: Arc<Shared>) {
     let mut relays = cluster.relays.subscribe();
     let mut content = shared.holdings.report.subscribe();
     let mut entrusted = cluster.entrusted.subscribe();
+    let mut has = cluster.has.subscribe();
     loop {
         let report = report(&shared);
         cluster.own_report.send_if_modified(|last| {
@@ -134,6 +135,7 @@ pub async fn own(shared: Arc<Shared>) {
             changed = machine.changed() => if changed.is_err() { return },
             changed = relays.changed() => if changed.is_err() { return },
             changed = content.changed() => if changed.is_err() { return },
+            changed = has.changed() => if changed.is_err() { return },
             changed = entrusted.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
@@ -143,6 +145,7 @@ pub async fn own(shared: Arc<Shared>) {
         let _ = relays.borrow_and_update();
         let _ = content.borrow_and_update();
         let _ = entrusted.borrow_and_update();
+        let _ = has.borrow_and_update();
     }
 }
 
@@ -209,6 +212,7 @@ fn report(shared: &Shared) -> NodeReport {
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
         way: Some(cluster.way()),
         content: shared.holdings.report.borrow().clone(),
+        machine: cluster.has.borrow().clone(),
         entrusted: *cluster.entrusted.borrow(),
     }
 }

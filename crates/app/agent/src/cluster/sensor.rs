@@ -6,6 +6,8 @@
 use super::rows::whole;
 use crate::shared::Shared;
 use aggregation::readings::{Reading, Step};
+use kernel::Bytes;
+use node::nodes::MachineReport;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -54,6 +56,14 @@ pub async fn run(shared: Arc<Shared>) {
             tracing::warn!(%error, "this machine is not read");
             MachineReadings::default()
         });
+        cluster.has.send_if_modified(|has| {
+            let now = has_of(&read);
+            let news = now.is_some() && *has != now;
+            if news {
+                *has = now;
+            }
+            news
+        });
         // What lasts a moment is nobody's news.
         cpu = match (cpu, read.cpu) {
             (Some(before), Some(now)) => Some(before + (now - before) * SMOOTHING),
@@ -76,6 +86,16 @@ pub async fn run(shared: Arc<Shared>) {
         cluster.rows.read(readings);
         tokio::time::sleep(EVERY).await;
     }
+}
+
+/// None of a machine that was not read.
+fn has_of(machine: &MachineReadings) -> Option<MachineReport> {
+    (machine.cores > 0).then(|| MachineReport {
+        cpu_thousandths: machine.cores as u64 * 1_000,
+        memory: Bytes(machine.memory_bytes),
+        disk: Bytes(machine.disk_bytes),
+        architecture: std::env::consts::ARCH.to_owned(),
+    })
 }
 
 fn add(readings: &mut Vec<Reading>, name: &str, priority: u8, step: Step, value: Value) {

@@ -3,7 +3,7 @@
 
 use super::super::{follow, observe, zones};
 use super::tend;
-use crate::apply::settling;
+use crate::apply::{repair, settling};
 use crate::shared::Shared;
 use kernel::NodeId;
 use std::sync::Arc;
@@ -76,5 +76,6 @@ fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     tasks.spawn(zones::aggregates::keep(Arc::clone(shared)));
     tasks.spawn(settling::take_back_unattended(Arc::clone(shared)));
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));
+    tasks.spawn(repair::run(Arc::clone(shared)));
     tasks
 }

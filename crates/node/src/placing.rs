@@ -1,0 +1,460 @@
+//! Where the replicas of applied services run: what the placement core is told of
+//! a cluster, and what becomes of its plan.
+//!
+//! In: desired state, the node table, what is known of each node. Out: how many
+//! replicas of each service run on each node, or why there is no place.
+//! Holds: what runs somewhere stays there while that node is among those that are
+//! looked at; a service that a person put on a node runs there or nowhere.
+
+use crate::desired::Desired;
+use crate::nodes::{MachineReport, NodeTable};
+use kernel::{Bytes, Name, NodeId, ScopedName};
+use manifest::{Manifest, Run, Service};
+use placement::{Node, Plan, Refusal, Resources, World};
+use std::collections::{BTreeMap, BTreeSet};
+
+pub type Placements = BTreeMap<Name, BTreeMap<NodeId, u32>>;
+
+/// Of a node that did not tell what it has: enough for anything.
+const UNTOLD: u64 = 1 << 50;
+
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlaceError {
+    #[error("service/{service} is to run on node `{node}`, and there is none")]
+    NoNode { service: Name, node: Name },
+    #[error("{}", told(.refusal, .names))]
+    NoPlace {
+        refusal: Box<Refusal<NodeId>>,
+        /// What the nodes that came closest are called.
+        names: BTreeMap<NodeId, Name>,
+    },
+}
+
+impl PlaceError {
+    /// What the reader can do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoNode { .. } => "homeostat node ls",
+            Self::NoPlace { refusal, .. } => refusal.hint(),
+        }
+    }
+}
+
+fn told(refusal: &Refusal<NodeId>, names: &BTreeMap<NodeId, Name>) -> String {
+    let near = refusal.closest.iter().map(|near| {
+        let lacks: Vec<String> = near.lacks.iter().map(ToString::to_string).collect();
+        let called = names.get(&near.place).map_or("?", Name::as_str);
+        format!("`{called}`: {}", lacks.join(", "))
+    });
+    let near: Vec<String> = near.collect();
+    match near.as_slice() {
+        [] => refusal.to_string(),
+        near => format!("{refusal}; closest: {}", near.join("; ")),
+    }
+}
+
+/// What is known of a node now.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Known {
+    /// Whether it can be counted on.
+    pub reachable: bool,
+    pub machine: Option<MachineReport>,
+    /// As measured.
+    pub memory_free: Option<Bytes>,
+    pub disk_free: Option<Bytes>,
+}
+
+impl Known {
+    /// Nothing but whether it can be reached.
+    pub fn reach(reachable: bool) -> Self {
+        Self {
+            reachable,
+            ..Self::default()
+        }
+    }
+}
+
+/// All that runs, or is to run, on the nodes that belong.
+///
+/// * `gone`: nodes that are looked at as if they were not there.
+pub fn world(
+    desired: &Desired,
+    nodes: &NodeTable,
+    gone: &BTreeSet<NodeId>,
+    known: impl Fn(NodeId) -> Known,
+) -> World {
+    let mut world = World::default();
+    for record in nodes.values().filter(|record| record.belongs()) {
+        if gone.contains(&record.id) {
+            continue;
+        }
+        let known = known(record.id);
+        let capacity = known.machine.as_ref().map(|machine| Resources {
+            cpu_thousandths: machine.cpu_thousandths,
+            memory: machine.memory,
+            disk: machine.disk,
+        });
+        let capacity = capacity.unwrap_or(Resources {
+            cpu_thousandths: UNTOLD,
+            memory: Bytes(UNTOLD),
+            disk: Bytes(UNTOLD),
+        });
+        let free = Resources {
+            cpu_thousandths: capacity.cpu_thousandths,
+            memory: known.memory_free.unwrap_or(capacity.memory),
+            disk: known.disk_free.unwrap_or(capacity.disk),
+        };
+        let node = Node {
+            name: record.name.clone(),
+            zone: record.zone.clone(),
+            domain: None,
+            capacity,
+            free,
+            architecture: known.machine.map(|it| it.architecture).unwrap_or_default(),
+            devices: BTreeMap::new(),
+            failure: None,
+            price_per_hour: None,
+            outbound_only: record.way.outbound_only,
+            reachable: known.reachable,
+            draining: false,
+            content: BTreeSet::new(),
+        };
+        world.nodes.insert(record.id, node);
+    }
+    for (name, service, applied) in desired.services() {
+        let on = nodes
+            .keys()
+            .map(|id| (*id, applied.share(&name.name, service, *id)));
+        let on: BTreeMap<NodeId, u32> = on.filter(|(_, count)| *count > 0).collect();
+        if !on.is_empty() {
+            world.running.insert(name.clone(), on);
+        }
+        world.services.insert(name, wanted(service));
+    }
+    world
+}
+
+/// What a service asks for: its limits are set aside for it.
+fn wanted(service: &Service) -> placement::Service {
+    let cpu = service.limits.cpu.unwrap_or_default() * 1e3;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped"
+    )]
+    let cpu_thousandths = cpu.clamp(0.0, 1e9) as u64;
+    placement::Service {
+        replicas: service.replicas,
+        need: Resources {
+            cpu_thousandths,
+            memory: service.limits.memory.unwrap_or_default(),
+            disk: Bytes::default(),
+        },
+        singleton: matches!(service.run, Run::Actor(_)),
+        availability: service.goals.availability,
+        node: service.node.clone(),
+        ..placement::Service::default()
+    }
+}
+
+/// What a new applied state places where.
+///
+/// * `desired`: all projects as they are applied now.
+/// * `known`: of each node; one that cannot be reached keeps what it has.
+///
+/// # Errors
+/// Nothing is placed when one of the manifest's services has no place.
+pub fn placements(
+    manifest: &Manifest,
+    desired: &Desired,
+    nodes: &NodeTable,
+    known: impl Fn(NodeId) -> Known,
+) -> Result<Placements, PlaceError> {
+    for (name, service) in &manifest.services {
+        let there = |node: &Name| {
+            let mut belonging = nodes.values().filter(|record| record.belongs());
+            belonging.any(|record| record.name == *node)
+        };
+        if let Some(node) = service.node.as_ref().filter(|node| !there(node)) {
+            return Err(PlaceError::NoNode {
+                service: name.clone(),
+                node: node.clone(),
+            });
+        }
+    }
+    let mut world = world(desired, nodes, &BTreeSet::new(), known);
+    world
+        .services
+        .retain(|name, _| name.project != manifest.project);
+    for (name, service) in &manifest.services {
+        let name = ScopedName::new(manifest.project.clone(), name.clone());
+        world.services.insert(name, wanted(service));
+    }
+    let plan = placement::cluster(&world);
+    let mut refused = plan.refused.iter().filter(|refusal| {
+        let stay = u32::try_from(refusal.stay.len()).unwrap_or(u32::MAX);
+        refusal.service.project == manifest.project && refusal.missing > stay
+    });
+    if let Some(refusal) = refused.next() {
+        let near = refusal.closest.iter().map(|near| near.place);
+        let name = |id: NodeId| Some((id, nodes.get(&id)?.name.clone()));
+        return Err(PlaceError::NoPlace {
+            names: near.filter_map(name).collect(),
+            refusal: Box::new(refusal.clone()),
+        });
+    }
+    Ok(of_project(
+        &plan,
+        &manifest.project,
+        manifest.services.keys(),
+    ))
+}
+
+/// A plan's part that is of one project.
+fn of_project<'a>(
+    plan: &Plan<NodeId>,
+    project: &Name,
+    services: impl Iterator<Item = &'a Name>,
+) -> Placements {
+    let assigned = services.map(|name| {
+        let scoped = ScopedName::new(project.clone(), name.clone());
+        (
+            name.clone(),
+            plan.assigned.get(&scoped).cloned().unwrap_or_default(),
+        )
+    });
+    assigned.collect()
+}
+
+/// What replaces the replicas on nodes that are gone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Replaced {
+    /// Of each project in which something moves, all its placements.
+    pub placements: BTreeMap<Name, Placements>,
+    /// Replicas that have another place now.
+    pub moved: u32,
+    /// What has none, and why.
+    pub refused: Vec<Refusal<NodeId>>,
+}
+
+/// Whether the replicas of a service can run elsewhere without what they keep
+/// where they are, and nobody said where.
+pub fn is_movable(service: &Service) -> bool {
+    service.node.is_none() && !matches!(service.run, Run::Actor(_))
+}
+
+/// Places elsewhere what runs on nodes that are gone, where it can move.
+///
+/// * `at_most`: so many replicas; the rest waits.
+pub fn replace(
+    desired: &Desired,
+    nodes: &NodeTable,
+    gone: &BTreeSet<NodeId>,
+    at_most: u32,
+    known: impl Fn(NodeId) -> Known,
+) -> Replaced {
+    let mut world = world(desired, nodes, gone, known);
+    let movable: BTreeSet<ScopedName> = desired
+        .services()
+        .filter(|(_, service, _)| is_movable(service))
+        .map(|(name, ..)| name)
+        .collect();
+    world.services.retain(|name, _| movable.contains(name));
+    world.running.retain(|name, _| movable.contains(name));
+    let plan = placement::cluster(&world);
+    let mut replaced = Replaced {
+        refused: plan.refused.clone(),
+        ..Replaced::default()
+    };
+    for applied in desired.projects.values() {
+        let project = &applied.manifest.project;
+        let mut placements = applied.placements.clone();
+        let mut moves = 0;
+        for (name, service) in &applied.manifest.services {
+            let scoped = applied.scoped(name);
+            if !movable.contains(&scoped) || replaced.moved + moves >= at_most {
+                continue;
+            }
+            let lost = |id: &NodeId| applied.share(name, service, *id);
+            let lost: u32 = gone.iter().map(lost).sum();
+            if lost == 0 {
+                continue;
+            }
+            let after = plan.assigned.get(&scoped).cloned().unwrap_or_default();
+            let refused = plan.refused.iter().find(|it| it.service == scoped);
+            let missing = refused.map_or(0, |refusal| refusal.missing);
+            // With no place at all it stays where it was: there it may come back.
+            if missing >= lost {
+                continue;
+            }
+            moves += lost - missing;
+            placements.insert(name.clone(), after);
+        }
+        if moves > 0 {
+            replaced.moved += moves;
+            replaced.placements.insert(project.clone(), placements);
+        }
+    }
+    replaced
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::Applied;
+    use crate::nodes::{NodeRecord, Way};
+    use kernel::{Hash, Revision, UnixMillis};
+    use wire::api::Role;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    fn manifest(services: &[(&str, &str)]) -> Manifest {
+        let text = services
+            .iter()
+            .map(|(service, more)| {
+                format!("[service.{service}]\nrun = {{ process = [\"true\"] }}\n{more}\n")
+            })
+            .collect::<Vec<_>>();
+        manifest::parse(&text.concat(), &name("p")).expect("a manifest")
+    }
+
+    fn nodes(zones: &[&str]) -> NodeTable {
+        let record = |(at, zone): (usize, &&str)| {
+            let id = NodeId(at as u64 + 1);
+            let record = NodeRecord {
+                id,
+                name: name(&format!("n{}", at + 1)),
+                zone: zone.parse().expect("a zone"),
+                key: Hash([0; 32]),
+                joined_at: UnixMillis(0),
+                owner: Role::Viewer,
+                may_vote: true,
+                way: Way::default(),
+                revoked_at: None,
+                former: Vec::new(),
+            };
+            (id, record)
+        };
+        zones.iter().enumerate().map(record).collect()
+    }
+
+    fn desired(manifest: &Manifest, placements: Placements) -> Desired {
+        let applied = Applied {
+            number: 1,
+            at_unix: UnixMillis(0),
+            manifest: manifest.clone(),
+            directory: "/p".into(),
+            trees: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            generations: BTreeMap::new(),
+            placements,
+            origin: NodeId(1),
+        };
+        Desired {
+            revision: Revision(1),
+            projects: BTreeMap::from([(manifest.project.clone(), applied)]),
+            policies: BTreeMap::new(),
+        }
+    }
+
+    fn placed(manifest: &Manifest, nodes: &NodeTable) -> Result<Placements, PlaceError> {
+        placements(manifest, &Desired::default(), nodes, |_| Known::reach(true))
+    }
+
+    fn on(placements: &Placements, service: &str) -> Vec<(u64, u32)> {
+        let on = placements[&name(service)].iter();
+        on.map(|(id, count)| (id.0, *count)).collect()
+    }
+
+    #[test]
+    fn copies_are_spread_and_a_named_node_gets_all() {
+        let wanted = manifest(&[("a", "replicas = 3"), ("c", "replicas = 2\nnode = \"n3\"")]);
+        let placed = placed(&wanted, &nodes(&["/x", "/y", "/z"])).expect("places");
+        assert_eq!(on(&placed, "a"), [(1, 1), (2, 1), (3, 1)]);
+        assert_eq!(on(&placed, "c"), [(3, 2)]);
+    }
+
+    #[test]
+    fn what_names_no_node_or_has_no_room_is_refused_with_what_came_closest() {
+        let wanted = manifest(&[("a", "node = \"nowhere\"")]);
+        let refused = placed(&wanted, &nodes(&["/x"])).expect_err("no such node");
+        assert!(refused.to_string().contains("nowhere"), "{refused}");
+        let wanted = manifest(&[("a", "limits = { memory = \"8GiB\" }")]);
+        let small = |_| Known {
+            reachable: true,
+            machine: Some(MachineReport {
+                cpu_thousandths: 2_000,
+                memory: Bytes(4 << 30),
+                disk: Bytes(1 << 40),
+                architecture: "x".to_owned(),
+            }),
+            ..Known::default()
+        };
+        let refused = placements(&wanted, &Desired::default(), &nodes(&["/x", "/y"]), small);
+        let refused = refused.expect_err("no room").to_string();
+        assert!(
+            refused.contains("memory") && refused.contains("`n1`"),
+            "{refused}"
+        );
+        let silent = placements(&wanted, &Desired::default(), &nodes(&["/x"]), |_| {
+            Known::reach(false)
+        });
+        let silent = silent.expect_err("nobody is there").to_string();
+        assert!(silent.contains("reach"), "{silent}");
+    }
+
+    #[test]
+    fn what_cannot_be_reached_keeps_what_it_has() {
+        let wanted = manifest(&[("a", "replicas = 2")]);
+        let table = nodes(&["/x", "/y", "/z"]);
+        let before = placed(&wanted, &table).expect("places");
+        let away = *before[&name("a")].keys().next().expect("one");
+        let again = placements(&wanted, &desired(&wanted, before.clone()), &table, |id| {
+            Known::reach(id != away)
+        });
+        assert_eq!(again.expect("places"), before);
+    }
+
+    #[test]
+    fn the_replicas_of_a_node_that_is_gone_go_elsewhere_and_the_others_stay() {
+        let wanted = manifest(&[
+            ("a", "replicas = 3"),
+            ("b", "node = \"n2\""),
+            ("c", "replicas = 1"),
+        ]);
+        let table = nodes(&["/x", "/y", "/z"]);
+        let before = placed(&wanted, &table).expect("places");
+        let desired = desired(&wanted, before.clone());
+        let gone = BTreeSet::from([NodeId(2)]);
+        let replaced = replace(&desired, &table, &gone, 100, |_| Known::reach(true));
+        let after = &replaced.placements[&name("p")];
+        assert_eq!(
+            after[&name("b")],
+            before[&name("b")],
+            "a person put it there"
+        );
+        assert!(!after[&name("a")].contains_key(&NodeId(2)), "{after:?}");
+        assert_eq!(after[&name("a")].values().sum::<u32>(), 3);
+        for id in [NodeId(1), NodeId(3)] {
+            assert!(after[&name("a")][&id] >= before[&name("a")][&id]);
+        }
+        // No more at once than is allowed, and nothing where there is nobody.
+        let none = replace(&desired, &table, &gone, 0, |_| Known::reach(true));
+        assert_eq!((none.moved, none.placements.len()), (0, 0));
+        let all = BTreeSet::from([NodeId(1), NodeId(2), NodeId(3)]);
+        let nowhere = replace(&desired, &table, &all, 100, |_| Known::reach(true));
+        assert_eq!(nowhere.placements, BTreeMap::new());
+    }
+
+    #[test]
+    fn an_availability_goal_brings_copies() {
+        let wanted = manifest(&[("a", "goals = { availability = \"99.95%\" }")]);
+        let one = placed(&wanted, &nodes(&["/x"])).expect("places");
+        assert_eq!(on(&one, "a"), [(1, 1)], "more would not reach it");
+        let three = placed(&wanted, &nodes(&["/x", "/y", "/z"])).expect("places");
+        assert_eq!(three[&name("a")].values().sum::<u32>(), 2);
+    }
+}

@@ -1,0 +1,73 @@
+//! Desired state and nodes' reports as graphs, to be compared.
+
+use crate::desired::Desired;
+use crate::nodes::{NodeReport, NodeTable};
+use kernel::NodeId;
+use manifest::BindingTarget;
+use repair::{Binding, Component, Difference, Graph};
+use std::collections::BTreeMap;
+
+/// What all nodes together are to run, and what each service needs of others.
+pub fn wished(desired: &Desired, nodes: &NodeTable) -> Graph {
+    let mut graph = Graph::default();
+    for (name, service, applied) in desired.services() {
+        let share = |id: &NodeId| (*id, applied.share(&name.name, service, *id));
+        let on = nodes.keys().map(share).filter(|(_, count)| *count > 0);
+        let generation = applied.generations.get(&name.name);
+        for (called, binding) in &service.bindings {
+            if let BindingTarget::Service(to) = &binding.target {
+                graph.bindings.insert(Binding {
+                    from: name.clone(),
+                    called: called.clone(),
+                    to: applied.scoped(to),
+                });
+            }
+        }
+        let component = Component {
+            generation: generation.copied().unwrap_or_default(),
+            on: on.collect(),
+            stale: BTreeMap::new(),
+        };
+        graph.components.insert(name, component);
+    }
+    graph
+}
+
+/// What nodes said that they run, of the generations that are wished.
+pub fn seen(wished: &Graph, reports: &BTreeMap<NodeId, NodeReport>) -> Graph {
+    let mut graph = Graph::default();
+    for (node, report) in reports {
+        for (name, status) in &report.status.services {
+            let ready = u32::try_from(status.endpoints.len()).unwrap_or(u32::MAX);
+            if ready == 0 {
+                continue;
+            }
+            let generation = wished.components.get(name).map(|it| it.generation);
+            let component = graph.components.entry(name.clone()).or_default();
+            component.generation = generation.unwrap_or_default();
+            let current = status.endpoints.iter();
+            let current = current
+                .filter(|it| Some(it.generation) == generation)
+                .count();
+            let current = u32::try_from(current).unwrap_or(ready);
+            if current > 0 {
+                component.on.insert(*node, current);
+            }
+            if ready > current {
+                component.stale.insert(*node, ready - current);
+            }
+        }
+    }
+    graph
+}
+
+/// What keeps what is seen from being what is wished.
+pub fn differences(
+    desired: &Desired,
+    nodes: &NodeTable,
+    reports: &BTreeMap<NodeId, NodeReport>,
+) -> Vec<Difference> {
+    let wished = wished(desired, nodes);
+    let seen = seen(&wished, reports);
+    repair::differences(&wished, &seen)
+}
