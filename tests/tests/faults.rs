@@ -149,7 +149,7 @@ fn a_damaged_store_is_named_with_the_mend_while_the_edge_serves_on() {
     let directory = project(&node, "one", 1, "");
     node.ok(&["up", directory.to_str().expect("UTF-8")]);
     node.ok(&["down"]);
-    let store = node.layout.store();
+    let store = node.layout.control();
     let good = std::fs::read(&store).expect("reads");
     let mut bad = good.clone();
     bad[..8_192].fill(0xa5);

@@ -140,6 +140,13 @@ impl Act {
     }
 }
 
+impl Act {
+    /// Whether it only shows what runs, which each node knows of.
+    pub fn is_look(self) -> bool {
+        matches!(self, Self::List | Self::Show | Self::Why | Self::Logs)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     Get,

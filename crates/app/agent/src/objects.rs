@@ -20,7 +20,7 @@ pub async fn list(
     kind: &str,
     only: Option<&Name>,
 ) -> Result<Vec<Object>, ApiError> {
-    let mut desired = read_desired(&shared.control)
+    let mut desired = read_desired(shared.known())
         .await
         .map_err(|error| storage(&error))?;
     if let Some(only) = only {
@@ -371,7 +371,7 @@ async fn revisions(shared: &Shared, desired: &Desired) -> Result<Vec<Object>, Ap
         .map(|(project, applied)| (project, applied.number))
         .collect();
     for (project, current) in projects {
-        for applied in read_history(&shared.control, project).await? {
+        for applied in read_history(shared.known(), project).await? {
             found.push(Object {
                 kind: "revision".to_owned(),
                 name: format!("{project}-{}", applied.number),

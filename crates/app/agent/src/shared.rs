@@ -88,3 +88,15 @@ pub struct Shared {
     /// Held for the whole of an apply or rollback: one change at a time.
     pub applying: Mutex<()>,
 }
+
+impl Shared {
+    /// The newest that this node can read of what the cluster wishes: what the
+    /// leader knows is newer than what it has told.
+    pub fn known(&self) -> &EmbeddedStore {
+        if self.cluster.leads() {
+            &self.control
+        } else {
+            &self.store
+        }
+    }
+}

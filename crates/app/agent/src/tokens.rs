@@ -45,15 +45,6 @@ fn refused(message: impl Into<String>) -> ApiError {
     )
 }
 
-/// Where tokens are looked up: what the leader knows is newer than what it has told.
-fn known(shared: &Shared) -> &store::EmbeddedStore {
-    if shared.cluster.leads() {
-        &shared.control
-    } else {
-        &shared.store
-    }
-}
-
 /// Who a token stands for.
 pub async fn check(shared: &Shared, token: &str) -> Result<Who, ApiError> {
     let unknown = || refused("the token is not valid here: wrong, or revoked");
@@ -64,7 +55,7 @@ pub async fn check(shared: &Shared, token: &str) -> Result<Who, ApiError> {
         .filter(|id| id.len() == 8 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
         .ok_or_else(unknown)?;
     let key = key(id);
-    let entry = node::store::get(known(shared), &key).await;
+    let entry = node::store::get(shared.known(), &key).await;
     let entry = entry.map_err(|error| storage(&error))?;
     let kept: Kept = entry
         .and_then(|entry| serde_json::from_slice(&entry.value).ok())
@@ -93,13 +84,13 @@ pub async fn ended(shared: &Shared, who: &Who) {
     let key = key(id);
     loop {
         // A store that does not answer vouches for nobody.
-        let Ok(range) = known(shared).range(&key).await else {
+        let Ok(range) = shared.known().range(&key).await else {
             return;
         };
         let entry = range.entries.iter().find(|entry| entry.key == key);
         let kept: Option<Kept> = entry.and_then(|entry| serde_json::from_slice(&entry.value).ok());
         let left_ms = kept.map_or(0, |kept| kept.expires.0.saturating_sub(unix_now().0));
-        let Ok(mut watch) = known(shared).watch(&key, range.revision).await else {
+        let Ok(mut watch) = shared.known().watch(&key, range.revision).await else {
             return;
         };
         if left_ms == 0 {

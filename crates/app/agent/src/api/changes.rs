@@ -142,7 +142,7 @@ async fn directory_from_afar(shared: &Shared, manifest: &Manifest) -> Result<Pat
         let help = "apply it on the node itself, where its files are";
         return Err(Refused(api_error("files", message, Some(help))));
     }
-    let desired = apply::read_desired(&shared.control).await;
+    let desired = apply::read_desired(shared.known()).await;
     let desired = desired.map_err(|error| Refused(apply::storage(&error)))?;
     let known = desired.projects.get(&manifest.project);
     Ok(known.map_or_else(|| PathBuf::from("/"), |applied| applied.directory.clone()))

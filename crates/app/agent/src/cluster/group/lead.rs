@@ -7,11 +7,13 @@ use crate::apply::{repair, settling};
 use crate::shared::Shared;
 use kernel::NodeId;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// A leader that hears no majority is noticed this long after.
 const LOOK: Duration = Duration::from_millis(200);
+/// How long this node goes on as the leader when no majority is heard.
+const DOUBT_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lead {
@@ -44,16 +46,26 @@ impl Lead {
 pub async fn run(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut led: Option<JoinSet<()>> = None;
+    let mut doubted: Option<Instant> = None;
     loop {
         let members = shared.control.members();
         let votes = members.voters.contains(&cluster.own.id);
         match members.leader.filter(|_| votes) {
             Some(leader) if leader == cluster.own.id => cluster.set_lead(Lead::Here),
             Some(leader) => cluster.set_lead(Lead::At(leader)),
-            None if cluster.leads() => cluster.set_lead(Lead::Unknown),
+            None if cluster.leads() => {
+                // Members that have just changed have not answered yet.
+                let since = *doubted.get_or_insert_with(Instant::now);
+                if since.elapsed() >= DOUBT_MAX {
+                    cluster.set_lead(Lead::Unknown);
+                }
+            }
             // Whoever does not vote, or does no more and was not told, hears of
             // the leader by following it.
             None => {}
+        }
+        if members.leader.is_some() {
+            doubted = None;
         }
         if cluster.leads() {
             if led.is_none() {
