@@ -167,6 +167,7 @@ mod tests {
                 joined_at: UnixMillis(0),
                 owner: Role::Viewer,
                 may_vote: true,
+                draining: false,
                 way: Way::default(),
                 revoked_at: None,
                 former: Vec::new(),

@@ -58,6 +58,9 @@ pub struct NodeRecord {
     /// its secrets.
     #[serde(default = "usually")]
     pub may_vote: bool,
+    /// It is being emptied: what can run elsewhere leaves it, and nothing comes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub draining: bool,
     #[serde(flatten)]
     pub way: Way,
     pub revoked_at: Option<UnixMillis>,

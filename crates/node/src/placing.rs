@@ -6,12 +6,15 @@
 //! Holds: what runs somewhere stays there while that node is among those that are
 //! looked at; a service that a person put on a node runs there or nowhere.
 
-use crate::desired::Desired;
+use crate::desired::{Applied, Desired};
 use crate::nodes::{MachineReport, NodeTable};
 use kernel::{Bytes, Name, NodeId, ScopedName};
 use manifest::{Manifest, Run, Service};
 use placement::{Node, Plan, Refusal, Resources, World};
+use repair::Difference;
 use std::collections::{BTreeMap, BTreeSet};
+
+pub use placement::{Without, what_if};
 
 pub type Placements = BTreeMap<Name, BTreeMap<NodeId, u32>>;
 
@@ -117,7 +120,7 @@ pub fn world(
             price_per_hour: None,
             outbound_only: record.way.outbound_only,
             reachable: known.reachable,
-            draining: false,
+            draining: record.draining,
             content: BTreeSet::new(),
         };
         world.nodes.insert(record.id, node);
@@ -244,7 +247,49 @@ pub fn is_movable(service: &Service) -> bool {
     service.node.is_none() && !matches!(service.run, Run::Actor(_))
 }
 
-/// Places elsewhere what runs on nodes that are gone, where it can move.
+/// How many of a draining node's replicas something can be done about now: those
+/// that have no successor yet, and those whose successors are ready.
+///
+/// * `differences`: what is not as it is wished.
+pub fn leaving(
+    desired: &Desired,
+    nodes: &NodeTable,
+    differences: &[Difference],
+    node: NodeId,
+) -> u32 {
+    let services = desired
+        .services()
+        .filter(|(_, service, _)| is_movable(service));
+    let leaving = services.map(|(name, service, applied)| {
+        let share = applied.share(&name.name, service, node);
+        let elsewhere = elsewhere(applied, &name.name, service, nodes);
+        let waits = || {
+            let missing = |one: &Difference| {
+                matches!(one, Difference::Missing { component, .. } if *component == name)
+            };
+            differences.iter().any(missing)
+        };
+        match share {
+            0 => 0,
+            _ if elsewhere >= service.replicas && waits() => 0,
+            share => share,
+        }
+    });
+    leaving.sum()
+}
+
+/// On nodes that stay.
+fn elsewhere(applied: &Applied, name: &Name, service: &Service, nodes: &NodeTable) -> u32 {
+    let stay = nodes
+        .values()
+        .filter(|record| record.belongs() && !record.draining);
+    stay.map(|record| applied.share(name, service, record.id))
+        .sum()
+}
+
+/// Places elsewhere what runs on nodes that are gone or draining, where it can
+/// move. What is on a draining node stays until its successors are placed, and
+/// leaves with the next time: who calls has seen that they are ready.
 ///
 /// * `at_most`: so many replicas; the rest waits.
 pub fn replace(
@@ -277,11 +322,22 @@ pub fn replace(
                 continue;
             }
             let lost = |id: &NodeId| applied.share(name, service, *id);
-            let lost: u32 = gone.iter().map(lost).sum();
+            let draining = nodes.values().filter(|record| record.draining);
+            let draining = draining
+                .map(|record| record.id)
+                .filter(|id| !gone.contains(id));
+            let kept: BTreeMap<NodeId, u32> = draining
+                .map(|id| (id, lost(&id)))
+                .filter(|(_, count)| *count > 0)
+                .collect();
+            let lost: u32 = gone.iter().map(lost).chain(kept.values().copied()).sum();
             if lost == 0 {
                 continue;
             }
-            let after = plan.assigned.get(&scoped).cloned().unwrap_or_default();
+            let mut after = plan.assigned.get(&scoped).cloned().unwrap_or_default();
+            if elsewhere(applied, name, service, nodes) < service.replicas {
+                after.extend(kept);
+            }
             let refused = plan.refused.iter().find(|it| it.service == scoped);
             let missing = refused.map_or(0, |refusal| refusal.missing);
             // With no place at all it stays where it was: there it may come back.
@@ -302,7 +358,6 @@ pub fn replace(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::desired::Applied;
     use crate::nodes::{NodeRecord, Way};
     use kernel::{Hash, Revision, UnixMillis};
     use wire::api::Role;
@@ -332,6 +387,7 @@ mod tests {
                 joined_at: UnixMillis(0),
                 owner: Role::Viewer,
                 may_vote: true,
+                draining: false,
                 way: Way::default(),
                 revoked_at: None,
                 former: Vec::new(),
@@ -447,6 +503,40 @@ mod tests {
         let all = BTreeSet::from([NodeId(1), NodeId(2), NodeId(3)]);
         let nowhere = replace(&desired, &table, &all, 100, |_| Known::reach(true));
         assert_eq!(nowhere.placements, BTreeMap::new());
+    }
+
+    #[test]
+    fn a_draining_node_is_left_once_there_are_successors() {
+        let wanted = manifest(&[("a", "replicas = 1")]);
+        let mut table = nodes(&["/x", "/y"]);
+        let before = placed(&wanted, &table).expect("places");
+        let from = *before[&name("a")].keys().next().expect("one");
+        table.get_mut(&from).expect("there").draining = true;
+        let none = BTreeSet::new();
+        let known = |_| Known::reach(true);
+        let first = desired(&wanted, before);
+        assert_eq!(leaving(&first, &table, &[], from), 1);
+        let both = replace(&first, &table, &none, 9, known).placements[&name("p")].clone();
+        assert_eq!(
+            both[&name("a")].len(),
+            2,
+            "the old one stays meanwhile: {both:?}"
+        );
+        let second = desired(&wanted, both);
+        let missing = Difference::Missing {
+            component: ScopedName::new(name("p"), name("a")),
+            node: NodeId(1),
+            count: 1,
+        };
+        assert_eq!(
+            leaving(&second, &table, &[missing], from),
+            0,
+            "it is not ready"
+        );
+        assert_eq!(leaving(&second, &table, &[], from), 1);
+        let after = replace(&second, &table, &none, 9, known).placements[&name("p")].clone();
+        assert!(!after[&name("a")].contains_key(&from), "{after:?}");
+        assert_eq!(leaving(&desired(&wanted, after), &table, &[], from), 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! left goes on.
 
 use super::{good, join, nodes, state, text, token_for, until_seen};
-use black_box::{TestNode, project, says, until};
+use black_box::{Load, TestNode, project, says, until};
 use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
@@ -154,4 +154,46 @@ fn a_machine_of_somebody_elses_is_entrusted_with_nothing() {
     assert!(has(&third) && !has(&second));
     assert!(!second.layout.cluster().join("authority.sealed").exists());
     assert!(!second.layout.keys().join("cluster.key").exists());
+}
+
+#[test]
+fn what_a_loss_would_do_is_told_before_and_a_drained_node_is_left_in_order() {
+    let [first, second, third] = three();
+    let directory = project(&first, "page", 2, "");
+    first.ok(&["apply", text(&directory)]);
+    let on = |name: &str| {
+        let replicas = first.ok(&["get", "replicas"]);
+        replicas.matches(&format!("on {name},")).count()
+    };
+    let all = ["one", "two", "three"];
+    until("both run", || {
+        (all.iter().map(|name| on(name)).sum::<usize>() == 2).then_some(())
+    });
+    let loaded = *all.iter().find(|name| on(name) > 0).expect("somewhere");
+    let told = first.ok(&["plan", "--without", loaded, "-o", "json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["moves"].as_array().map(Vec::len), Some(1), "{told}");
+    assert_eq!(told["voters_left"], 2, "{told}");
+    let most = first.run(&["plan", "--without", "/eu"]);
+    assert_eq!(most.status.code(), Some(8), "{}", says(&most));
+    assert!(
+        says(&most).contains("nothing could be changed"),
+        "{}",
+        says(&most)
+    );
+    // Whoever reads meanwhile does not notice.
+    let readers = [&first, &second, &third].map(|node| Load::of(node.http, "/echo"));
+    first.ok(&["node", "drain", loaded]);
+    until("it is empty", || (on(loaded) == 0).then_some(()));
+    until("both run elsewhere", || {
+        let others = all.iter().filter(|name| **name != loaded);
+        (others.map(|name| on(name)).sum::<usize>() == 2).then_some(())
+    });
+    for reader in readers {
+        let outcome = reader.stop();
+        assert!(outcome.good > 0 && outcome.bad.is_empty(), "{outcome:?}");
+    }
+    assert!(first.ok(&["node", "ls"]).contains("draining"));
+    first.ok(&["node", "drain", loaded, "--end"]);
+    assert!(!first.ok(&["node", "ls"]).contains("draining"));
 }

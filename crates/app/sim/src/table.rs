@@ -94,6 +94,7 @@ pub fn record(machine: &Machine) -> NodeRecord {
         joined_at: UnixMillis(0),
         owner: Role::Viewer,
         may_vote: true,
+        draining: false,
         way: Way::default(),
         revoked_at: None,
         former: Vec::new(),

@@ -285,6 +285,45 @@ pub struct Follows {
     pub current: bool,
 }
 
+/// Body of `POST /v1/nodes/{node}/drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeDrainRequest {
+    /// False ends it.
+    pub draining: bool,
+}
+
+/// What would come of the loss of a node, or of a zone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WithoutReply {
+    pub without: String,
+    /// Replicas that would run elsewhere.
+    pub moves: Vec<WithoutMove>,
+    /// Services of which replicas would run nowhere, and why.
+    pub lost: BTreeMap<String, String>,
+    /// Services whose replicas there would wait for it to come back: a person put
+    /// them there, or they keep what they have on its disk.
+    pub wait: Vec<String>,
+    /// Of the cluster's state: how many of how many voters would be left.
+    pub voters: u32,
+    pub voters_left: u32,
+}
+
+impl WithoutReply {
+    /// Whether the cluster could still be changed.
+    pub fn has_majority(&self) -> bool {
+        self.voters_left > self.voters / 2
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WithoutMove {
+    pub service: String,
+    pub to: String,
+    /// What spoke for that place.
+    pub why: String,
+}
+
 /// Body of `POST /v1/nodes/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -339,6 +378,9 @@ pub struct NodeView {
     /// It leads the control group.
     #[serde(default)]
     pub leader: bool,
+    /// It is being emptied.
+    #[serde(default)]
+    pub draining: bool,
     /// It is one of those that keep the cluster's state.
     #[serde(default)]
     pub votes: bool,

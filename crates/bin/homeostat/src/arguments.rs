@@ -83,8 +83,19 @@ pub enum Command {
         directory: PathBuf,
     },
     /// Show what `apply` would change (exit code 8: something)
-    #[command(after_help = "Examples:\n  homeostat plan ./site\n  homeostat plan ./site -o json")]
-    Plan(ManifestPath),
+    ///
+    /// With --without: what would come of the loss of a node or of a zone (exit
+    /// code 8: something would run nowhere, or nobody could change the cluster).
+    #[command(
+        after_help = "Examples:\n  homeostat plan ./site\n  homeostat plan ./site -o json\n  homeostat plan --without n2\n  homeostat plan --without /eu"
+    )]
+    Plan {
+        #[command(flatten)]
+        path: ManifestPath,
+        /// A node's name, or a zone
+        #[arg(long, value_name = "NODE|ZONE", conflicts_with = "manifest")]
+        without: Option<String>,
+    },
     /// Make a manifest the desired state, and wait until it runs
     ///
     /// A project goes when a manifest that has only its `[project]` is applied.

@@ -54,6 +54,9 @@ pub struct Seen {
     pub movable: u32,
     /// It belongs no more: nobody waits for it.
     pub left: bool,
+    /// It is there, and is being emptied.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -105,12 +108,12 @@ impl Controller for Repair {
             };
             since(node).is_some_and(|gone| gone >= millis(settle))
         };
-        let lost = reading
-            .nodes
-            .iter()
-            .filter(|(node, seen)| seen.movable > 0 && (seen.left || (!seen.up && settled(node))));
+        let lost = reading.nodes.iter().filter(|(node, seen)| {
+            seen.movable > 0 && (seen.left || seen.draining || (!seen.up && settled(node)))
+        });
         let lost: BTreeMap<NodeId, u32> = lost.map(|(node, seen)| (*node, seen.movable)).collect();
-        if lost.is_empty() || is_storm(parameters, &next) {
+        let only_drained = lost.keys().all(|node| reading.nodes[node].draining);
+        if lost.is_empty() || (is_storm(parameters, &next) && !only_drained) {
             return Decided::nothing(next);
         }
         let moved: u32 = next.moved.iter().map(|(_, count)| count).sum();
@@ -122,6 +125,7 @@ impl Controller for Repair {
         next.moved.push((now, all.min(at_most)));
         let longest = lost.keys().filter_map(since).max().unwrap_or_default();
         let seen = match lost.len() {
+            _ if only_drained => format!("{all} replicas are on nodes that are being emptied"),
             1 => format!(
                 "a node with {all} replicas is gone for {}",
                 format_duration(longest)
@@ -211,7 +215,7 @@ mod tests {
                 let seen = Seen {
                     up: *up,
                     movable: *movable,
-                    left: false,
+                    ..Seen::default()
                 };
                 (NodeId(at as u64 + 1), seen)
             };
@@ -303,11 +307,11 @@ mod tests {
             up: false,
             movable: 1,
             left: true,
+            draining: false,
         };
         let there = Seen {
             up: true,
-            movable: 0,
-            left: false,
+            ..Seen::default()
         };
         let reading = Reading {
             nodes: BTreeMap::from([(NodeId(1), there), (NodeId(2), left)]),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use wire::api::{
-    ApiError, ApplyRequest, CertificateReply, CertificateRequest, PlanReply, Progress,
+    ApiError, ApplyRequest, CertificateReply, CertificateRequest, PlanReply, Progress, WithoutReply,
 };
 
 /// Answers once the edge shows it, where there is one.
@@ -146,6 +146,23 @@ async fn directory_from_afar(shared: &Shared, manifest: &Manifest) -> Result<Pat
     let desired = desired.map_err(|error| Refused(apply::storage(&error)))?;
     let known = desired.projects.get(&manifest.project);
     Ok(known.map_or_else(|| PathBuf::from("/"), |applied| applied.directory.clone()))
+}
+
+#[derive(Deserialize)]
+pub struct WithoutQuery {
+    /// A node's name or id, or a zone's path.
+    of: String,
+}
+
+/// What would come of the loss of a node, or of a zone; nothing is changed.
+#[utoipa::path(get, path = "/v1/without", params(("of" = String, Query)),
+    responses((status = 200, body = WithoutReply), (status = 404, body = ApiError)))]
+pub async fn without(
+    State(shared): Agent,
+    Query(query): Query<WithoutQuery>,
+) -> Result<Json<WithoutReply>, Refused> {
+    let said = apply::placing::without(&shared, &query.of).await;
+    said.map(Json).map_err(Refused)
 }
 
 #[derive(Deserialize)]

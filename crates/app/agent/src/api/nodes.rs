@@ -13,8 +13,8 @@ use node::nodes::Admission;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::api::{
-    ApiError, JoinTokenReply, JoinTokenRequest, NodeNameRequest, NodeView, NodeZoneRequest,
-    PublishReply, PublishRequest, ZoneMoveRequest,
+    ApiError, JoinTokenReply, JoinTokenRequest, NodeDrainRequest, NodeNameRequest, NodeView,
+    NodeZoneRequest, PublishReply, PublishRequest, ZoneMoveRequest,
 };
 use wire::attributes::AttributeName;
 
@@ -144,6 +144,22 @@ pub async fn put_into(
     let kept_in = Arc::clone(&shared);
     let put = async move { table::put_into(&kept_in.control, &node, &zone, unix_now()).await };
     Ok(Json(shared.cluster.view(&change.run(put).await?)))
+}
+
+/// Answered at once; what can run elsewhere leaves it meanwhile.
+#[utoipa::path(post, path = "/v1/nodes/{node}/drain", request_body = NodeDrainRequest,
+    params(("node" = String, Path)),
+    responses((status = 200, body = NodeView), (status = 404, body = ApiError)))]
+pub async fn drain(
+    State(shared): Agent,
+    caller: Caller,
+    Path(node): Path<String>,
+    Json(request): Json<NodeDrainRequest>,
+) -> Result<Json<NodeView>, Refused> {
+    let change = caller.change(&shared, format!("node/{node}")).await?;
+    let kept_in = Arc::clone(&shared);
+    let drain = async move { table::drain(&kept_in.control, &node, request.draining).await };
+    Ok(Json(shared.cluster.view(&change.run(drain).await?)))
 }
 
 /// Answered with the nodes that were moved.

@@ -89,6 +89,8 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("post", "/v1/nodes/tokens", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/revoke", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/name", Role::Admin, Kind::Node),
+    ("post", "/v1/nodes/{node}/drain", Role::Admin, Kind::Node),
+    ("get", "/v1/without", Role::Viewer, Kind::Node),
     ("post", "/v1/nodes/{node}/zone", Role::Admin, Kind::Node),
     ("post", "/v1/zones/moves", Role::Admin, Kind::Node),
     ("post", "/v1/attributes", Role::Operator, Kind::Node),

@@ -5,7 +5,7 @@
 //! that does not come up is taken back, and what ran before keeps running.
 
 use crate::machine::unix_now;
-mod placing;
+pub mod placing;
 pub mod repair;
 pub mod settling;
 pub mod taking;

@@ -1,13 +1,16 @@
 //! Where replicas run.
 
 use crate::apply::api_error;
+use crate::cluster::table;
 use crate::shared::Shared;
-use kernel::{Bytes, Name, NodeId};
+use kernel::{Bytes, Name, NodeId, ScopedName, ZonePath};
 use manifest::Manifest;
 use node::desired::{Applied, Desired};
-use node::placing::{Known, PlaceError, Placements, placements};
-use std::collections::BTreeMap;
-use wire::api::{ApiError, Change};
+use node::placing::{
+    Known, PlaceError, Placements, Without, is_movable, placements, what_if, world,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use wire::api::{ApiError, Change, WithoutMove, WithoutReply};
 use wire::attributes::Value;
 
 /// Where each service's replicas run: by hand, or where it is best.
@@ -42,6 +45,72 @@ pub fn known(shared: &Shared, node: NodeId) -> Known {
         memory_free: bytes("memory_free_bytes"),
         disk_free: bytes("disk_free_bytes"),
     }
+}
+
+/// What would come of the loss of a node, or of a zone.
+pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError> {
+    let cluster = &shared.cluster;
+    let desired = super::read_desired(shared.known()).await;
+    let desired = desired.map_err(|error| super::storage(&error))?;
+    let nodes = cluster.nodes.borrow().clone();
+    let (lost, without) = match of.starts_with('/') {
+        true => {
+            let zone: ZonePath = of
+                .parse()
+                .map_err(|error| api_error("invalid_name", format!("{error}"), None))?;
+            let within = nodes.values().filter(|record| zone.contains(&record.zone));
+            let within: BTreeSet<NodeId> = within.map(|record| record.id).collect();
+            if within.is_empty() {
+                let message = format!("no node is in {zone}");
+                return Err(api_error("not_found", message, Some("homeostat node ls")));
+            }
+            (within, Without::Zone(zone))
+        }
+        false => {
+            let record = table::find(&nodes, of).ok_or_else(|| table::none_called(of))?;
+            (BTreeSet::from([record.id]), Without::Node(record.id))
+        }
+    };
+    let is_movable = |name: &ScopedName| {
+        let mut all = desired.services();
+        all.any(|(one, service, _)| one == *name && is_movable(service))
+    };
+    let gone = nodes
+        .keys()
+        .copied()
+        .filter(|id| !cluster.reach(*id).is_up());
+    let gone: BTreeSet<NodeId> = gone.collect();
+    let mut world = world(&desired, &nodes, &gone, |node| known(shared, node));
+    let is_there = |on: &BTreeMap<NodeId, u32>| on.keys().any(|id| lost.contains(id));
+    let there = world.running.iter().filter(|(_, on)| is_there(on));
+    let wait = there.filter(|(name, _)| !is_movable(name));
+    let wait: Vec<String> = wait.map(|(name, _)| format!("service/{name}")).collect();
+    world.services.retain(|name, _| is_movable(name));
+    world.running.retain(|name, _| is_movable(name));
+    let what_if = what_if(&world, &without);
+    let moves = what_if.plan.choices.iter().map(|choice| WithoutMove {
+        service: format!("service/{}", choice.service),
+        to: cluster.called(choice.place),
+        why: choice.score.to_string(),
+    });
+    let why = |name: &ScopedName| {
+        let refused = what_if.plan.refused.iter().find(|it| it.service == *name);
+        refused.map_or_else(String::new, |refusal| refusal.to_string())
+    };
+    let lost_services = what_if.lost.keys();
+    let members = cluster.members();
+    let left = members.voters.difference(&lost).count();
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Ok(WithoutReply {
+        without: of.to_owned(),
+        moves: moves.collect(),
+        lost: lost_services
+            .map(|name| (format!("service/{name}"), why(name)))
+            .collect(),
+        wait,
+        voters: count(members.voters.len()),
+        voters_left: count(left),
+    })
 }
 
 fn shares(

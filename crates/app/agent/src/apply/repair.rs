@@ -14,7 +14,7 @@ use kernel::{NodeId, ScopedName};
 use node::NodeEvent;
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::nodes::NodeTable;
-use node::placing::{Placements, is_movable, replace as replacing};
+use node::placing::{Placements, is_movable, leaving, replace as replacing};
 use node::store::{Compare, Operation, Store, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -75,20 +75,27 @@ fn look(shared: &Shared, desired: &Desired) -> NodeEvent {
             }
         }
     }
+    let mut reports = shared.cluster.reports.borrow().clone();
+    reports.retain(|node, _| !is_gone(shared, *node));
+    let differences = node::wishes::differences(desired, &nodes, &reports);
     let seen = nodes.values().map(|record| {
+        let up = record.belongs() && !is_gone(shared, record.id);
+        let draining = up && record.draining;
+        let movable = match draining {
+            true => leaving(desired, &nodes, &differences, record.id),
+            false => movable.get(&record.id).copied().unwrap_or_default(),
+        };
         let seen = Seen {
-            up: record.belongs() && !is_gone(shared, record.id),
-            movable: movable.get(&record.id).copied().unwrap_or_default(),
+            up,
+            movable,
             left: !record.belongs(),
+            draining,
         };
         (record.id, seen)
     });
     let reading = Reading {
         nodes: seen.collect(),
     };
-    let mut reports = shared.cluster.reports.borrow().clone();
-    reports.retain(|node, _| !is_gone(shared, *node));
-    let differences = node::wishes::differences(desired, &nodes, &reports);
     NodeEvent::ClusterSeen {
         reading,
         as_wished: differences.is_empty() && about.is_empty(),

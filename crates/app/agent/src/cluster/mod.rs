@@ -470,6 +470,7 @@ impl Cluster {
             cloned: self.clones.borrow().contains(&record.id),
             this,
             leader: self.lead.borrow().is(record.id, self.own.id),
+            draining: record.draining,
             votes: self.members.borrow().voters.contains(&record.id),
             addresses: record.way.addresses.iter().map(text).collect(),
             outbound_only: record.way.outbound_only,

@@ -203,6 +203,7 @@ pub async fn admit(
             joined_at: now,
             owner: admission.owner,
             may_vote: admission.may_vote,
+            draining: false,
             way: applicant.way.clone(),
             revoked_at: None,
             former: Vec::new(),
@@ -393,6 +394,24 @@ pub async fn rename(store: &dyn Store, called: &str, to: &Name) -> Result<NodeRe
     .await
 }
 
+/// Has it emptied from now on, or no more.
+pub async fn drain(
+    store: &dyn Store,
+    called: &str,
+    draining: bool,
+) -> Result<NodeRecord, ApiError> {
+    change(store, called, |_, record| {
+        if !record.belongs() {
+            return Err(none_called(called));
+        }
+        Ok(NodeRecord {
+            draining,
+            ..record.clone()
+        })
+    })
+    .await
+}
+
 /// Puts one node into another zone.
 pub async fn put_into(
     store: &dyn Store,
@@ -471,6 +490,7 @@ pub fn first(name: Name, zone: ZonePath, key: Hash, now: UnixMillis) -> NodeReco
         joined_at: now,
         owner: Role::Admin,
         may_vote: true,
+        draining: false,
         way: Way::default(),
         revoked_at: None,
         former: Vec::new(),

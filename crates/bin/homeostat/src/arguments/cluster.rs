@@ -179,6 +179,17 @@ pub enum Nodes {
         node: String,
         name: String,
     },
+    /// Empty a node: what can run elsewhere does so first, and nothing comes
+    ///
+    /// What a person put there, and actors, stay.
+    #[command(after_help = "Examples:\n  homeostat node drain n3\n  homeostat node drain n3 --end")]
+    Drain {
+        /// Its name or id
+        node: String,
+        /// It takes replicas again
+        #[arg(long)]
+        end: bool,
+    },
     /// Put nodes into a zone; what runs on them goes on
     #[command(
         after_help = "Examples:\n  homeostat node move n3 --zone /eu/2\n  homeostat node move n3 n4 n5 --zone /eu/2"

@@ -17,6 +17,7 @@ mod secret;
 mod store;
 mod token;
 mod up;
+mod without;
 mod zones;
 
 use crate::arguments::lab::LabCommand;
@@ -89,7 +90,10 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up(up) => up::up(context, &up).await,
         Command::Down(_) => up::down(context).await,
-        Command::Plan(path) => apply::plan(context, &path.manifest).await,
+        Command::Plan { path, without } => match without {
+            Some(lost) => without::run(context, &lost).await,
+            None => apply::plan(context, &path.manifest).await,
+        },
         Command::Apply(path) => apply::apply(context, &path.manifest).await,
         Command::Rollback { project, to } => {
             apply::rollback(context, &project, to.unwrap_or(0)).await

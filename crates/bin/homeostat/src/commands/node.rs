@@ -1,4 +1,4 @@
-//! Nodes: listed, shown, renamed, revoked.
+//! Nodes: listed, shown, renamed, emptied, revoked.
 
 use super::Context;
 use super::inspect::clock;
@@ -10,7 +10,7 @@ use crate::output::{self, data, say};
 use client::segment;
 use std::process::ExitCode;
 use std::time::Duration;
-use wire::api::{NodeNameRequest, NodeView, NodeZoneRequest};
+use wire::api::{NodeDrainRequest, NodeNameRequest, NodeView, NodeZoneRequest};
 
 pub async fn run(context: &Context, what: &Nodes) -> Result<ExitCode, Failure> {
     match what {
@@ -23,13 +23,23 @@ pub async fn run(context: &Context, what: &Nodes) -> Result<ExitCode, Failure> {
                 "node {} is revoked: no node speaks to it any more, and it cannot come back",
                 revoked.name
             ));
-            say("what was placed on it moves with the next: homeostat apply DIR");
         }
         Nodes::Rename { node, name } => {
             let path = format!("/v1/nodes/{}/name", segment(node));
             let request = NodeNameRequest { name: name.clone() };
             let renamed: NodeView = context.client.post(&path, &request).await?;
             say(&format!("node {node} is called {} now", renamed.name));
+        }
+        Nodes::Drain { node, end } => {
+            let path = format!("/v1/nodes/{}/drain", segment(node));
+            let request = NodeDrainRequest { draining: !end };
+            let drained: NodeView = context.client.post(&path, &request).await?;
+            if *end {
+                say(&format!("node {} takes replicas again", drained.name));
+            } else {
+                say(&format!("node {} is being emptied", drained.name));
+                say("see how far it is: homeostat get replicas");
+            }
         }
         Nodes::Move { nodes, zone } => {
             for node in nodes {
@@ -89,6 +99,9 @@ fn row(node: &NodeView) -> [String; 7] {
         state.push_str(", leads");
     } else if node.votes {
         state.push_str(", votes");
+    }
+    if node.draining {
+        state.push_str(", draining");
     }
     if node.outbound_only {
         state.push_str(", outbound-only");

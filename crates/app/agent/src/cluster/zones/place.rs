@@ -73,6 +73,7 @@ mod tests {
                 joined_at: UnixMillis(0),
                 owner: Role::Admin,
                 may_vote: true,
+                draining: false,
                 way: node::nodes::Way::default(),
                 revoked_at: None,
                 former: Vec::new(),
