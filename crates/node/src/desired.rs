@@ -1,6 +1,6 @@
 //! Desired state as it lies in the store: which key holds what.
 
-use crate::placing::Placements;
+use crate::cluster::placing::Placements;
 use kernel::{Bytes, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Binding, BindingTarget, Manifest, Service, Site};
 use serde::{Deserialize, Serialize};

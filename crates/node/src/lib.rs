@@ -5,15 +5,13 @@
 
 mod alerts;
 pub mod buckets;
+mod cluster;
 pub mod desired;
 pub mod driver;
 mod event;
 mod holding;
 mod machine;
-pub mod members;
-mod mending;
 pub mod nodes;
-pub mod placing;
 pub mod relays;
 mod replica;
 pub mod script;
@@ -22,9 +20,9 @@ mod snapshot;
 mod spec;
 pub mod store;
 mod why;
-pub mod wishes;
 
 pub use alerts::{AlertSpec, AlertStatus};
+pub use cluster::{members, placing, wishes};
 pub use control::{ReplayMismatch, replay};
 pub use event::{NodeEffect, NodeEvent, NodeStatus, Peer, ReplicaStatus, ServiceStatus, Settings};
 pub use holding::{Copies, copies};

@@ -6,11 +6,11 @@
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
 use crate::alerts::Alerts;
+use crate::cluster::mending::Mending;
 use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, Found};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
 use crate::holding::Care;
-use crate::mending::Mending;
 use crate::nodes::first_index;
 use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
@@ -130,7 +130,7 @@ impl Node {
                 reading,
                 as_wished,
                 about,
-            } if !self.going_down => self.mending.seen(&reading, as_wished, about, &mut turn),
+            } if !self.going_down => self.mending.seen(&reading, as_wished, &about, &mut turn),
             NodeEvent::Alerts(specs) => self.alerts.are(specs, &mut turn),
             NodeEvent::AlertAnswered { name, value } if !self.going_down => {
                 self.alerts.answered(&name, value, &mut turn);

@@ -102,10 +102,10 @@ pub fn keep(path: &Path, text: &str, own: &Key) -> Result<(), VaultError> {
         path: path.to_owned(),
         source,
     })?;
-    match read(path)?.id() == given.id() {
-        true => Ok(()),
-        false => Err(refused("another cluster's key is kept here already")),
+    if read(path)?.id() != given.id() {
+        return Err(refused("another cluster's key is kept here already"));
     }
+    Ok(())
 }
 
 /// Durable when this returns; a file that came meanwhile is left as it is.

@@ -60,11 +60,12 @@ impl Vault {
         let path = key_path(directory);
         let key = key::read(&path)?;
         let cluster = cluster_key_path(directory);
-        let cluster = match cluster.exists() {
-            true => Some(key::read(&cluster)?),
-            false => None,
-        };
-        Ok(Self { path, key, cluster })
+        let cluster = cluster.exists().then(|| key::read(&cluster));
+        Ok(Self {
+            path,
+            key,
+            cluster: cluster.transpose()?,
+        })
     }
 
     /// As [`Vault::open`], to seal what other nodes are to open too: with the

@@ -169,6 +169,31 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     Ok(())
 }
 
+/// This node's own store, and its members of the groups.
+async fn open_stores(
+    layout: &Layout,
+    own: &cluster::Own,
+    network: &cluster::group::Network,
+) -> Result<(EmbeddedStore, EmbeddedStore, Arc<buckets::BucketServer>), AgentError> {
+    if own.holder.is_some() && !layout.store().exists() {
+        // Of a node that kept what it follows where members keep theirs.
+        let _ = std::fs::rename(layout.control(), layout.store());
+        let _ = std::fs::remove_file(layout.buckets());
+    }
+    let group = |group| cluster::group::kept_with(own, network, group);
+    let at = |path: PathBuf, node, group| EmbeddedStore::open(store::Options { path, node, group });
+    let store = at(layout.store(), FIRST_NODE, store::Group::Alone).await;
+    let store = store.map_err(AgentError::Store)?;
+    let control = at(layout.control(), own.id, group(StoreGroup::Control)).await;
+    let control = control.map_err(AgentError::Store)?;
+    audit::carry_over(&control, &store)
+        .await
+        .map_err(AgentError::Audit)?;
+    let buckets = buckets::BucketServer::open(layout, own.id, group(StoreGroup::Buckets)).await;
+    let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
+    Ok((store, control, buckets))
+}
+
 async fn open(
     layout: &Layout,
     program: PathBuf,
@@ -176,14 +201,7 @@ async fn open(
 ) -> Result<Arc<Shared>, AgentError> {
     let own = cluster::Cluster::who(layout, &node_name()).map_err(AgentError::Cluster)?;
     let network = cluster::group::Network::default();
-    let group = |group| cluster::group::kept_with(&own, &network, group);
-    let at = |path: PathBuf, node, group| EmbeddedStore::open(store::Options { path, node, group });
-    let store = at(layout.store(), FIRST_NODE, store::Group::Alone).await;
-    let store = store.map_err(AgentError::Store)?;
-    let control = at(layout.control(), own.id, group(StoreGroup::Control)).await;
-    let control = control.map_err(AgentError::Store)?;
-    let buckets = buckets::BucketServer::open(layout, own.id, group(StoreGroup::Buckets)).await;
-    let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
+    let (store, control, buckets) = open_stores(layout, &own, &network).await?;
     let audit = audit::Audit::open(layout.audit(), &store)
         .await
         .map_err(AgentError::Audit)?;

@@ -61,9 +61,12 @@ fn start_log() {
     let wanted = std::env::var("HOMEOSTAT_LOG").ok();
     let filter = wanted
         .and_then(|text| text.parse::<Targets>().ok())
-        // The store's library tells each step at `info`.
-        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO))
-        .with_target("openraft", LevelFilter::WARN);
+        // The store's library tells each step, and each try at a member that is
+        // away, many a second; what comes of them the agent says itself.
+        .unwrap_or_else(|| {
+            let usual = Targets::new().with_default(LevelFilter::INFO);
+            usual.with_target("openraft", LevelFilter::OFF)
+        });
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(std::io::stderr);

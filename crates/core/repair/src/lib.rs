@@ -134,9 +134,10 @@ pub fn is_isomorphic(wished: &Graph, seen: &Graph) -> bool {
 fn missing(name: &ScopedName, wish: &Component, see: &Component, found: &mut Vec<Difference>) {
     for (node, count) in &wish.on {
         // Of another generation, they are no replicas of this one.
-        let there = match see.generation == wish.generation {
-            true => see.on.get(node).copied().unwrap_or_default(),
-            false => 0,
+        let there = if see.generation == wish.generation {
+            see.on.get(node).copied().unwrap_or_default()
+        } else {
+            0
         };
         if there < *count {
             found.push(Difference::Missing {

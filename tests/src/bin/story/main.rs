@@ -90,6 +90,10 @@ fn tell(stage: &mut stage::Stage) -> Told {
     act("the power of one is cut while others read", || {
         neighbours.power_cut(stage)
     })?;
+    act(
+        "the one that leads loses its power, and is missed by nobody",
+        || neighbours.leader_cut(stage),
+    )?;
     drop(neighbours);
     act("each decision replays to the same outcome", || {
         acts::replayed(stage)

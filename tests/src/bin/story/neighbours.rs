@@ -25,7 +25,8 @@ impl Neighbours {
         let page = stage.get("/published.html")?;
         let mut longest = 0.0_f64;
         for (node, zone) in [(&self.second, "/eu/2"), (&self.third, "/us/1")] {
-            let line = stage.ok(&["token", "create", "--ttl", "5m", "--zone", zone])?;
+            let words = ["token", "create", "--ttl", "5m", "--owner", "admin"];
+            let line = stage.ok(&[&words[..], &["--zone", zone]].concat())?;
             let began = Instant::now();
             let output = node.run(&["up", "--join", line.trim()]);
             expect(output.status.success(), || black_box::says(&output))?;
@@ -199,6 +200,79 @@ impl Neighbours {
         }
         Ok(format!(
             "dead to the others after {took:.1} s, a person told after {told:.1} s; {good} of {good} requests answered"
+        ))
+    }
+}
+
+impl Neighbours {
+    /// The one that the cluster began with, and that leads it: another leads then,
+    /// what ran there runs elsewhere, and whoever reads does not notice.
+    pub fn leader_cut(&self, stage: &Stage) -> Told<String> {
+        let output = self.second.run(&["up"]);
+        expect(output.status.success(), || black_box::says(&output))?;
+        until("all three keep the cluster's state", || {
+            let output = stage.node.run(&["store", "status", "-o", "json"]);
+            let status: Value = serde_json::from_slice(&output.stdout).ok()?;
+            let groups = status["groups"].as_array()?;
+            let whole = |group: &Value| {
+                let behind = group["behind"].as_object().into_iter().flatten();
+                group["voters"].as_array().map(Vec::len) == Some(3)
+                    && behind.filter(|(_, entries)| **entries != 0).count() == 0
+            };
+            groups.iter().all(whole).then_some(())
+        });
+        let readers = [&self.second, &self.third].map(|node| {
+            [
+                Load::of(node.http, "/search?q=market"),
+                Load::of(node.http, "/published.html"),
+            ]
+        });
+        let without = stage.ok(&["plan", "--without", "one"])?;
+        let cut = Instant::now();
+        stage.node.power_off();
+        let three = stage.manifest.replace("replicas = 2", "replicas = 3");
+        let three = three.replace("VERSION = \"1\"", "VERSION = \"3\"");
+        stage.write_manifest(&three)?;
+        let mut asked = 0;
+        until("a change without the first", || {
+            asked += 1;
+            let output = self.third.run(&["apply", stage.news()]);
+            output.status.success().then_some(())
+        });
+        let changed = cut.elapsed().as_secs_f64();
+        let running = || {
+            let output = self.third.run(&["get", "replicas", "-o", "json"]);
+            let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+            let ready = found.iter().filter(|one| one["state"] == "ready");
+            ready
+                .filter(|one| one["desired"]["service"] == "search")
+                .count()
+        };
+        until("all replicas run elsewhere", || {
+            (running() == 3).then_some(())
+        });
+        let whole = cut.elapsed().as_secs_f64();
+        let mut good = 0;
+        for reader in readers.into_iter().flatten() {
+            let outcome = reader.stop();
+            expect(outcome.bad.is_empty(), || {
+                format!("readers saw {:?}", outcome.bad)
+            })?;
+            good += outcome.good;
+        }
+        let output = stage.node.run(&["up"]);
+        expect(output.status.success(), || black_box::says(&output))?;
+        until("the first is back", || {
+            let nodes = [&self.second, &self.third];
+            let alive = nodes.map(|node| states(node).filter(|it| it == "alive").count());
+            (alive == [3, 3]).then_some(())
+        });
+        Ok(format!(
+            "changed by another one after {changed:.1} s ({asked} asked), all replicas of search ready again after {whole:.1} s; {good} of {good} requests answered; told before: {} moves",
+            without
+                .lines()
+                .filter(|line| line.contains("service/"))
+                .count()
         ))
     }
 }

@@ -6,7 +6,7 @@
 use super::{Refused, forward};
 use crate::apply::api_error;
 use crate::auth::{Act, Denied, Of, Who, authorize};
-use crate::cluster::group::Lead;
+use crate::cluster::group::{LEAD_MAX, Lead};
 use crate::shared::Shared;
 use crate::tokens;
 use axum::extract::{FromRequestParts, Request, State};
@@ -18,7 +18,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::MethodRouter;
 use kernel::{Name, NodeId};
 use std::sync::Arc;
+use std::time::Duration;
 use wire::api::Role;
+
+/// Who looks is answered by what is known here, rather than late.
+const LOOK_LEAD_MAX: Duration = Duration::from_millis(500);
 
 /// Who asks for which act; handlers ask it about projects.
 #[derive(Clone, Debug)]
@@ -109,7 +113,12 @@ pub fn guarded(
 
 async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next) -> Response {
     if !guarded.act.is_local() && !is_asked_by_leader(&guarded) {
-        match guarded.shared.cluster.lead_known().await {
+        let patience = if guarded.act.is_look() {
+            LOOK_LEAD_MAX
+        } else {
+            LEAD_MAX
+        };
+        match guarded.shared.cluster.lead_within(patience).await {
             Lead::Here => {}
             Lead::At(_) if is_passed_on(&guarded) => return nobody_leads(),
             Lead::At(leader) => {

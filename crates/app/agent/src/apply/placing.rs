@@ -6,6 +6,7 @@ use crate::shared::Shared;
 use kernel::{Bytes, Name, NodeId, ScopedName, ZonePath};
 use manifest::Manifest;
 use node::desired::{Applied, Desired};
+use node::nodes::NodeTable;
 use node::placing::{
     Known, PlaceError, Placements, Without, is_movable, placements, what_if, world,
 };
@@ -47,30 +48,31 @@ pub fn known(shared: &Shared, node: NodeId) -> Known {
     }
 }
 
+/// The nodes that are meant by a node's name or a zone's path.
+fn named(nodes: &NodeTable, of: &str) -> Result<(BTreeSet<NodeId>, Without), ApiError> {
+    if !of.starts_with('/') {
+        let record = table::find(nodes, of).ok_or_else(|| table::none_called(of))?;
+        return Ok((BTreeSet::from([record.id]), Without::Node(record.id)));
+    }
+    let zone: ZonePath = of
+        .parse()
+        .map_err(|error| api_error("invalid_name", format!("{error}"), None))?;
+    let within = nodes.values().filter(|record| zone.contains(&record.zone));
+    let within: BTreeSet<NodeId> = within.map(|record| record.id).collect();
+    if within.is_empty() {
+        let message = format!("no node is in {zone}");
+        return Err(api_error("not_found", message, Some("homeostat node ls")));
+    }
+    Ok((within, Without::Zone(zone)))
+}
+
 /// What would come of the loss of a node, or of a zone.
 pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError> {
     let cluster = &shared.cluster;
     let desired = super::read_desired(shared.known()).await;
     let desired = desired.map_err(|error| super::storage(&error))?;
     let nodes = cluster.nodes.borrow().clone();
-    let (lost, without) = match of.starts_with('/') {
-        true => {
-            let zone: ZonePath = of
-                .parse()
-                .map_err(|error| api_error("invalid_name", format!("{error}"), None))?;
-            let within = nodes.values().filter(|record| zone.contains(&record.zone));
-            let within: BTreeSet<NodeId> = within.map(|record| record.id).collect();
-            if within.is_empty() {
-                let message = format!("no node is in {zone}");
-                return Err(api_error("not_found", message, Some("homeostat node ls")));
-            }
-            (within, Without::Zone(zone))
-        }
-        false => {
-            let record = table::find(&nodes, of).ok_or_else(|| table::none_called(of))?;
-            (BTreeSet::from([record.id]), Without::Node(record.id))
-        }
-    };
+    let (lost, without) = named(&nodes, of)?;
     let is_movable = |name: &ScopedName| {
         let mut all = desired.services();
         all.any(|(one, service, _)| one == *name && is_movable(service))
@@ -95,7 +97,7 @@ pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError
     });
     let why = |name: &ScopedName| {
         let refused = what_if.plan.refused.iter().find(|it| it.service == *name);
-        refused.map_or_else(String::new, |refusal| refusal.to_string())
+        refused.map_or_else(String::new, ToString::to_string)
     };
     let lost_services = what_if.lost.keys();
     let members = cluster.members();

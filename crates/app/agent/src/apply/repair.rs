@@ -13,7 +13,7 @@ use control::repair::{Reading, Seen};
 use kernel::{NodeId, ScopedName};
 use node::NodeEvent;
 use node::desired::{Applied, Desired, head_key, history_key};
-use node::nodes::NodeTable;
+use node::nodes::{NodeRecord, NodeTable};
 use node::placing::{Placements, is_movable, leaving, replace as replacing};
 use node::store::{Compare, Operation, Store, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
@@ -81,9 +81,10 @@ fn look(shared: &Shared, desired: &Desired) -> NodeEvent {
     let seen = nodes.values().map(|record| {
         let up = record.belongs() && !is_gone(shared, record.id);
         let draining = up && record.draining;
-        let movable = match draining {
-            true => leaving(desired, &nodes, &differences, record.id),
-            false => movable.get(&record.id).copied().unwrap_or_default(),
+        let movable = if draining {
+            leaving(desired, &nodes, &differences, record.id)
+        } else {
+            movable.get(&record.id).copied().unwrap_or_default()
         };
         let seen = Seen {
             up,
@@ -120,7 +121,7 @@ async fn replace_once(
 ) -> Result<u32, ApiError> {
     let nodes: Arc<NodeTable> = shared.cluster.nodes.borrow().clone();
     // One that is back meanwhile keeps what it has.
-    let belongs = |node: &NodeId| nodes.get(node).is_some_and(|record| record.belongs());
+    let belongs = |node: &NodeId| nodes.get(node).is_some_and(NodeRecord::belongs);
     gone.retain(|node| !belongs(node) || is_gone(shared, *node));
     let desired = read_desired(&shared.control).await;
     let desired = desired.map_err(|error| storage(&error))?;

@@ -23,6 +23,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use store::EmbeddedStore;
 use tokio::sync::Mutex;
 use wire::api::ApiError;
 
@@ -140,6 +141,20 @@ impl Audit {
             .await
             .map_err(|error| api_error("internal", error.to_string(), None))
     }
+}
+
+/// Where the log ends is known to the node's own store; in data of before there
+/// was one, to the control group's.
+pub async fn carry_over(control: &EmbeddedStore, store: &EmbeddedStore) -> Result<(), StoreError> {
+    let known = control.read_here(|view| view.get(HEAD_KEY));
+    let Some(known) = known.filter(|_| !store.read_here(|view| view.has(HEAD_KEY))) else {
+        return Ok(());
+    };
+    let transaction = Transaction {
+        then: vec![Operation::Put(HEAD_KEY.to_owned(), known.value)],
+        ..Transaction::default()
+    };
+    store.transact(transaction).await.map(drop)
 }
 
 /// From the end of the files and of what the store knows to where the next line

@@ -527,7 +527,7 @@ impl Cluster {
         members.remove(&self.own.id);
         let records = members.iter().filter_map(|node| nodes.get(node));
         let others = records.filter(|record| record.belongs());
-        let others = others.flat_map(|record| record.way.addresses.first().copied());
+        let others = others.filter_map(|record| record.way.addresses.first().copied());
         self.addresses().into_iter().chain(others).collect()
     }
 

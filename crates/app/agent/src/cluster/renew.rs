@@ -77,17 +77,16 @@ async fn look(shared: &Shared) -> Result<(), String> {
         agent_key: agent.key.public().0,
         edge_key: edge.key.public().0,
     };
-    let certified = match cluster.authority.get() {
-        Some(_) => certify(cluster, cluster.own.id, &request)?,
-        None => {
-            let leader = cluster.lead_known().await.node();
-            let leader = leader.ok_or("nobody is known to lead")?;
-            let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
-            let transport = cluster.transport();
-            let answer = transport.call(leader, CERTIFY, body, CALL_MAX);
-            let answer = answer.await.map_err(|error| error.to_string())?;
-            serde_json::from_slice(&answer).map_err(|error| error.to_string())?
-        }
+    let certified = if cluster.is_entrusted() {
+        certify(cluster, cluster.own.id, &request)?
+    } else {
+        let leader = cluster.lead_known().await.node();
+        let leader = leader.ok_or("nobody is known to lead")?;
+        let body = serde_json::to_vec(&request).map_err(|error| error.to_string())?;
+        let transport = cluster.transport();
+        let answer = transport.call(leader, CERTIFY, body, CALL_MAX);
+        let answer = answer.await.map_err(|error| error.to_string())?;
+        serde_json::from_slice(&answer).map_err(|error| error.to_string())?
     };
     for (kind, chain) in [
         (Kind::Agent, &certified.agent),

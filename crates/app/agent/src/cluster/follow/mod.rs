@@ -202,19 +202,16 @@ pub async fn follow(shared: Arc<Shared>) {
             cluster.lead_changes(Lead::Here).await;
             continue;
         }
-        match find(cluster).await {
-            Some(led) => {
-                let node = led.node;
-                let ended = converse(&shared, led).await;
-                if cluster.following.send_replace(false) {
-                    wait = RETRY_MIN;
-                }
-                cluster.lost(node);
-                if let Err(error) = ended {
-                    tracing::warn!(%error, "the leader is lost; what runs runs on");
-                }
+        if let Some(found) = find(cluster).await {
+            let node = found.node;
+            let ended = converse(&shared, found).await;
+            if cluster.following.send_replace(false) {
+                wait = RETRY_MIN;
             }
-            None => tracing::debug!("nobody is found to lead"),
+            cluster.lost(node);
+            if let Err(error) = ended {
+                tracing::warn!(%error, "the leader is lost; what runs runs on");
+            }
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MAX);
@@ -282,22 +279,22 @@ async fn ask(cluster: &Cluster, node: NodeId) -> Result<Led, Option<NodeId>> {
     timeout(ANSWER_MAX, asking).await.unwrap_or(Err(None))
 }
 
-async fn converse(shared: &Arc<Shared>, led: Led) -> io::Result<()> {
+async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
     let cluster = &shared.cluster;
     let Led {
         node,
         mut sender,
         mut frames,
-    } = led;
-    let lead = Lead::At(node);
-    cluster.set_lead(lead);
+    } = to;
+    let leader = Lead::At(node);
+    cluster.set_lead(leader);
     let mut own = cluster.own_report.subscribe();
     own.mark_changed();
     let mut beats = tokio::time::interval(BEAT);
     let mut silent_at = Instant::now() + SILENCE_MAX;
     loop {
         tokio::select! {
-            () = cluster.lead_changes(lead) => return Ok(()),
+            () = cluster.lead_changes(leader) => return Ok(()),
             _ = beats.tick() => send(&mut sender, &FromFollower::Beat).await?,
             changed = own.changed() => {
                 changed.map_err(io::Error::other)?;

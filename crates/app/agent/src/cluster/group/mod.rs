@@ -75,9 +75,13 @@ impl Cluster {
 
     /// As soon as it is known; unknown after [`LEAD_MAX`].
     pub async fn lead_known(&self) -> Lead {
+        self.lead_within(LEAD_MAX).await
+    }
+
+    pub async fn lead_within(&self, at_most: Duration) -> Lead {
         let mut lead = self.lead.subscribe();
         let known = lead.wait_for(|lead| *lead != Lead::Unknown);
-        match tokio::time::timeout(LEAD_MAX, known).await {
+        match tokio::time::timeout(at_most, known).await {
             Ok(Ok(lead)) => *lead,
             Ok(Err(_)) | Err(_) => Lead::Unknown,
         }

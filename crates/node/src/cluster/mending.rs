@@ -28,7 +28,7 @@ impl Mending {
         &mut self,
         reading: &Reading,
         as_wished: bool,
-        about: Vec<ScopedName>,
+        about: &[ScopedName],
         turn: &mut Turn<'_>,
     ) {
         let entry = if as_wished {
