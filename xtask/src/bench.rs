@@ -18,7 +18,7 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 7] = [
+const BENCHES: [Bench; 8] = [
     Bench {
         name: "aggregation",
         package: "bench-aggregation",
@@ -47,6 +47,12 @@ const BENCHES: [Bench; 7] = [
         name: "placement",
         package: "bench-placement",
         packages: &[],
+        examples: &[],
+    },
+    Bench {
+        name: "repair",
+        package: "bench-repair",
+        packages: &["homeostat", "black-box"],
         examples: &[],
     },
     Bench {

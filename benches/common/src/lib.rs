@@ -9,6 +9,7 @@ pub mod closed;
 pub mod conditions;
 pub mod figure;
 pub mod http;
+pub mod labs;
 pub mod machine;
 pub mod node;
 pub mod paced;

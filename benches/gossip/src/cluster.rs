@@ -5,13 +5,15 @@
 //! Holds: the lab goes with this process, however that ends.
 
 use crate::heard::{Ear, What, ours};
+use bench_common::Failure;
+use bench_common::labs;
+pub use bench_common::labs::{AGENT_PORT, finish, possible};
 use bench_common::machine::{is_alive, mentioning};
 use bench_common::node::{kill, until};
-use bench_common::{Failure, say};
-use lab::{Lab, Options};
+use lab::Lab;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 use wire::api::NodeView;
 use wire::lab::LabNode;
@@ -20,8 +22,6 @@ use wire::layout::Layout;
 pub const HEARD_MAX: Duration = Duration::from_secs(90);
 /// News of attributes are told at `debug` in the agents' logs.
 const LOG: &str = "info,agent::cluster::rows=debug";
-pub const AGENT_PORT: u16 = 7_600;
-const EDGE_PORT: u16 = 7_601;
 
 pub struct Cluster {
     pub lab: Lab,
@@ -31,39 +31,9 @@ pub struct Cluster {
     pub ear: Ear,
 }
 
-/// Whether this user may make network namespaces.
-pub fn possible() -> bool {
-    rustix::process::geteuid().is_root() && Path::new("/dev/net/tun").exists()
-}
-
 impl Cluster {
     pub fn start(program: &Path, nodes: usize, zones: &[&str]) -> Result<Self, Failure> {
-        let mut options = Options::new(program);
-        options.nodes = nodes;
-        let zones = zones.iter().map(|zone| zone.parse());
-        options.zones = zones.collect::<Result<_, _>>()?;
-        options.round_trip_ms.truncate(options.zones.len());
-        for row in &mut options.round_trip_ms {
-            row.truncate(options.zones.len());
-        }
-        options.disk = kernel::Bytes::mebibytes(128);
-        options.bound = true;
-        let lab = Lab::start(options)?;
-        say(&format!("    {nodes} nodes of ours join"));
-        for (at, node) in lab.nodes().iter().enumerate() {
-            let zone = node.zone.to_string();
-            let mut command = up(&lab, node, program);
-            if at == 0 {
-                command.args(["--zone", &zone]);
-            } else {
-                let mut token = lab.command(lab.name(0), program);
-                token.args(["token", "create", "--ttl", "1h", "--zone", &zone]);
-                command.args(["--join", finish(token)?.trim()]);
-            }
-            finish(command)?;
-            let again = again(node, program);
-            lab.restart_with(&node.name, &again)?;
-        }
+        let lab = labs::start(program, nodes, zones, LOG)?;
         let nodes = lab.nodes().iter();
         let logs = nodes.map(|node| Layout::new(&node.data).logs().join("agent.log"));
         let ear = Ear::on_files(ours, &logs.collect::<Vec<_>>())?;
@@ -145,7 +115,7 @@ impl Cluster {
     /// Starts a killed node again; does not wait for the others to notice.
     pub fn start_again(&self, at: usize) -> Result<(), Failure> {
         let node = &self.lab.nodes()[at];
-        finish(up(&self.lab, node, &self.program)).map(drop)
+        finish(labs::up(&self.lab, node, &self.program, LOG)).map(drop)
     }
 
     pub fn publish(&self, at: usize, note: &str) -> Result<Instant, Failure> {
@@ -177,43 +147,4 @@ impl Cluster {
 pub fn last(moments: impl Iterator<Item = Instant>, moment: Instant) -> f64 {
     let last = moments.max().unwrap_or(moment);
     last.saturating_duration_since(moment).as_secs_f64()
-}
-
-fn listen(node: &LabNode) -> Vec<String> {
-    let at = |port| format!("{}:{port}", node.address);
-    let flags = [("--agent-listen", AGENT_PORT), ("--edge-listen", EDGE_PORT)];
-    let flags = flags.into_iter();
-    flags
-        .flat_map(|(flag, port)| [flag.to_owned(), at(port)])
-        .collect()
-}
-
-fn up(lab: &Lab, node: &LabNode, program: &Path) -> Command {
-    let mut command = lab.command(&node.name, program);
-    command.arg("up").args(listen(node));
-    command.env("HOMEOSTAT_LOG", LOG);
-    command
-}
-
-/// How the lab's keeper starts a node whose power is back.
-fn again(node: &LabNode, program: &Path) -> Vec<String> {
-    let log = format!("HOMEOSTAT_LOG={LOG}");
-    let words = [
-        "env".to_owned(),
-        log,
-        program.display().to_string(),
-        "up".to_owned(),
-    ];
-    words.into_iter().chain(listen(node)).collect()
-}
-
-/// Its standard output; its failure in its own words.
-pub fn finish(mut command: Command) -> Result<String, Failure> {
-    let output = command.stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let words: Vec<_> = command.get_args().skip(2).collect();
-    Err(format!("{words:?} ended with {}: {said}", output.status).into())
 }

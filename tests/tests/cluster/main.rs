@@ -254,7 +254,7 @@ fn a_revoked_node_is_refused_and_cannot_come_back() {
         let answer = second.get("/echo").ok()?;
         (answer.status >= 500).then_some(())
     });
-    let refused = second.run(&["get", "services"]);
+    let refused = second.run(&["secret", "ls"]);
     assert!(!refused.status.success(), "{}", says(&refused));
     assert_eq!(state(&first, "two").as_deref(), Some("revoked"));
     let refused = first.run(&["node", "revoke", "one"]);
@@ -280,7 +280,7 @@ fn a_revocation_reaches_every_node_and_one_that_was_away_when_it_is_back() {
     let began = Instant::now();
     first.ok(&["node", "revoke", "two"]);
     until("its agent is refused", || {
-        let refused = second.run(&["get", "services"]);
+        let refused = second.run(&["secret", "ls"]);
         (!refused.status.success()).then_some(())
     });
     let of_agent = began.elapsed();

@@ -140,6 +140,34 @@ fn the_smaller_side_serves_on_says_so_and_comes_back() {
 }
 
 #[test]
+fn an_old_backup_is_not_restored_into_a_cluster_that_goes_on() {
+    let [first, second, _third] = three();
+    let file = first.scratch().join("old.backup");
+    first.ok(&["store", "backup", text(&file)]);
+    first.ok(&["down"]);
+    let words = ["store", "restore", text(&file), "--replace"];
+    let refused = until("it is noticed", || {
+        let refused = first.run(&words);
+        (!refused.status.success()).then_some(refused)
+    });
+    let told = says(&refused);
+    assert!(
+        told.contains("2 other nodes") && told.contains("--alone"),
+        "{told}"
+    );
+    let directory = project(&second, "after the backup", 1, "");
+    until("a change without the first", || {
+        second
+            .run(&["apply", text(&directory)])
+            .status
+            .success()
+            .then_some(())
+    });
+    first.ok(&["up"]);
+    serves(&first, "after the backup");
+}
+
+#[test]
 fn a_machine_of_somebody_elses_is_entrusted_with_nothing() {
     let first = TestNode::new();
     first.ok(&["up"]);

@@ -6,9 +6,11 @@
 //! Never: contains content, logs or keys; `docs/operating.md` says what goes
 //! along.
 
+use crate::cluster;
 use crate::machine::unix_now;
 use crate::shared::Shared;
-use kernel::{NodeId, Revision};
+use kernel::Revision;
+use node::desired::FIRST_NODE;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -25,6 +27,11 @@ pub enum RestoreError {
     Running(PathBuf),
     #[error("there is a store at {0} already")]
     There(PathBuf),
+    #[error(
+        "{others} other nodes keep this cluster's state and go on without this one: restored \
+         here, it would be a second cluster, and what was changed since the backup would be lost"
+    )]
+    Others { others: usize },
     #[error("cannot use {path}")]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -37,6 +44,10 @@ impl RestoreError {
         match self {
             Self::Running(_) => Some("homeostat down"),
             Self::There(_) => Some("give `--replace`: what is there is moved aside"),
+            Self::Others { .. } => Some(
+                "start this node as it is: the others bring it up to date; where they are lost \
+                 for good, give `--alone`",
+            ),
             Self::File { .. } => Some("let this user write the data directory"),
             Self::Backup(error) => error.hint(),
         }
@@ -54,11 +65,14 @@ pub async fn backup(shared: &Shared) -> Result<Vec<u8>, BackupError> {
 
 /// Makes the stores of a node that does not run. Blocks.
 ///
+/// * `replace`: stores that are there are moved aside.
+/// * `alone`: also where other nodes keep the cluster's state.
+///
 /// Returns the cut's revisions, by store.
 pub fn restore(
     layout: &Layout,
     bytes: &[u8],
-    replace: bool,
+    (replace, alone): (bool, bool),
 ) -> Result<Vec<(String, Revision)>, RestoreError> {
     let kept = Backup::read(bytes)?;
     let file = |path: &Path, source| RestoreError::File {
@@ -71,6 +85,12 @@ pub fn restore(
         fs::create_dir_all(folder).map_err(|source| file(folder, source))?;
     }
     let _lock = ipc::lock_file(&lock).map_err(|_| RestoreError::Running(layout.root.clone()))?;
+    let others = cluster::group::others_noted(layout).len();
+    if others > 0 && !alone {
+        return Err(RestoreError::Others { others });
+    }
+    let own = cluster::Kept::new(layout).own().ok().flatten();
+    let node = own.map_or(FIRST_NODE, |own| own.id);
     let targets = [(CONTROL, layout.control()), (BUCKETS, layout.buckets())];
     let there = targets.iter().find(|(_, path)| path.exists());
     if let Some((_, path)) = there.filter(|_| !replace) {
@@ -84,7 +104,7 @@ pub fn restore(
         moved.made.push(path.clone());
         let options = Options {
             path: path.clone(),
-            node: NodeId(1),
+            node,
             group: store::Group::Alone,
         };
         kept.restore(name, &options)?;

@@ -346,6 +346,9 @@ pub enum StoreCommand {
         /// Move the stores that are there aside
         #[arg(long)]
         replace: bool,
+        /// Also where other nodes keep the cluster's state: they are lost for good
+        #[arg(long)]
+        alone: bool,
     },
 }
 

@@ -4,7 +4,7 @@
 use super::guard::Caller;
 use super::{Agent, Refused};
 use crate::apply::api_error;
-use crate::cluster::{rows, table};
+use crate::cluster::{group, rows, table};
 use crate::machine::unix_now;
 use axum::Json;
 use axum::extract::{Path, State};
@@ -104,6 +104,13 @@ pub async fn revoke(
     let kept_in = Arc::clone(&shared);
     let revoke = async move {
         let leader = kept_in.cluster.own.id;
+        let found = {
+            let nodes = kept_in.cluster.nodes.borrow();
+            table::find(&nodes, &node).map(|record| record.id)
+        };
+        if let Some(found) = found.filter(|found| *found != leader) {
+            group::let_go(&kept_in, found).await?;
+        }
         table::revoke(&kept_in.control, &node, leader, unix_now()).await
     };
     let revoked = change.run(revoke).await?;

@@ -101,6 +101,8 @@ pub struct Cluster {
     led_last: watch::Sender<NodeId>,
     /// Who is wanted as members of the stores, as this node was told.
     members: watch::Sender<Members>,
+    /// Nodes that are about to be revoked: they are let go of first.
+    leaving: std::sync::Mutex<BTreeSet<NodeId>>,
     /// Whether this node has what a member must have.
     entrusted: watch::Sender<bool>,
     /// How far this node's own store has what the control group has.
@@ -233,6 +235,7 @@ impl Cluster {
                 _ => own.id,
             }),
             members: watch::Sender::new(members),
+            leaving: std::sync::Mutex::default(),
             entrusted: watch::Sender::new(authority.get().is_some()),
             mirrored: watch::Sender::default(),
             own,

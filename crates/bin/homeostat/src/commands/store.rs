@@ -17,7 +17,11 @@ pub async fn run(context: &Context, what: &StoreCommand) -> Result<ExitCode, Fai
     match what {
         StoreCommand::Status => status(context).await?,
         StoreCommand::Backup { file } => backup(context, file).await?,
-        StoreCommand::Restore { file, replace } => put_back(context, file, *replace)?,
+        StoreCommand::Restore {
+            file,
+            replace,
+            alone,
+        } => put_back(context, file, (*replace, *alone))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,10 +114,10 @@ fn keep(draft: &Path, file: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::hard_link(draft, file)
 }
 
-fn put_back(context: &Context, file: &Path, replace: bool) -> Result<(), Failure> {
+fn put_back(context: &Context, file: &Path, over: (bool, bool)) -> Result<(), Failure> {
     let bytes = fs::read(file)
         .map_err(|error| Failure::new(FAILED, format!("{}: {error}", file.display()), None))?;
-    let restored = restore(&context.layout, &bytes, replace).map_err(|error| {
+    let restored = restore(&context.layout, &bytes, over).map_err(|error| {
         let exit = match error {
             RestoreError::Running(_) | RestoreError::There(_) => CONFLICT,
             _ => FAILED,

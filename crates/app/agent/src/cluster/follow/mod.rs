@@ -170,6 +170,7 @@ async fn take(shared: &Arc<Shared>, mirrored: Mirrored) -> Result<(), StoreError
     let of = mirrored.revision();
     let kept = mirror::keep(&shared.store, mirrored).await?;
     if let Some(members) = kept.members {
+        cluster.note_members(&members);
         cluster.members.send_replace(members);
     }
     cluster.mirrored.send_modify(|mirrored| {

@@ -13,17 +13,33 @@ mod tend;
 pub use entrust::{give, keep as keep_entrusted};
 pub use lead::{Lead, run};
 pub use line::{Line, Network};
-pub use tend::{run as tend, status};
+pub use tend::{let_go, run as tend, status};
 
-use super::{Cluster, Own};
+use super::{Cluster, Kept, Own};
 use crate::shared::Shared;
 use kernel::NodeId;
 use node::members::{MEMBERS_KEY, Members};
 use node::store::{Store, StoreError};
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 use wire::cluster::StoreGroup;
+use wire::layout::Layout;
+
+const MEMBERS_NOTE: &str = "members.json";
+
+/// The others that keep the cluster's state together with this node, as it was
+/// told last; of a node that may not run.
+pub fn others_noted(layout: &Layout) -> BTreeSet<NodeId> {
+    let kept = Kept::new(layout);
+    let noted = kept.note(MEMBERS_NOTE);
+    let noted: Option<Members> = noted.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut others = noted.unwrap_or_default().voters;
+    if let Ok(Some(own)) = kept.own() {
+        others.remove(&own.id);
+    }
+    others
+}
 
 /// Who asks waits so long until somebody leads.
 pub const LEAD_MAX: Duration = Duration::from_secs(5);
@@ -53,8 +69,12 @@ pub fn kept_with(own: &Own, network: &Network, group: StoreGroup) -> store::Grou
     }
 }
 
-/// A member's question to the one on this node.
+/// A member's question to the one on this node. A store that nobody has let in yet
+/// would believe whoever speaks first: only those are heard that the leader named.
 pub async fn answer(shared: &Shared, from: NodeId, body: &[u8]) -> Result<Vec<u8>, String> {
+    if !shared.cluster.trusted().contains(&from) {
+        return Err(format!("node {from} is not known as a member here"));
+    }
     let (group, body) = body.split_first().ok_or("an empty question")?;
     let store = match StoreGroup::of_byte(*group) {
         Some(StoreGroup::Control) => &shared.control,
@@ -137,6 +157,18 @@ impl Cluster {
     /// Those who keep the stores, as far as this node was told.
     pub fn members(&self) -> Members {
         self.members.borrow().clone()
+    }
+
+    /// For whoever restores a backup while the node does not run.
+    pub(super) fn note_members(&self, members: &Members) {
+        let bytes = serde_json::to_vec(members).unwrap_or_default();
+        if let Err(error) = self.kept.keep_note(MEMBERS_NOTE, &bytes) {
+            tracing::warn!(%error, "who keeps the cluster's state is not noted down");
+        }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, BTreeSet<NodeId>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whose word counts in what concerns the whole cluster.

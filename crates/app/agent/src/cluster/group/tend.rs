@@ -5,20 +5,24 @@
 //! Holds: the control group's leader decides; each group's leader carries out.
 
 use super::wanted;
+use crate::apply::api_error;
 use crate::shared::Shared;
 use kernel::NodeId;
 use node::members::{MEMBERS_KEY, Members, Standing};
+use node::nodes::NodeTable;
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store::EmbeddedStore;
 use tokio::time::Instant;
-use wire::api::{GroupView, StoreView};
+use wire::api::{ApiError, GroupView, StoreView};
 
 const LOOK: Duration = Duration::from_millis(500);
 /// Letting in and letting go, with all that a new member must be sent.
 const CHANGE_MAX: Duration = Duration::from_secs(30);
+const LET_GO_MAX: Duration = Duration::from_secs(15);
+const LET_GO_LOOK: Duration = Duration::from_millis(50);
 
 /// On the control group's leader: writes down who is wanted; runs for ever.
 pub async fn choose(shared: Arc<Shared>) {
@@ -59,6 +63,10 @@ async fn choose_once(
             (*node, standing)
         })
         .collect();
+    let mut table = NodeTable::clone(&table);
+    for node in cluster.leaving().iter() {
+        table.remove(node);
+    }
     let chosen = node::members::choose(&table, &standing, cluster.own.id, &before);
     if chosen == before {
         return Ok(None);
@@ -77,6 +85,38 @@ async fn choose_once(
     };
     shared.control.transact(transaction).await?;
     Ok(Some(chosen))
+}
+
+/// On the leader: has a node keep nothing any more, so that its vote is not missed
+/// when it is revoked.
+///
+/// # Errors
+/// Its vote is needed now: nothing is as before but that it was tried.
+pub async fn let_go(shared: &Shared, node: NodeId) -> Result<(), ApiError> {
+    let cluster = &shared.cluster;
+    let votes = || {
+        let mut groups = groups(shared).into_iter();
+        groups.any(|(_, store)| store.members().voters.contains(&node))
+    };
+    if !votes() {
+        return Ok(());
+    }
+    cluster.leaving().insert(node);
+    let until = Instant::now() + LET_GO_MAX;
+    while votes() {
+        if Instant::now() >= until {
+            cluster.leaving().remove(&node);
+            let called = cluster.called(node);
+            let message = format!("the vote of `{called}` is needed: it cannot be let go of now");
+            return Err(api_error(
+                "conflict",
+                message,
+                Some("homeostat store status"),
+            ));
+        }
+        tokio::time::sleep(LET_GO_LOOK).await;
+    }
+    Ok(())
 }
 
 /// Where this node leads a group: makes its members those that are wanted; runs

@@ -1,0 +1,84 @@
+//! Measures how soon a cluster is what was wished again.
+//!
+//! In: `--quick`, and names of parts to measure alone. Out: conditions and figures
+//! on standard output, single runs on standard error.
+//! Holds: a figure that is short is said and is no failure; an error ends all
+//! without its figures.
+
+mod cluster;
+mod goals;
+mod leader;
+mod replica;
+
+use bench_common::figure::Figure;
+use bench_common::machine::{cpu_model, first_line};
+use bench_common::{Failure, conditions, say};
+use cluster::Cluster;
+use std::process::ExitCode;
+
+type Report<'a> = &'a mut dyn FnMut(Figure);
+type Part = (
+    &'static str,
+    fn(&Cluster, usize, Report) -> Result<(), Failure>,
+);
+
+const PARTS: [Part; 2] = [("leader", leader::measure), ("replica", replica::measure)];
+/// Power cuts of each part.
+const FULL: usize = 50;
+const QUICK: usize = 5;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, parts): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.starts_with('-'));
+    let cuts = match flags.as_slice() {
+        [] => Some(FULL),
+        [flag] if *flag == "--quick" => Some(QUICK),
+        _ => None,
+    };
+    let is_known = |part: &&String| PARTS.iter().any(|(name, _)| name == *part);
+    let Some(cuts) = cuts.filter(|_| parts.iter().all(is_known)) else {
+        let names = PARTS.map(|(name, _)| format!(" [{name}]")).concat();
+        say(&format!("usage: bench-repair [--quick]{names}"));
+        return ExitCode::from(2);
+    };
+    match run(cuts, &parts) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            say(&format!("bench repair: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cuts: usize, parts: &[&String]) -> Result<(), Failure> {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    conditions::tell([
+        ("cores", format!("{all}, {}", cpu_model())),
+        ("kernel", first_line("/proc/sys/kernel/osrelease")),
+        ("load average at start", first_line("/proc/loadavg")),
+        (
+            "cluster",
+            format!(
+                "{} nodes of `homeostat up` in {} zones of a lab; power is cut by link down, then kill",
+                cluster::NODES,
+                cluster::ZONES.len()
+            ),
+        ),
+    ])?;
+    bench_common::report(|report| {
+        if !bench_common::labs::possible() {
+            say("    no network namespaces can be made here: this needs root and /dev/net/tun");
+            for goal in [goals::LEADER, goals::REPLICA] {
+                report(Figure::alone(goal, f64::NAN));
+            }
+            return Ok(());
+        }
+        let cluster = Cluster::start()?;
+        for (name, measure) in PARTS {
+            if parts.is_empty() || parts.iter().any(|word| *word == name) {
+                measure(&cluster, cuts, report)?;
+            }
+        }
+        Ok(())
+    })
+}
