@@ -8,6 +8,7 @@ use bench_common::{Failure, note};
 use std::time::Instant;
 
 pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Failure> {
+    cluster.whole()?;
     cluster.apply()?;
     let mut spans = Vec::new();
     for _ in 0..cuts {

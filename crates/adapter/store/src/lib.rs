@@ -75,7 +75,9 @@ impl Default for Tuning {
         Self {
             entries_per_snapshot: 5_000,
             history_revisions_max: 10_000,
-            heartbeat_ms: 100,
+            // Also how long a member may take to answer: openraft gives up one
+            // that is farther away than this.
+            heartbeat_ms: 300,
         }
     }
 }

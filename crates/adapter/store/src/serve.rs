@@ -275,8 +275,8 @@ async fn start_raft(
     let config = Config {
         cluster_name: "homeostat".into(),
         heartbeat_interval: tuning.heartbeat_ms,
-        election_timeout_min: tuning.heartbeat_ms * 4,
-        election_timeout_max: tuning.heartbeat_ms * 7,
+        election_timeout_min: tuning.heartbeat_ms * 3,
+        election_timeout_max: tuning.heartbeat_ms * 5,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(tuning.entries_per_snapshot),
         max_in_snapshot_log_to_keep: if is_alone { 0 } else { LOG_KEPT },
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,

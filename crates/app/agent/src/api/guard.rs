@@ -125,9 +125,12 @@ async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next)
                 let act = guarded.act;
                 let is_local = guarded.door == Door::Owner;
                 let passed = forward::pass_on(&guarded.shared, leader, (act, is_local), request);
-                return passed
-                    .await
-                    .unwrap_or_else(|error| Refused(error).into_response());
+                return tokio::select! {
+                    passed = passed => {
+                        passed.unwrap_or_else(|error| Refused(error).into_response())
+                    }
+                    () = guarded.shared.cluster.led_by_another(leader) => leader_lost(),
+                };
             }
             // What this node knows is better than nothing.
             Lead::Unknown if guarded.act.is_look() => {}
@@ -155,6 +158,17 @@ fn is_passed_on(guarded: &Guarded) -> bool {
 fn is_asked_by_leader(guarded: &Guarded) -> bool {
     let lead = guarded.shared.cluster.lead().node();
     matches!(guarded.door, Door::Node { id, .. } if lead == Some(id))
+}
+
+fn leader_lost() -> Response {
+    let message = "the node that led was lost while it was asked, and another one leads: \
+                   whether it was done is not known";
+    Refused(api_error(
+        "unreachable",
+        message,
+        Some("look, and ask again"),
+    ))
+    .into_response()
 }
 
 fn nobody_leads() -> Response {

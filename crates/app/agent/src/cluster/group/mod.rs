@@ -107,6 +107,15 @@ impl Cluster {
         }
     }
 
+    /// Until another node than `before` is known to lead. Safe to drop.
+    pub async fn led_by_another(&self, before: NodeId) {
+        let mut lead = self.lead.subscribe();
+        let other = |lead: &Lead| *lead != Lead::Unknown && *lead != Lead::At(before);
+        if lead.wait_for(other).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Until it is another than `before`. Safe to drop.
     pub async fn lead_changes(&self, before: Lead) {
         let mut lead = self.lead.subscribe();
