@@ -33,11 +33,14 @@ use wire::cluster::FOLLOW;
 /// The other side takes nothing for so long: it is let go.
 const SEND_MAX: Duration = Duration::from_secs(10);
 /// Each says so often that it is there …
-const BEAT: Duration = Duration::from_millis(1_500);
+const BEAT: Duration = Duration::from_millis(500);
 /// … and is let go when it has not been heard for so long.
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 const RETRY_MIN: Duration = Duration::from_millis(100);
 pub const RETRY_MAX: Duration = Duration::from_secs(1);
+/// A leader that was not heard for so long may be none: the others are asked.
+const DOUBT_AFTER: Duration = Duration::from_millis(1_200);
+const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// Who leads says so within this time, or is not waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
@@ -294,8 +297,10 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
     let mut beats = tokio::time::interval(BEAT);
     let mut silent_at = Instant::now() + SILENCE_MAX;
     loop {
+        let heard = silent_at - SILENCE_MAX;
         tokio::select! {
             () = cluster.lead_changes(leader) => return Ok(()),
+            () = another_leads(cluster, node, heard) => return Ok(()),
             _ = beats.tick() => send(&mut sender, &FromFollower::Beat).await?,
             changed = own.changed() => {
                 changed.map_err(io::Error::other)?;
@@ -315,6 +320,25 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
                 Some(ToFollower::Report(node, report)) => cluster.reported(node, *report),
             }
         }
+    }
+}
+
+/// Until one of the others says that it leads, asked once this one was not heard for
+/// a while.
+async fn another_leads(cluster: &Cluster, than: NodeId, heard: Instant) {
+    tokio::time::sleep_until(heard + DOUBT_AFTER).await;
+    loop {
+        let mut others = cluster.trusted();
+        others.remove(&than);
+        others.remove(&cluster.own.id);
+        let mut asking: FuturesUnordered<_> =
+            others.iter().map(|node| ask(cluster, *node)).collect();
+        while let Some(answer) = asking.next().await {
+            if answer.is_ok() {
+                return;
+            }
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
     }
 }
 
