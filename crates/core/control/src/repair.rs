@@ -154,7 +154,10 @@ impl Controller for Repair {
 
 fn see(parameters: &Parameters, state: &State, reading: &Reading, now: Time) -> State {
     let mut next = state.clone();
-    for (node, seen) in &reading.nodes {
+    // Who belongs no more is neither there nor missed: else a cluster that let many
+    // nodes go would seem in a storm for ever.
+    let belong = |node: &NodeId| reading.nodes.get(node).is_some_and(|seen| !seen.left);
+    for (node, seen) in reading.nodes.iter().filter(|(node, _)| belong(node)) {
         if seen.up {
             next.gone.remove(node);
             next.up.insert(*node);
@@ -166,15 +169,14 @@ fn see(parameters: &Parameters, state: &State, reading: &Reading, now: Time) -> 
             next.gone.entry(*node).or_insert(now);
         }
     }
-    let is_known = |node: &NodeId| reading.nodes.contains_key(node);
-    next.gone.retain(|node, _| is_known(node));
-    next.up.retain(is_known);
+    next.gone.retain(|node, _| belong(node));
+    next.up.retain(belong);
     let lasts = |at: &Time, ms: u64| now.since(*at) < Duration::from_millis(ms);
     for deaths in next.deaths.values_mut() {
         deaths.retain(|at| lasts(at, parameters.flap_ms));
     }
     next.deaths
-        .retain(|node, deaths| is_known(node) && !deaths.is_empty());
+        .retain(|node, deaths| belong(node) && !deaths.is_empty());
     next.moved.retain(|(at, _)| lasts(at, parameters.window_ms));
     next
 }
@@ -318,5 +320,31 @@ mod tests {
         };
         let decided = Repair::decide(&parameters, &State::default(), &reading, Time(0));
         assert_eq!(nodes(decided.action), [2]);
+    }
+
+    #[test]
+    fn those_who_left_long_ago_make_no_storm() {
+        let left = Seen {
+            left: true,
+            ..Seen::default()
+        };
+        let seen = |up| Seen {
+            up,
+            movable: 1,
+            ..Seen::default()
+        };
+        let reading = |third| {
+            let there = [(1, seen(true)), (2, seen(true)), (3, seen(third))];
+            let nodes = there.into_iter().chain((4..9).map(|node| (node, left)));
+            Reading {
+                nodes: nodes.map(|(node, seen)| (NodeId(node), seen)).collect(),
+            }
+        };
+        let parameters = Parameters::default();
+        let decide =
+            |state: &State, third| Repair::decide(&parameters, state, &reading(third), Time(0));
+        let before = decide(&State::default(), true);
+        assert_eq!(before.action, None);
+        assert_eq!(nodes(decide(&before.next_state, false).action), [3]);
     }
 }
