@@ -6,16 +6,15 @@
 //! Holds: one change of what is placed at a time; who runs what is written before
 //! anybody acts on it, so that all act on the same.
 
-use super::{api_error, placing, read_desired, read_head, storage};
+use super::{placing, read_desired, read_head, storage, write_head};
 use crate::shared::{Message, Shared};
 use aggregation::membership::Reach;
 use control::repair::{Reading, Seen};
 use kernel::{NodeId, ScopedName};
 use node::NodeEvent;
-use node::desired::{Applied, Desired, head_key, history_key};
+use node::desired::{Applied, Desired};
 use node::nodes::{NodeRecord, NodeTable};
-use node::placing::{Placements, is_movable, leaving, replace as replacing};
-use node::store::{Compare, Operation, Store, Transaction};
+use node::placing::{is_movable, leaving, replace as replacing};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -115,7 +114,7 @@ pub async fn replace(shared: Arc<Shared>, gone: BTreeSet<NodeId>, at_most: u32) 
 }
 
 async fn replace_once(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     mut gone: BTreeSet<NodeId>,
     at_most: u32,
 ) -> Result<u32, ApiError> {
@@ -134,36 +133,16 @@ async fn replace_once(
         let Some((applied, revision)) = read_head(&shared.control, &project).await? else {
             continue;
         };
-        put(shared, applied, revision, placements).await?;
+        // The same state under the same number: nobody asked for another one.
+        let applied = Applied {
+            placements,
+            ..applied
+        };
+        match write_head(shared, &applied, Some(revision), None).await {
+            // Somebody was faster, and is looked at next.
+            Err(error) if error.code == "conflict" => {}
+            done => drop(done?),
+        }
     }
     Ok(replaced.moved)
-}
-
-/// The same state with other places, under the same number: nobody asked for
-/// another state.
-async fn put(
-    shared: &Shared,
-    applied: Applied,
-    revision: kernel::Revision,
-    placements: Placements,
-) -> Result<(), ApiError> {
-    let project = applied.manifest.project.clone();
-    let applied = Applied {
-        placements,
-        ..applied
-    };
-    let value = serde_json::to_vec(&applied);
-    let value = value.map_err(|error| api_error("internal", error.to_string(), None))?;
-    let key = head_key(&project);
-    let transaction = Transaction {
-        compare: vec![Compare::Modified(key.clone(), revision)],
-        then: vec![
-            Operation::Put(key, value.clone()),
-            Operation::Put(history_key(&project, applied.number), value),
-        ],
-        otherwise: Vec::new(),
-    };
-    // Somebody who was faster is looked at next.
-    let done = shared.control.transact(transaction).await;
-    done.map(drop).map_err(|error| storage(&error))
 }
