@@ -206,7 +206,13 @@ pub async fn follow(shared: Arc<Shared>) {
             cluster.lead_changes(Lead::Here).await;
             continue;
         }
-        if let Some(found) = find(cluster).await {
+        let said = cluster.lead();
+        let found = find(cluster).await;
+        if let (None, Lead::At(node)) = (&found, said) {
+            // A member goes by the last leader it heard of until it votes.
+            cluster.lost(node);
+        }
+        if let Some(found) = found {
             let node = found.node;
             let ended = converse(&shared, found).await;
             if cluster.following.send_replace(false) {
