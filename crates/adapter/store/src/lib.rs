@@ -67,7 +67,7 @@ pub enum Group {
 struct Tuning {
     entries_per_snapshot: u64,
     history_revisions_max: usize,
-    heartbeat_ms: u64,
+    beat_ms: u64,
 }
 
 impl Default for Tuning {
@@ -75,9 +75,7 @@ impl Default for Tuning {
         Self {
             entries_per_snapshot: 5_000,
             history_revisions_max: 10_000,
-            // Also how long a member may take to answer: openraft gives up one
-            // that is farther away than this.
-            heartbeat_ms: 300,
+            beat_ms: 100,
         }
     }
 }

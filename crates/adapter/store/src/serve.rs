@@ -7,7 +7,10 @@
 use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
-use crate::group::{Members, Network, NoLeader, Ways, Writer, read_index};
+use crate::group::{
+    ANSWER_BEATS, LEASE_BEATS, Members, Network, NoLeader, Silence, Ways, Writer, pulse,
+    read_index,
+};
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
 use crate::raft::halves;
@@ -77,6 +80,7 @@ impl View<'_> {
 
 pub struct EmbeddedStore {
     pub(crate) raft: Raft<TypeConfig>,
+    pub(crate) silence: Arc<Silence>,
     ways: Ways,
     calls: Calls,
     shared: Arc<Shared>,
@@ -124,7 +128,8 @@ impl EmbeddedStore {
         let ways = ways(&group);
         let writer = Writer::new(raft.clone(), ways.clone(), Arc::clone(&shared), node.0);
         let (calls, queue) = Calls::new();
-        let tasks = vec![
+        let silence = Arc::new(Silence::default());
+        let mut tasks = vec![
             tokio::spawn(propose(raft.clone(), writer, queue, Arc::clone(&health))),
             tokio::spawn(expire(
                 raft.clone(),
@@ -132,8 +137,17 @@ impl EmbeddedStore {
                 Arc::clone(&health),
             )),
         ];
+        if ways.0.is_some() {
+            let beat = Duration::from_millis(tuning.beat_ms);
+            tasks.push(tokio::spawn(pulse(
+                raft.clone(),
+                Arc::clone(&silence),
+                beat,
+            )));
+        }
         Ok(Self {
             raft,
+            silence,
             ways,
             calls,
             shared,
@@ -274,9 +288,13 @@ async fn start_raft(
     let is_alone = matches!(group, Group::Alone);
     let config = Config {
         cluster_name: "homeostat".into(),
-        heartbeat_interval: tuning.heartbeat_ms,
-        election_timeout_min: tuning.heartbeat_ms * 3,
-        election_timeout_max: tuning.heartbeat_ms * 5,
+        // Of these, openraft keeps how long a member may take to answer, and the
+        // lease; the beats are `pulse`'s.
+        heartbeat_interval: tuning.beat_ms * ANSWER_BEATS,
+        election_timeout_min: tuning.beat_ms * (LEASE_BEATS - 1),
+        election_timeout_max: tuning.beat_ms * LEASE_BEATS,
+        enable_heartbeat: is_alone,
+        enable_elect: is_alone,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(tuning.entries_per_snapshot),
         max_in_snapshot_log_to_keep: if is_alone { 0 } else { LOG_KEPT },
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,

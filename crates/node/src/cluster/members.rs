@@ -49,6 +49,17 @@ pub struct Standing {
     pub round_trip: Option<Duration>,
 }
 
+impl Standing {
+    fn is_far(self) -> bool {
+        self.round_trip.is_some_and(|it| it > FAR)
+    }
+
+    /// By so much that it will not soon be far.
+    fn is_near(self) -> bool {
+        self.round_trip.is_some_and(|it| it <= FAR * 4 / 5)
+    }
+}
+
 /// Who is to keep the stores.
 ///
 /// * `leader`: which decides this, and stays.
@@ -108,6 +119,15 @@ pub fn choose(
         let Some(node) = least else { break };
         voters.remove(&node);
     }
+    let far = voters.iter().copied().filter(|node| *node != leader);
+    let far = far.filter(|node| of(*node).is_far()).max();
+    if let Some(far) = far.filter(|_| voters.iter().copied().all(is_there)) {
+        let near = spare(&voters).filter(|node| of(*node).is_near());
+        if let Some(near) = near {
+            voters.remove(&far);
+            voters.insert(near);
+        }
+    }
     let learners = match voters.len() {
         1 => spare(&voters).into_iter().collect(),
         _ => BTreeSet::new(),
@@ -132,11 +152,10 @@ fn rank(
     can: &[(NodeId, &ZonePath)],
     standing: Standing,
 ) -> (bool, usize, usize, NodeId) {
-    let is_far = standing.round_trip.is_some_and(|it| it > FAR);
     let others = can.iter().filter(|(id, _)| voters.contains(id));
     let shared: Vec<usize> = others.map(|(_, other)| common(zone, other)).collect();
     let deepest = shared.iter().copied().max().unwrap_or_default();
-    (is_far, deepest, shared.iter().sum(), node)
+    (standing.is_far(), deepest, shared.iter().sum(), node)
 }
 
 /// Of how many zones, the root left out, both are.
@@ -227,6 +246,33 @@ mod tests {
         standing.insert(NodeId(5), far);
         let chosen = choose(&all, &standing, LEADER, &Members::default());
         assert_eq!(chosen.voters, ids(&[1, 3, 4]));
+    }
+
+    #[test]
+    fn a_far_voter_gives_way_to_a_near_node_that_came_later() {
+        let now = members(&[1, 2, 3], &[]);
+        let five = table(&["/eu/1", "/eu/2", "/us/1", "/eu/1", "/eu/2"]);
+        let at = |ms: u64| Standing {
+            silent_for: None,
+            round_trip: Some(Duration::from_millis(ms)),
+        };
+        let near = [(2, 5), (3, 90), (4, 5), (5, 5)];
+        let mut standing: BTreeMap<NodeId, Standing> = near
+            .into_iter()
+            .map(|(node, ms)| (NodeId(node), at(ms)))
+            .collect();
+        let chosen = choose(&five, &standing, LEADER, &now);
+        assert_eq!(chosen.voters.len(), 3);
+        assert!(!chosen.voters.contains(&NodeId(3)), "{chosen:?}");
+        assert_eq!(choose(&five, &standing, LEADER, &chosen), chosen);
+        // Not while another one's vote may be needed, nor for one as far.
+        let mut with_silent = standing.clone();
+        with_silent.insert(NodeId(2), silent(&[2], GONE_AFTER / 2)[&NodeId(2)]);
+        assert_eq!(choose(&five, &with_silent, LEADER, &now), now);
+        for node in [4, 5] {
+            standing.insert(NodeId(node), at(60));
+        }
+        assert_eq!(choose(&five, &standing, LEADER, &now), now);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use kernel::NodeId;
 use node::store::StoreError;
 use openraft::BasicNode;
 use openraft::error::{CheckIsLeaderError, RaftError};
+use openraft::raft::AppendEntriesResponse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -42,14 +43,30 @@ impl EmbeddedStore {
         }
         match ask {
             Ask::Append(ask) => match self.raft.append_entries(ask).await {
-                Ok(answer) => Answer::Append(answer),
+                Ok(answer) => {
+                    if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                        self.silence.ends();
+                    }
+                    Answer::Append(answer)
+                }
                 Err(error) => refused(&error),
             },
             Ask::Vote(ask) => match self.raft.vote(ask).await {
-                Ok(answer) => Answer::Vote(answer),
+                Ok(answer) => {
+                    if answer.vote_granted {
+                        self.silence.ends();
+                    }
+                    Answer::Vote(answer)
+                }
                 Err(error) => refused(&error),
             },
-            Ask::Install(ask) => Answer::Install(self.raft.install_snapshot(ask).await),
+            Ask::Install(ask) => {
+                let answer = self.raft.install_snapshot(ask).await;
+                if answer.is_ok() {
+                    self.silence.ends();
+                }
+                Answer::Install(answer)
+            }
             Ask::Write(batch) => match self.write_for(from, batch).await {
                 Ok(Tried::Done(replies)) => Answer::Written(replies),
                 Ok(Tried::Refused) => self.not_leader(),

@@ -10,6 +10,7 @@ mod members;
 mod message;
 mod network;
 mod once;
+mod pulse;
 mod ways;
 mod writer;
 
@@ -18,5 +19,6 @@ pub use ways::{Carry, CarryError};
 
 pub(crate) use network::Network;
 pub(crate) use once::{Before, Once};
+pub(crate) use pulse::{ANSWER_BEATS, LEASE_BEATS, Silence, pulse};
 pub(crate) use ways::Ways;
 pub(crate) use writer::{NoLeader, UNSENT_MAX, Writer, Wrote, read_index};

@@ -18,7 +18,7 @@ const TRY_MAX: Duration = Duration::from_secs(1);
 /// What was never sent is given up after this, for that is certain.
 pub const UNSENT_MAX: Duration = Duration::from_secs(3);
 /// A leader that no majority has answered for so long is none.
-const QUORUM_AGE_MS_MAX: u64 = 1_500;
+const QUORUM_AGE_MS_MAX: u64 = 1_000;
 const LOOK: Duration = Duration::from_millis(50);
 
 pub struct Writer {

@@ -77,7 +77,7 @@ fn tuning() -> Tuning {
     Tuning {
         entries_per_snapshot: 50,
         history_revisions_max: 60,
-        heartbeat_ms: 80,
+        beat_ms: 30,
     }
 }
 
