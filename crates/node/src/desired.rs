@@ -1,7 +1,7 @@
 //! Desired state as it lies in the store: which key holds what.
 
 use crate::cluster::placing::Placements;
-use kernel::{Bytes, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
+use kernel::{Bytes, FencingEpoch, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Binding, BindingTarget, Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,6 +74,9 @@ pub struct Applied {
     /// named here runs on the first node: it was applied when there was no other.
     #[serde(default)]
     pub placements: Placements,
+    /// Of each singleton: it grows whenever its place changes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub epochs: BTreeMap<Name, FencingEpoch>,
     /// The node it was applied on: where `directory` is.
     #[serde(default = "first_node")]
     pub origin: NodeId,
@@ -91,13 +94,40 @@ impl Applied {
     pub fn share(&self, name: &Name, service: &Service, node: NodeId) -> u32 {
         match self.placements.get(name) {
             Some(placed) => placed.get(&node).copied().unwrap_or(0),
-            None if node == FIRST_NODE => service.replicas,
+            None if node == FIRST_NODE && !service.singleton => service.replicas,
             None => 0,
         }
     }
 }
 
 impl Applied {
+    /// Of a singleton.
+    pub fn epoch(&self, name: &Name) -> FencingEpoch {
+        self.epochs.get(name).copied().unwrap_or_default()
+    }
+
+    /// Its singletons as they stay where `old` has them; the others have no place
+    /// yet, and a new epoch: `node::lease` says when they can have one.
+    ///
+    /// * `epoch`: greater than all before.
+    pub fn keep_singletons(&mut self, old: Option<&Self>, epoch: FencingEpoch) {
+        self.epochs.clear();
+        let singletons = self.manifest.services.iter().filter(|it| it.1.singleton);
+        for (name, _) in singletons {
+            let was = |old: &&Self| {
+                old.manifest
+                    .services
+                    .get(name)
+                    .is_some_and(|it| it.singleton)
+            };
+            let old = old.filter(was);
+            let on = old.and_then(|old| old.placements.get(name).cloned());
+            self.placements.insert(name.clone(), on.unwrap_or_default());
+            let epoch = old.map_or(epoch, |old| old.epoch(name));
+            self.epochs.insert(name.clone(), epoch);
+        }
+    }
+
     /// Each service's generation where `old` was applied before: it moves when
     /// anything its replicas are started from moves.
     pub fn generations_after(&self, old: Option<&Self>) -> BTreeMap<Name, Revision> {
@@ -127,6 +157,7 @@ impl Applied {
             BindingTarget::Service(_) => true,
         };
         before.run == service.run
+            && before.singleton == service.singleton
             && before.environment == service.environment
             && before.limits == service.limits
             && before.secrets == service.secrets

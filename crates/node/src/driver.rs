@@ -32,6 +32,9 @@ pub struct ReplicaSpec {
     pub buckets: BTreeMap<Name, BucketGrant>,
     /// Only one may run: a later one's epoch fences it off.
     pub singleton: bool,
+    /// It runs only as long as [`Driver::lease`] says.
+    #[serde(default)]
+    pub leased: bool,
     pub limits: Limits,
 }
 
@@ -161,4 +164,8 @@ pub trait Driver: Send + Sync + 'static {
     fn adopt(&self) -> BoxFuture<'_, Result<Vec<Adopted>, DriverError>>;
 
     fn stats(&self, replica: &ReplicaId) -> BoxFuture<'_, Result<ReplicaStats, DriverError>>;
+
+    /// Leased replicas may run until then, on the boot-time clock; what still runs
+    /// then is killed, also when nobody is there to say so.
+    fn lease(&self, until: Time) -> BoxFuture<'_, ()>;
 }

@@ -1,6 +1,7 @@
 //! What the node is told and what it wants done.
 
 use crate::alerts::{AlertSpec, AlertStatus};
+use crate::cluster::lease::{Knows, Lease};
 use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
 use control::alert::Standing;
@@ -99,6 +100,8 @@ pub enum NodeEvent {
         /// Services with replicas on nodes that are gone.
         about: Vec<ScopedName>,
     },
+    /// Which singletons this node may run, and which it may not any more.
+    Leases(BTreeMap<ScopedName, Lease>),
     /// All that this node keeps.
     Alerts(BTreeMap<String, AlertSpec>),
     /// `None`: nobody answered.
@@ -192,6 +195,8 @@ pub struct Peer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct NodeStatus {
     pub services: BTreeMap<ScopedName, ServiceStatus>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub singletons: BTreeMap<ScopedName, Knows>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alerts: BTreeMap<String, AlertStatus>,
 }

@@ -6,6 +6,7 @@
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
 use crate::alerts::Alerts;
+use crate::cluster::lease::{self, Knows, Lease};
 use crate::cluster::mending::Mending;
 use crate::desired::Desired;
 use crate::driver::{Adopted, DriverEvent, Found};
@@ -17,9 +18,9 @@ use crate::service::{Tended, Wanted};
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
 use control::DecisionIds;
-use kernel::{NodeId, ReplicaId, Rng, ScopedName, Time};
+use kernel::{FencingEpoch, NodeId, ReplicaId, Rng, ScopedName, Time};
 use manifest::Service;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use wire::edge::{EdgeSnapshot, Endpoint};
 
@@ -32,6 +33,8 @@ pub struct Node {
     taken_over: bool,
     desired: Option<Desired>,
     services: BTreeMap<ScopedName, Tended>,
+    /// Of singletons: what this node may run, and may not any more.
+    leases: BTreeMap<ScopedName, Lease>,
     peers: BTreeMap<NodeId, Peer>,
     care: Care,
     alerts: Alerts,
@@ -55,6 +58,7 @@ impl Node {
             taken_over: false,
             desired: None,
             services: BTreeMap::new(),
+            leases: BTreeMap::new(),
             peers: BTreeMap::new(),
             published: None,
             version: 0,
@@ -75,9 +79,20 @@ impl Node {
                 self.desired = Some(desired);
                 self.reconcile(&mut effects, now);
             }
+            NodeEvent::Leases(leases) if !self.going_down => {
+                self.leases = leases;
+                self.reconcile(&mut effects, now);
+            }
             // Seen when the snapshot is made.
             NodeEvent::Peers(peers) => self.peers = peers,
-            other => self.tend(other, &mut effects, now),
+            other => {
+                let ended = ended(&other).cloned();
+                self.tend(other, &mut effects, now);
+                // One whose lease is over is not started again.
+                if ended.is_some_and(|service| self.lacks_lease(&service)) {
+                    self.reconcile(&mut effects, now);
+                }
+            }
         }
         self.conclude(&mut effects, now);
         effects
@@ -175,9 +190,32 @@ impl Node {
         services.chain(care).min()
     }
 
+    fn lacks_lease(&self, service: &ScopedName) -> bool {
+        let held = matches!(self.leases.get(service), Some(Lease::Held(_)));
+        let is_leased = |one: &Tended| one.is_leased();
+        !held && self.services.get(service).is_some_and(is_leased)
+    }
+
+    /// What this node knows of singletons: those that are wished, and what still
+    /// runs of others.
+    fn singletons(&self) -> BTreeMap<ScopedName, Knows> {
+        let mut known: BTreeMap<ScopedName, Knows> = BTreeMap::new();
+        for (name, placed) in self.desired.iter().flat_map(lease::placed) {
+            known.entry(name).or_default().epoch = Some(placed.epoch);
+        }
+        for (name, one) in &self.services {
+            // Also what was none of it before, while it is.
+            if (one.is_leased() || known.contains_key(name)) && !one.replicas.is_empty() {
+                known.entry(name.clone()).or_default().runs = true;
+            }
+        }
+        known
+    }
+
     pub fn status(&self) -> NodeStatus {
         let services = self.services.iter();
         NodeStatus {
+            singletons: self.singletons(),
             services: services
                 .map(|(name, one)| (name.clone(), one.status()))
                 .collect(),
@@ -199,6 +237,16 @@ impl Node {
             now,
         };
         let mut wanted = wanted(desired, settings);
+        let found = self.found.iter().flatten();
+        let found: BTreeSet<ScopedName> = found
+            .filter(|one| matches!(one.state, Found::Running(_)))
+            .map(|one| one.replica.service.clone())
+            .collect();
+        wanted.retain(|name, wanted| {
+            let lease = self.leases.get(name);
+            let runs = || found.contains(name) || self.services.get(name).is_some_and(Tended::runs);
+            !wanted.service.singleton || may_run(lease, wanted.epoch, runs)
+        });
         let mut by_service: BTreeMap<ScopedName, Vec<Adopted>> = BTreeMap::new();
         for one in self.found.take().unwrap_or_default() {
             by_service
@@ -262,6 +310,25 @@ fn find<'a>(
     id: &ReplicaId,
 ) -> Option<&'a mut Replica> {
     services.get_mut(&id.service)?.replicas.get_mut(id)
+}
+
+fn ended(event: &NodeEvent) -> Option<&ScopedName> {
+    match event {
+        NodeEvent::Driver(
+            DriverEvent::Exited { replica, .. } | DriverEvent::StartFailed { replica, .. },
+        ) => Some(&replica.service),
+        _ => None,
+    }
+}
+
+/// What is not known to be over and runs since before this agent, runs on: its
+/// shim ends it in time.
+fn may_run(lease: Option<&Lease>, epoch: FencingEpoch, runs: impl Fn() -> bool) -> bool {
+    match lease {
+        Some(Lease::Held(held)) => *held == epoch,
+        Some(Lease::Over) => false,
+        None => runs(),
+    }
 }
 
 /// Going down, replicas are stopped at once: nobody is sent to them any more.
@@ -370,10 +437,11 @@ fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<ScopedName, Wanted
         };
         let template = replica_spec(id, service, applied, desired, settings);
         Some((
-            name,
+            name.clone(),
             Wanted {
                 service: service.clone(),
                 template,
+                epoch: applied.epoch(&name.name),
             },
         ))
     });

@@ -6,10 +6,10 @@
 
 use crate::driver::{Adopted, Found, ReplicaSpec};
 use crate::event::{NodeEffect, ServiceStatus, Settings};
-use crate::replica::{Replica, Turn};
+use crate::replica::{Phase, Replica, Turn};
 use control::rollout::{Action, Reading, Rollout, State};
 use control::{Effort, Loop};
-use kernel::{ObjectRef, ReplicaId, Revision, Rng, ScopedName, Time};
+use kernel::{FencingEpoch, ObjectRef, ReplicaId, Revision, Rng, ScopedName, Time};
 use manifest::Service;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -22,6 +22,8 @@ pub(crate) struct Wanted {
     pub service: Service,
     /// Its id's index is filled in for each replica.
     pub template: ReplicaSpec,
+    /// Of a singleton's place.
+    pub epoch: FencingEpoch,
 }
 
 pub(crate) struct Tended {
@@ -53,6 +55,19 @@ impl Tended {
 
     fn state(&self) -> &State {
         self.rollout.state()
+    }
+
+    /// Whether two of it must never run at once.
+    pub fn is_leased(&self) -> bool {
+        let wanted = self.wanted.as_ref();
+        let is = |spec: &ReplicaSpec| spec.leased;
+        wanted.is_some_and(|wanted| is(&wanted.template))
+            || self.replicas.values().any(|one| is(&one.spec))
+    }
+
+    /// Whether a replica of it runs, or is starting.
+    pub fn runs(&self) -> bool {
+        self.replicas.values().any(|one| one.phase != Phase::Idle)
     }
 
     fn ready(&self, generation: Revision) -> u32 {
@@ -229,6 +244,7 @@ impl Tended {
         }
         turn.record(self.rollout.expire(turn.now));
         self.replace(settings, rng, turn);
+        self.succeed(settings, rng, turn);
         self.replicas.retain(|id, replica| {
             let gone = replica.tick(turn);
             if gone {
@@ -416,6 +432,9 @@ impl Tended {
         turn: &mut Turn<'_>,
     ) -> Option<ReplicaId> {
         let wanted = self.wanted.as_ref()?;
+        if self.is_leased() && !self.replicas.is_empty() {
+            return None;
+        }
         let taken = |index: &u32| {
             self.replicas
                 .keys()
@@ -451,10 +470,13 @@ impl Tended {
                 self.replacement = None;
             }
             Some((id, at)) if at <= turn.now => {
-                self.leave_one(&id, settings, turn.now);
                 let span = Duration::from_millis(settings.rollout.deadline_ms);
                 let span = kernel::format_duration(span);
-                let why = format!("{id} was not ready within {span}; what ran before runs on");
+                let mut why = format!("{id} was not ready within {span}");
+                if !self.is_leased() {
+                    self.leave_one(&id, settings, turn.now);
+                    why.push_str("; what ran before runs on");
+                }
                 self.end_restart(Some(&why), turn);
             }
             Some(_) => return,
@@ -465,9 +487,40 @@ impl Tended {
         };
         let generation = next.generation;
         let span = Duration::from_millis(settings.rollout.deadline_ms);
+        if self.is_leased() {
+            let old = next.clone();
+            if self.replicas.contains_key(&old) {
+                self.leave_one(&old, settings, turn.now);
+            } else if let Some(new) = self.replicas.keys().next().cloned() {
+                self.replacement = Some((new, turn.now + span));
+            }
+            return;
+        }
         let causes = turn.event("a restart was asked for");
         let started = self.start_one(generation, causes, settings, rng, turn);
         self.replacement = started.map(|id| (id, turn.now + span));
+    }
+
+    /// Of what must never run twice, a new replica comes only when the one before
+    /// it is gone.
+    fn succeed(&mut self, settings: &Settings, rng: &mut Rng, turn: &mut Turn<'_>) {
+        if !self.is_leased() {
+            return;
+        }
+        let Some(wanted) = &self.wanted else { return };
+        let generation = wanted.template.id.generation;
+        for one in self.replicas.values_mut() {
+            if one.id().generation != generation {
+                one.leave(settings.drain, turn.now);
+            }
+        }
+        let failed = self
+            .failed
+            .as_ref()
+            .is_some_and(|(it, _)| *it == generation);
+        if self.replicas.is_empty() && !failed {
+            self.top_up(generation, settings, rng, turn);
+        }
     }
 
     fn leave_one(&mut self, id: &ReplicaId, settings: &Settings, now: Time) {

@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use wire::bucket::BucketGrant;
 use wire::edge::AllowedCall;
 
+/// In which a singleton finds its epoch: what it writes to can refuse an earlier
+/// one's.
+pub const EPOCH_VARIABLE: &str = "HOMEOSTAT_EPOCH";
 const WORKER_MEMORY: Bytes = Bytes::mebibytes(64);
 
 pub fn replica_spec(
@@ -38,6 +41,10 @@ pub fn replica_spec(
         };
         environment.extend(binding.environment.clone().zip(value));
     }
+    if service.singleton {
+        let epoch = applied.epoch(&id.service.name).0;
+        environment.insert(EPOCH_VARIABLE.to_owned(), epoch.to_string());
+    }
     let trusted = desired.policy(&applied.manifest.project).trusted;
     let work = work(&id, service, applied, trusted, settings);
     ReplicaSpec {
@@ -46,7 +53,8 @@ pub fn replica_spec(
         environment,
         secrets: secrets(service, applied),
         buckets,
-        singleton: matches!(service.run, Run::Actor(_)),
+        singleton: service.singleton || matches!(service.run, Run::Actor(_)),
+        leased: service.singleton,
         id,
     }
 }
@@ -228,6 +236,7 @@ mod tests {
             programs: BTreeMap::from([(name("a"), Hash([1; 32]))]),
             generations: BTreeMap::from([(name("a"), Revision(1))]),
             placements: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             origin: crate::desired::FIRST_NODE,
             manifest,
         };

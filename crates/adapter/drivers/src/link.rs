@@ -7,7 +7,7 @@
 
 use crate::record::{self, Recorded};
 use crate::{clock, group};
-use kernel::ReplicaId;
+use kernel::{ReplicaId, Time};
 use node::driver::{DriverEvent, DriverEvents};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,6 +24,7 @@ const COMMANDS_MAX: usize = 64;
 
 pub struct Link {
     commands: mpsc::Sender<ToShim>,
+    leased: bool,
     pub state: tokio::sync::watch::Receiver<ShimState>,
 }
 
@@ -35,6 +36,14 @@ impl Link {
     /// False when the shim is gone; nothing was sent then.
     pub async fn send(&self, message: ToShim) -> bool {
         self.commands.send(message).await.is_ok()
+    }
+
+    /// Does not wait for a shim that takes nothing: it has what it was told, and
+    /// no longer.
+    pub fn lease(&self, until: Time) {
+        if self.leased {
+            let _ = self.commands.try_send(ToShim::Lease { until });
+        }
     }
 
     pub fn sender(&self) -> mpsc::Sender<ToShim> {
@@ -82,6 +91,9 @@ pub async fn connect(
     tokio::spawn(task.run(queue));
     Ok(Link {
         commands,
+        // A shim of an earlier release does not know the word, and has none that
+        // needs it.
+        leased: record::read_spec(directory).is_ok_and(|spec| spec.leased),
         state: seen,
     })
 }

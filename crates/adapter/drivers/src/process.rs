@@ -8,7 +8,7 @@ use crate::group::{self, ControlGroups, control_groups};
 use crate::link::{self, Link};
 use crate::log::{LOG_BYTES_MAX, LOG_FILES_MAX, log_directory};
 use crate::{probe, record};
-use kernel::ReplicaId;
+use kernel::{ReplicaId, Time};
 use manifest::Check;
 use node::BoxFuture;
 use node::driver::{
@@ -21,6 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use wire::shim::{Secrets, ShimSpec, ShimState, ToShim};
@@ -52,6 +53,8 @@ pub struct ProcessDriver {
     groups: ControlGroups,
     /// Held while a link is made, so that none is made twice.
     links: Mutex<BTreeMap<ReplicaId, Link>>,
+    /// Until when leased replicas may run, as was said last.
+    lease: std::sync::Mutex<Option<Time>>,
 }
 
 impl ProcessDriver {
@@ -72,6 +75,7 @@ impl ProcessDriver {
             events,
             groups: control_groups(),
             links: Mutex::default(),
+            lease: std::sync::Mutex::default(),
         })
     }
 
@@ -122,6 +126,7 @@ impl ProcessDriver {
             log_directory: log_directory(&directory),
             log_bytes_max: LOG_BYTES_MAX,
             log_files_max: LOG_FILES_MAX,
+            leased: spec.leased,
         };
         record::write_spec(&directory, &shim_spec).map_err(cannot())?;
         self.ensure_link(&spec.id).await.map(drop)
@@ -161,6 +166,9 @@ impl ProcessDriver {
             made.map_err(because(format!("cannot start the shim of `{replica}`")))?
         };
         let sender = link.sender();
+        if let Some(until) = self.leased_until() {
+            link.lease(until);
+        }
         links.insert(replica.clone(), link);
         Ok(sender)
     }
@@ -205,6 +213,16 @@ impl ProcessDriver {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    fn leased_until(&self) -> Option<Time> {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn extend_lease(&self, until: Time) {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        let links = self.links.lock().await;
+        links.values().for_each(|link| link.lease(until));
     }
 
     async fn stop_replica(&self, replica: ReplicaId, grace: Duration) -> Result<(), DriverError> {
@@ -369,6 +387,10 @@ impl Driver for ProcessDriver {
     fn stats(&self, replica: &ReplicaId) -> BoxFuture<'_, Result<ReplicaStats, DriverError>> {
         let stats = self.read_stats(replica);
         Box::pin(async move { stats })
+    }
+
+    fn lease(&self, until: Time) -> BoxFuture<'_, ()> {
+        Box::pin(self.extend_lease(until))
     }
 }
 

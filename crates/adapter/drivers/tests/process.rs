@@ -60,6 +60,7 @@ impl Bench {
             secrets: BTreeMap::new(),
             buckets: BTreeMap::new(),
             singleton: false,
+            leased: false,
             limits,
         }
     }
@@ -447,6 +448,45 @@ async fn a_shim_killed_while_nobody_looked_is_adopted_as_unknown() {
     assert!(adopted[0].state == Found::Ended(Some(unknown)));
     bench.started().await;
     bench.clear().await;
+}
+
+fn boot_time() -> kernel::Time {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let seconds = u64::try_from(now.tv_sec).expect("after the start");
+    kernel::Time(seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).expect("small"))
+}
+
+#[tokio::test]
+async fn a_leased_replica_ends_with_its_lease_though_nobody_is_there() {
+    let mut home = Bench::new();
+    let leased = ReplicaSpec {
+        leased: true,
+        // Its children end with it.
+        ..home.spec(&["sh", "-c", "sleep 60 & wait"], Limits::default())
+    };
+    home.driver.prepare(&leased).await.expect("prepares");
+    home.driver
+        .start(&id(), Secrets::default())
+        .await
+        .expect("is asked");
+    let DriverEvent::StartFailed { why, .. } = home.event().await else {
+        panic!("it runs without a lease");
+    };
+    assert!(why.contains("lease"), "{why}");
+    let until = boot_time() + Duration::from_secs(2);
+    home.driver.lease(until).await;
+    home.driver
+        .start(&id(), Secrets::default())
+        .await
+        .expect("is asked");
+    let pid = home.started().await;
+    // As after a kill of the agent: the shim is alone with it.
+    home.reopen();
+    eventually("its end", || !alive(pid)).await;
+    assert!(boot_time() >= until, "it had a lease");
+    let found = home.driver.adopt().await.expect("adopts");
+    assert_eq!(found[0].state, Found::Ended(Some(Exit::Signal(9))));
+    home.clear().await;
 }
 
 #[tokio::test]

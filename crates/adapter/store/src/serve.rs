@@ -8,8 +8,7 @@ use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
 use crate::group::{
-    ANSWER_BEATS, LEASE_BEATS, Members, Network, NoLeader, Silence, Ways, Writer, pulse,
-    read_index,
+    ANSWER_BEATS, LEASE_BEATS, Members, Network, NoLeader, Silence, Ways, Writer, pulse, read_index,
 };
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};

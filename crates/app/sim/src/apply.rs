@@ -62,6 +62,7 @@ impl World {
             programs: BTreeMap::new(),
             generations: BTreeMap::new(),
             placements,
+            epochs: BTreeMap::new(),
             origin: FIRST_NODE,
         };
         applied.generations = applied.generations_after(old.as_ref());

@@ -61,6 +61,9 @@ pub struct Service {
     /// The node that all replicas run on; without it they are dealt out.
     #[serde(default)]
     pub node: Option<Name>,
+    /// Two of it never run at once: see `node::lease`.
+    #[serde(default)]
+    pub singleton: bool,
     pub routes: Vec<Route>,
     pub goals: Goals,
     pub probes: Probes,

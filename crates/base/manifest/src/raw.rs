@@ -205,6 +205,10 @@ pub struct RawService {
     /// The node that all copies run on, by its name; without it, copies are dealt out over
     /// the nodes in turn.
     pub node: Field<String>,
+    /// Whether two of it must never run at once, not even for a moment: it runs only while
+    /// its node is known to be the one, and elsewhere once that is over.
+    #[schemars(extend("default" = false))]
+    pub singleton: Field<bool>,
     /// Where requests come in: hosts and path prefixes.
     #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
     pub routes: Field<Vec<At<RawRoute>>>,

@@ -24,6 +24,9 @@ pub struct ShimSpec {
     pub log_directory: PathBuf,
     pub log_bytes_max: u64,
     pub log_files_max: u32,
+    /// It runs only as long as [`ToShim::Lease`] says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leased: bool,
 }
 
 /// Variables and values for one replica's environment.
@@ -50,6 +53,9 @@ pub enum ToShim {
     Stop { grace_ms: u64 },
     /// End the shim; the replica must have ended.
     Leave,
+    /// A leased replica may run until then, on the boot-time clock, and is killed
+    /// at once if nobody says a later time.
+    Lease { until: Time },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! What the leader decides for all nodes: who keeps the cluster's state, where
 //! replicas run, what is done about nodes that are gone.
 
+pub mod lease;
 pub mod members;
 pub(crate) mod mending;
 pub mod placing;

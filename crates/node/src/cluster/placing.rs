@@ -154,7 +154,7 @@ fn wanted(service: &Service) -> placement::Service {
             memory: service.limits.memory.unwrap_or_default(),
             disk: Bytes::default(),
         },
-        singleton: matches!(service.run, Run::Actor(_)),
+        singleton: service.singleton || matches!(service.run, Run::Actor(_)),
         availability: service.goals.availability,
         node: service.node.clone(),
         ..placement::Service::default()
@@ -242,8 +242,13 @@ pub struct Replaced {
 }
 
 /// Whether the replicas of a service can run elsewhere without what they keep
-/// where they are, and nobody said where.
+/// where they are, and nobody said where; singletons move by [`crate::lease`].
 pub fn is_movable(service: &Service) -> bool {
+    can_move(service) && !service.singleton
+}
+
+/// The same, whatever moves it.
+pub fn can_move(service: &Service) -> bool {
     service.node.is_none() && !matches!(service.run, Run::Actor(_))
 }
 
@@ -407,6 +412,7 @@ mod tests {
             programs: BTreeMap::new(),
             generations: BTreeMap::new(),
             placements,
+            epochs: BTreeMap::new(),
             origin: NodeId(1),
         };
         Desired {

@@ -23,6 +23,7 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
         programs: BTreeMap::new(),
         generations: BTreeMap::from([(name, Revision(generation))]),
         placements: BTreeMap::new(),
+        epochs: BTreeMap::new(),
         origin: FIRST_NODE,
     };
     Desired {

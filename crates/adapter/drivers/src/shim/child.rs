@@ -29,6 +29,8 @@ pub struct Run {
     pub address: SocketAddr,
     /// When what is left is killed, once a stop was asked for.
     pub kill_at: Option<Time>,
+    /// Whether it runs only as long as its lease.
+    pub leased: bool,
     child: Child,
     handle: OwnedFd,
     outputs: [Option<OwnedFd>; 2],
@@ -96,6 +98,7 @@ impl Run {
             mark: i32::try_from(child.id()).ok().and_then(ProcessMark::of),
             address,
             kill_at: None,
+            leased: spec.leased,
             child,
             handle,
             outputs,

@@ -4,6 +4,7 @@
 //! them, the replica's log, its state on disk.
 //! Holds: one shim per replica directory (a lock); the state is on disk before
 //! it is told; output and exit status are kept while nobody is connected.
+//! A leased replica is killed when its lease is over, whoever is connected.
 //! Never: restarts the replica by itself; waits for a connection.
 
 mod child;
@@ -13,6 +14,7 @@ use crate::clock;
 use crate::log::{LogWriter, Stream};
 use crate::record::{self, ProcessMark, Recorded};
 use child::{Run, drain, read_available};
+use kernel::Time;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
 use std::fs::File;
@@ -26,6 +28,7 @@ use wire::shim::{FromShim, Secrets, ShimState, ToShim};
 
 /// How often a shim looks whether its replica is still wanted on disk.
 const LOOK: Duration = Duration::from_secs(10);
+const KILL_AGAIN: Duration = Duration::from_millis(50);
 const PEERS_MAX: usize = 16;
 /// A peer that lets more than this pile up is cut off; it gets the state anew
 /// when it comes back.
@@ -65,6 +68,8 @@ struct Shim {
     log: Option<LogWriter>,
     state: ShimState,
     mark: Option<ProcessMark>,
+    /// Until when a leased replica may run.
+    lease: Option<Time>,
     leaving: bool,
 }
 
@@ -102,6 +107,7 @@ impl Shim {
             log: None,
             state,
             mark: own.and_then(ProcessMark::of),
+            lease: None,
             leaving: false,
         };
         shim.save();
@@ -149,8 +155,9 @@ impl Shim {
             sources.push(Source::Exit);
             polled.push(PollFd::from_borrowed_fd(run.handle(), read));
         }
-        let kill_at = self.run.as_ref().and_then(|run| run.kill_at);
-        let span = kill_at.map_or(LOOK, |at| at.since(clock::now()).min(LOOK));
+        let span = self
+            .kill_at()
+            .map_or(LOOK, |at| at.since(clock::now()).min(LOOK));
         let timeout = Timespec {
             tv_sec: i64::try_from(span.as_secs()).unwrap_or(1),
             tv_nsec: i64::from(span.subsec_nanos()),
@@ -164,6 +171,13 @@ impl Shim {
             (!polled.revents().is_empty()).then_some(source)
         };
         Ok(sources.into_iter().zip(polled).filter_map(ready).collect())
+    }
+
+    /// When what runs is killed: a stop was asked for, or its lease is over.
+    fn kill_at(&self) -> Option<Time> {
+        let run = self.run.as_ref()?;
+        let lease = run.leased.then(|| self.lease.unwrap_or(Time(0)));
+        run.kill_at.into_iter().chain(lease).min()
     }
 
     fn accept(&mut self) {
@@ -193,6 +207,7 @@ impl Shim {
                 ToShim::StartWith { secrets } => self.start(&secrets),
                 ToShim::Stop { grace_ms } => self.stop(Duration::from_millis(grace_ms)),
                 ToShim::Leave => self.leaving = self.run.is_none(),
+                ToShim::Lease { until } => self.lease = self.lease.max(Some(until)),
             }
         }
     }
@@ -204,6 +219,9 @@ impl Shim {
             return self.tell(&refused("it runs already".to_owned()));
         }
         let started = record::read_spec(&self.directory).and_then(|spec| {
+            if spec.leased && self.lease.is_none_or(|until| until <= at) {
+                return Err(io::Error::other("its node has no lease for it"));
+            }
             let (bytes, files) = (spec.log_bytes_max, spec.log_files_max);
             self.log = LogWriter::open(&spec.log_directory, bytes, files).ok();
             let described = |error: io::Error| {
@@ -274,11 +292,12 @@ impl Shim {
     }
 
     fn on_time(&mut self) {
-        if let Some(run) = &mut self.run
-            && run.kill_at.is_some_and(|at| at <= clock::now())
+        if self.kill_at().is_some_and(|at| at <= clock::now())
+            && let Some(run) = &mut self.run
         {
             // Again until the exit is seen: a fork may have raced the kill.
-            run.kill_at = Some(clock::now() + Duration::from_millis(50));
+            run.kill_at = Some(clock::now() + KILL_AGAIN);
+            run.leased = false;
             run.kill();
         }
         // Without its files nobody can find this shim again.

@@ -157,6 +157,7 @@ impl Bench {
             programs: BTreeMap::new(),
             generations: services.map(|name| (name.clone(), Revision(1))).collect(),
             placements: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             origin: node::desired::FIRST_NODE,
             manifest,
         };

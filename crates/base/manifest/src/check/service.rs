@@ -38,6 +38,7 @@ impl Checker<'_> {
             run: self.run(key, raw.run),
             replicas: raw.replicas.map_or(1, |replicas| replicas.value),
             node: self.text(raw.node.as_ref(), node_name),
+            singleton: raw.singleton.is_some_and(|singleton| singleton.value),
             routes: routes
                 .into_iter()
                 .filter_map(|route| self.route(&owner.name, &route))
@@ -161,6 +162,16 @@ impl Checker<'_> {
         {
             let help = "leave `replicas` out: its memory is in one place";
             found.push((&replicas.span, "there is one of an actor", help));
+        }
+        if let Some(singleton) = raw.singleton.as_ref().filter(|one| one.value) {
+            if run.process.is_none() {
+                let told = "`singleton` is for a process";
+                let help = "an actor is one by itself; a component answers wherever it is asked";
+                found.push((&singleton.span, told, help));
+            }
+            let several = raw.replicas.as_ref().filter(|count| count.value > 1);
+            let help = "leave `replicas` out, or `singleton`";
+            found.extend(several.map(|it| (&it.span, "there is one of a singleton", help)));
         }
         for (span, message, help) in found {
             self.report(span, wrong("conflict", message, help));
