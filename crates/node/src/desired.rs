@@ -106,6 +106,11 @@ impl Applied {
         self.epochs.get(name).copied().unwrap_or_default()
     }
 
+    /// Of a singleton: none while it may still run where it was.
+    pub fn has_place(&self, name: &Name) -> bool {
+        self.placements.get(name).is_some_and(|on| !on.is_empty())
+    }
+
     /// Its singletons as they stay where `old` has them; the others have no place
     /// yet, and a new epoch: `node::lease` says when they can have one.
     ///

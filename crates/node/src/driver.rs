@@ -7,7 +7,7 @@
 //! at any later time its `StartFailed`.
 
 use crate::BoxFuture;
-use kernel::{Bytes, Hash, Name, ReplicaId, Time};
+use kernel::{Bytes, Hash, Name, ReplicaId, ScopedName, Time};
 use manifest::{Check, Limits};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -165,7 +165,7 @@ pub trait Driver: Send + Sync + 'static {
 
     fn stats(&self, replica: &ReplicaId) -> BoxFuture<'_, Result<ReplicaStats, DriverError>>;
 
-    /// Leased replicas may run until then, on the boot-time clock; what still runs
-    /// then is killed, also when nobody is there to say so.
-    fn lease(&self, until: Time) -> BoxFuture<'_, ()>;
+    /// The leased replicas of this service may run until then, on the boot-time
+    /// clock; what still runs then is killed, also when nobody is there to say so.
+    fn lease(&self, service: &ScopedName, until: Time) -> BoxFuture<'_, ()>;
 }

@@ -100,6 +100,13 @@ pub enum NodeEvent {
         /// Services with replicas on nodes that are gone.
         about: Vec<ScopedName>,
     },
+    /// On the leader: a singleton has another place, or none for now.
+    SingletonPlaced {
+        service: ScopedName,
+        /// The node's name.
+        to: Option<String>,
+        why: String,
+    },
     /// Which singletons this node may run, and which it may not any more.
     Leases(BTreeMap<ScopedName, Lease>),
     /// All that this node keeps.

@@ -17,8 +17,9 @@ use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
-use control::DecisionIds;
-use kernel::{FencingEpoch, NodeId, ReplicaId, Rng, ScopedName, Time};
+use control::singleton::{Reading, Singleton};
+use control::{DecisionIds, Effort, Loop};
+use kernel::{FencingEpoch, NodeId, ObjectRef, ReplicaId, Rng, ScopedName, Time};
 use manifest::Service;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -146,6 +147,11 @@ impl Node {
                 as_wished,
                 about,
             } if !self.going_down => self.mending.seen(&reading, as_wished, &about, &mut turn),
+            NodeEvent::SingletonPlaced { service, to, why } => {
+                let subject = ObjectRef::new("service", &service);
+                let mut told: Loop<Singleton> = Loop::new((), subject, Effort::default());
+                let _ = turn.step(&mut told, &Reading { to, why }, Vec::new());
+            }
             NodeEvent::Alerts(specs) => self.alerts.are(specs, &mut turn),
             NodeEvent::AlertAnswered { name, value } if !self.going_down => {
                 self.alerts.answered(&name, value, &mut turn);

@@ -244,7 +244,6 @@ impl Tended {
         }
         turn.record(self.rollout.expire(turn.now));
         self.replace(settings, rng, turn);
-        self.succeed(settings, rng, turn);
         self.replicas.retain(|id, replica| {
             let gone = replica.tick(turn);
             if gone {
@@ -254,6 +253,7 @@ impl Tended {
             }
             !gone
         });
+        self.succeed(settings, rng, turn);
     }
 
     pub fn leave_all(&mut self, settings: &Settings, now: Time) {
@@ -489,11 +489,11 @@ impl Tended {
         let span = Duration::from_millis(settings.rollout.deadline_ms);
         if self.is_leased() {
             let old = next.clone();
-            if self.replicas.contains_key(&old) {
-                self.leave_one(&old, settings, turn.now);
-            } else if let Some(new) = self.replicas.keys().next().cloned() {
-                self.replacement = Some((new, turn.now + span));
-            }
+            self.leave_one(&old, settings, turn.now);
+            // Its successor has the first index again: see `succeed`.
+            let first = self.wanted.as_ref().map(|wanted| wanted.template.id.index);
+            let index = first.unwrap_or(old.index);
+            self.replacement = Some((ReplicaId { index, ..old }, turn.now + span));
             return;
         }
         let causes = turn.event("a restart was asked for");

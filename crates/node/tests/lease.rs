@@ -15,7 +15,9 @@ const STEP_MS: u64 = 20;
 const NODES: u64 = 5;
 /// Then nothing goes wrong any more, and one runs soon.
 const TROUBLE_MS: u64 = 90_000;
-const CALM_MS: u64 = 30_000;
+const CALM_MS: u64 = 50_000;
+/// Of that: what was late, paused or cut is over, and leases are too.
+const SETTLED_MS: u64 = 40_000;
 /// A leader that is not heard for so long has a successor.
 const ELECTION_MS: u64 = 600;
 const LEADER_LOOKS_EVERY_MS: u64 = 240;
@@ -333,8 +335,9 @@ impl World {
 
     fn write(&mut self, node: NodeId, change: &Change) {
         let agent = self.agents.get_mut(&node).expect("there");
+        let clock = Time(1_000_000_000_000 + self.now_ms * 1_000 * agent.speed);
         let grantor = agent.grantor.as_mut().expect("leads");
-        grantor.changes(&change.service);
+        grantor.changes(change, clock);
         let expected = self.desired.revision;
         // Sometimes it is not known what becomes of it: it is done later, or not.
         if self.rng.below(5) == 0 {
@@ -431,8 +434,16 @@ fn run(seed: u64) -> u64 {
     let mut world = World::new(seed);
     let mut longest_without = 0;
     let mut without_since = 0;
+    let mut settled = None;
     while world.now_ms < TROUBLE_MS + CALM_MS {
         world.step();
+        if world.now_ms >= TROUBLE_MS + SETTLED_MS {
+            let epoch = *settled.get_or_insert(world.desired.revision);
+            assert_eq!(
+                epoch, world.desired.revision,
+                "seed {seed}: it moves for nothing"
+            );
+        }
         let running = world.running();
         assert!(
             running.len() < 2,

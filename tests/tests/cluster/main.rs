@@ -2,6 +2,7 @@
 
 mod alerts;
 mod members;
+mod singletons;
 mod zones;
 
 use black_box::{Answer, Load, TestNode, exchange, kill, project, says, signal, tls, until};

@@ -8,7 +8,7 @@ use crate::group::{self, ControlGroups, control_groups};
 use crate::link::{self, Link};
 use crate::log::{LOG_BYTES_MAX, LOG_FILES_MAX, log_directory};
 use crate::{probe, record};
-use kernel::{ReplicaId, Time};
+use kernel::{ReplicaId, ScopedName, Time};
 use manifest::Check;
 use node::BoxFuture;
 use node::driver::{
@@ -21,7 +21,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
 use wire::shim::{Secrets, ShimSpec, ShimState, ToShim};
@@ -53,8 +53,8 @@ pub struct ProcessDriver {
     groups: ControlGroups,
     /// Held while a link is made, so that none is made twice.
     links: Mutex<BTreeMap<ReplicaId, Link>>,
-    /// Until when leased replicas may run, as was said last.
-    lease: std::sync::Mutex<Option<Time>>,
+    /// Until when each service's leased replicas may run, as was said last.
+    leases: std::sync::Mutex<BTreeMap<ScopedName, Time>>,
 }
 
 impl ProcessDriver {
@@ -75,7 +75,7 @@ impl ProcessDriver {
             events,
             groups: control_groups(),
             links: Mutex::default(),
-            lease: std::sync::Mutex::default(),
+            leases: std::sync::Mutex::default(),
         })
     }
 
@@ -166,7 +166,7 @@ impl ProcessDriver {
             made.map_err(because(format!("cannot start the shim of `{replica}`")))?
         };
         let sender = link.sender();
-        if let Some(until) = self.leased_until() {
+        if let Some(until) = self.leases().get(&replica.service).copied() {
             link.lease(until);
         }
         links.insert(replica.clone(), link);
@@ -215,14 +215,15 @@ impl ProcessDriver {
         }
     }
 
-    fn leased_until(&self) -> Option<Time> {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    fn leases(&self) -> MutexGuard<'_, BTreeMap<ScopedName, Time>> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn extend_lease(&self, until: Time) {
-        *self.lease.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    async fn extend_lease(&self, service: ScopedName, until: Time) {
+        self.leases().insert(service.clone(), until);
         let links = self.links.lock().await;
-        links.values().for_each(|link| link.lease(until));
+        let its = links.iter().filter(|(id, _)| id.service == service);
+        its.for_each(|(_, link)| link.lease(until));
     }
 
     async fn stop_replica(&self, replica: ReplicaId, grace: Duration) -> Result<(), DriverError> {
@@ -389,8 +390,8 @@ impl Driver for ProcessDriver {
         Box::pin(async move { stats })
     }
 
-    fn lease(&self, until: Time) -> BoxFuture<'_, ()> {
-        Box::pin(self.extend_lease(until))
+    fn lease(&self, service: &ScopedName, until: Time) -> BoxFuture<'_, ()> {
+        Box::pin(self.extend_lease(service.clone(), until))
     }
 }
 

@@ -474,7 +474,7 @@ async fn a_leased_replica_ends_with_its_lease_though_nobody_is_there() {
     };
     assert!(why.contains("lease"), "{why}");
     let until = boot_time() + Duration::from_secs(2);
-    home.driver.lease(until).await;
+    home.driver.lease(&id().service, until).await;
     home.driver
         .start(&id(), Secrets::default())
         .await

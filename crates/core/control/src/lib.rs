@@ -11,6 +11,7 @@ pub mod repair;
 mod replay;
 pub mod restart;
 pub mod rollout;
+pub mod singleton;
 
 pub use engine::{Controller, Decided, DecisionIds, Effort, Loop, Step};
 pub use replay::{ReplayMismatch, replay, replay_as};

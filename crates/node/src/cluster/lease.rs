@@ -123,9 +123,12 @@ impl Grantor {
         }
     }
 
-    /// Before its change is written.
-    pub fn changes(&mut self, service: &ScopedName) {
-        self.unsure.insert(service.clone());
+    /// Before its change is written. Its next node has the time of a lease to ask.
+    pub fn changes(&mut self, change: &Change, now: Time) {
+        self.unsure.insert(change.service.clone());
+        if let Some(to) = change.to {
+            self.granted.insert((to, change.service.clone()), now);
+        }
     }
 
     /// The change was made, or certainly was not.

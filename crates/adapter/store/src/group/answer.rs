@@ -107,6 +107,12 @@ impl EmbeddedStore {
         Members::of(&self.raft.metrics().borrow())
     }
 
+    /// Whether a majority has confirmed, after the call began, that this member
+    /// leads.
+    pub async fn is_leader(&self) -> bool {
+        writer::index_here(&self.raft).await.is_ok()
+    }
+
     /// Until they may stand otherwise, `at_most` so long. Safe to drop.
     pub async fn members_changed(&self, at_most: Duration) {
         let mut metrics = self.raft.metrics();

@@ -191,7 +191,7 @@ pub async fn read_index(raft: &Raft<TypeConfig>, ways: &Ways) -> Result<Option<L
     }
 }
 
-async fn index_here(raft: &Raft<TypeConfig>) -> Result<Option<LogId>, NoLeader> {
+pub async fn index_here(raft: &Raft<TypeConfig>) -> Result<Option<LogId>, NoLeader> {
     let index = tokio::time::timeout(TRY_MAX, raft.ensure_linearizable()).await;
     index.map_err(|_| NoLeader)?.map_err(|_| NoLeader)
 }

@@ -11,7 +11,7 @@ pub mod settling;
 pub mod taking;
 
 use crate::shared::Shared;
-use kernel::{Name, NodeId, Revision, ScopedName, error_chain};
+use kernel::{FencingEpoch, Name, NodeId, Revision, ScopedName, error_chain};
 use manifest::{BindingTarget, Manifest};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
@@ -183,8 +183,10 @@ async fn prepare(
         programs: BTreeMap::new(),
         generations: BTreeMap::new(),
         placements,
+        epochs: BTreeMap::new(),
         origin: asker.via.unwrap_or(own),
     };
+    applied.keep_singletons(old, next_epoch(&desired));
     taking::take_in(shared, request, asker, &mut applied, report).await?;
     crate::components::require(shared, &applied.manifest, &applied.programs).await?;
     applied.generations = applied.generations_after(old);
@@ -363,6 +365,7 @@ async fn prepare_rollback(
     };
     applied.generations = applied.generations_after(Some(&current));
     applied.placements = placing::place(shared, &applied.manifest, &desired)?;
+    applied.keep_singletons(Some(&current), next_epoch(&desired));
     let mut changes = changes(Some(&current), &applied);
     placing::tell(shared, Some(&current), &applied, &mut changes);
     Ok(Prepared {
@@ -370,6 +373,11 @@ async fn prepare_rollback(
         head: Some((current, revision)),
         changes,
     })
+}
+
+/// Greater than all that were read.
+fn next_epoch(desired: &Desired) -> FencingEpoch {
+    FencingEpoch(desired.revision.0 + 1)
 }
 
 fn says_the_same(one: &Applied, other: &Applied) -> bool {
@@ -433,7 +441,7 @@ async fn commit(
                 .push_str("; nothing ran before it, so it stays applied and is tried on");
             Err(error)
         }
-        (Err(error), Some((old, _))) => Err(take_back(shared, old, &applied, written, error).await),
+        (Err(error), Some((old, _))) => Err(take_back(shared, old, &applied, error).await),
     }
 }
 
@@ -450,20 +458,29 @@ async fn take_back(
     shared: &Arc<Shared>,
     old: Applied,
     failed: &Applied,
-    written: Revision,
     mut error: ApiError,
 ) -> ApiError {
     let before = old.number;
-    let restored = Applied {
-        number: failed.number + 1,
-        at_unix: unix_now(),
-        ..old
+    let number = failed.number + 1;
+    let restored = async {
+        // Singletons may have got their places since.
+        let desired = read_desired(&shared.control).await;
+        let desired = desired.map_err(|error| storage(&error))?;
+        let now = read_head(&shared.control, &failed.manifest.project).await?;
+        let now = now.filter(|(now, _)| now.number == failed.number);
+        let Some((now, revision)) = now else {
+            return Err(changed_meanwhile(&failed.manifest.project));
+        };
+        let mut restored = Applied {
+            number,
+            at_unix: unix_now(),
+            ..old
+        };
+        restored.keep_singletons(Some(&now), next_epoch(&desired));
+        write_head(shared, &restored, Some(revision), Some(failed.number)).await
     };
-    let told = match write_head(shared, &restored, Some(written), Some(failed.number)).await {
-        Ok(_) => format!(
-            "; taken back: revision {} says what {before} said",
-            restored.number
-        ),
+    let told = match restored.await {
+        Ok(_) => format!("; taken back: revision {number} says what {before} said"),
         Err(why) => format!("; taking it back failed: {}", why.message),
     };
     error.message.push_str(&told);
@@ -485,7 +502,7 @@ pub async fn take_back_failed(
     });
     let Some(failed) = failed else { return Ok(()) };
     let project = &failed.manifest.project;
-    let Some((current, revision)) = read_head(&shared.control, project).await? else {
+    let Some((current, _)) = read_head(&shared.control, project).await? else {
         return Ok(());
     };
     let history = read_history(&shared.control, project).await?;
@@ -496,7 +513,7 @@ pub async fn take_back_failed(
     // Nobody kept its routes for it meanwhile.
     collisions(&desired, &before.manifest, None)?;
     let cause = api_error("rollout_failed", why, None);
-    let outcome = take_back(shared, before, failed, revision, cause).await;
+    let outcome = take_back(shared, before, failed, cause).await;
     tracing::warn!(%service, outcome = outcome.message, "a change did not come up");
     Ok(())
 }
@@ -526,7 +543,7 @@ pub async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<()
 
 /// `failed`: the number of a state that did not come up, which `rollback` must
 /// not find.
-async fn write_head(
+pub async fn write_head(
     shared: &Arc<Shared>,
     applied: &Applied,
     expected: Option<Revision>,
@@ -573,9 +590,10 @@ pub async fn write_head_with(
     if outcome.succeeded {
         return Ok(outcome.revision);
     }
-    Err(api_error(
-        "conflict",
-        format!("`{project}` was changed by somebody else meanwhile"),
-        Some("homeostat plan"),
-    ))
+    Err(changed_meanwhile(project))
+}
+
+fn changed_meanwhile(project: &Name) -> ApiError {
+    let message = format!("`{project}` was changed by somebody else meanwhile");
+    api_error("conflict", message, Some("homeostat plan"))
 }

@@ -7,9 +7,7 @@ use kernel::{Bytes, Name, NodeId, ScopedName, ZonePath};
 use manifest::Manifest;
 use node::desired::{Applied, Desired};
 use node::nodes::NodeTable;
-use node::placing::{
-    Known, PlaceError, Placements, Without, is_movable, placements, what_if, world,
-};
+use node::placing::{Known, PlaceError, Placements, Without, can_move, placements, what_if, world};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::api::{ApiError, Change, WithoutMove, WithoutReply};
 use wire::attributes::Value;
@@ -75,7 +73,7 @@ pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError
     let (lost, without) = named(&nodes, of)?;
     let is_movable = |name: &ScopedName| {
         let mut all = desired.services();
-        all.any(|(one, service, _)| one == *name && is_movable(service))
+        all.any(|(one, service, _)| one == *name && can_move(service))
     };
     let gone = nodes
         .keys()

@@ -134,10 +134,14 @@ async fn replace_once(
             continue;
         };
         // The same state under the same number: nobody asked for another one.
-        let applied = Applied {
-            placements,
-            ..applied
-        };
+        // Singletons may have got their places since it was read.
+        let mut applied: Applied = applied;
+        for (name, placed) in placements {
+            let service = applied.manifest.services.get(&name);
+            if service.is_some_and(|service| !service.singleton) {
+                applied.placements.insert(name, placed);
+            }
+        }
         match write_head(shared, &applied, Some(revision), None).await {
             // Somebody was faster, and is looked at next.
             Err(error) if error.code == "conflict" => {}

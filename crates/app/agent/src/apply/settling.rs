@@ -4,21 +4,27 @@
 //! Holds: a node that cannot be reached holds nobody up: it follows when it is
 //! back.
 
-use crate::apply::{EDGE_MAX, Report, api_error, say, take_back_failed};
+use crate::apply::{EDGE_MAX, Report, api_error, read_head, say, take_back_failed};
 use crate::shared::{Settlement, Shared};
 use kernel::{NodeId, Revision, ScopedName};
 use manifest::Run;
 use node::desired::Applied;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use wire::api::ApiError;
+
+/// A singleton's place is looked for this often.
+const PLACE_LOOK: Duration = Duration::from_millis(100);
 
 /// What is still waited for: on which nodes, in which generation.
 struct Waiting {
     generation: Revision,
     nodes: BTreeSet<NodeId>,
+    /// A singleton that gets a place once none of it runs anywhere.
+    unplaced: bool,
 }
 
 struct Wait<'a> {
@@ -50,8 +56,13 @@ pub async fn settle(
     let own = shared.cluster.own.id;
     let mut reports = shared.cluster.reports.subscribe();
     let mut reach = shared.cluster.reach_changes();
+    let mut looks = tokio::time::interval(PLACE_LOOK);
     while !wait.waiting.is_empty() {
         tokio::select! {
+            _ = looks.tick() => {
+                wait.find_places().await?;
+                wait.heard().await?;
+            }
             settlement = settlements.recv() => match settlement {
                 Ok(Settlement::Settled { service, generation }) => {
                     wait.settled(&service, generation, own).await;
@@ -104,11 +115,13 @@ fn changed(
             .iter()
             .copied()
             .filter(|id| applied.share(name, service, *id) > 0 && before(*id).is_none());
+        let nodes: BTreeSet<NodeId> = starts.collect();
         let waiting = Waiting {
             generation: *generation,
-            nodes: starts.collect(),
+            unplaced: service.singleton && !applied.has_place(name),
+            nodes,
         };
-        if !waiting.nodes.is_empty() {
+        if waiting.unplaced || !waiting.nodes.is_empty() {
             all.insert(applied.scoped(name), waiting);
         }
     }
@@ -116,6 +129,26 @@ fn changed(
 }
 
 impl Wait<'_> {
+    /// Which singletons have one by now.
+    async fn find_places(&mut self) -> Result<(), ApiError> {
+        if !self.waiting.values().any(|waiting| waiting.unplaced) {
+            return Ok(());
+        }
+        let project = &self.applied.manifest.project;
+        let Some((now, _)) = read_head(&self.shared.control, project).await? else {
+            return Ok(());
+        };
+        for (service, waiting) in &mut self.waiting {
+            let placed = now.placements.get(&service.name);
+            let on = placed.and_then(|on| on.keys().next().copied());
+            if let (true, Some(on)) = (waiting.unplaced, on) {
+                waiting.unplaced = false;
+                waiting.nodes.insert(on);
+            }
+        }
+        Ok(())
+    }
+
     async fn settled(&mut self, service: &ScopedName, generation: Revision, on: NodeId) {
         let Some(waiting) = self.waiting.get_mut(service) else {
             return;
@@ -124,7 +157,7 @@ impl Wait<'_> {
             return;
         }
         waiting.nodes.remove(&on);
-        if waiting.nodes.is_empty() {
+        if waiting.nodes.is_empty() && !waiting.unplaced {
             self.waiting.remove(service);
             say(self.report, format!("service/{} is ready", service.name)).await;
         }
@@ -147,7 +180,7 @@ impl Wait<'_> {
         ))
     }
 
-    /// What other nodes said, and which of them are not there.
+    /// What nodes said, and which of them are not there.
     async fn heard(&mut self) -> Result<(), ApiError> {
         let cluster = &self.shared.cluster;
         let reports = cluster.reports.borrow().clone();
@@ -157,20 +190,15 @@ impl Wait<'_> {
                 continue;
             };
             let generation = waiting.generation;
-            let others: Vec<NodeId> = waiting
-                .nodes
-                .iter()
-                .copied()
-                .filter(|node| *node != cluster.own.id)
-                .collect();
-            for node in others {
+            for node in waiting.nodes.clone() {
                 let status = reports.get(&node);
                 let status = status.and_then(|report| report.status.services.get(&service));
                 if let Some((failed, why)) = status.and_then(|status| status.failed.as_ref()) {
                     self.failed(&service, *failed, why)?;
                 }
                 let ready = status.is_some_and(|status| status.generation == Some(generation));
-                if ready || !cluster.reach(node).is_up() {
+                let is_away = node != cluster.own.id && !cluster.reach(node).is_up();
+                if ready || is_away {
                     self.settled(&service, generation, node).await;
                 }
             }

@@ -105,6 +105,8 @@ pub struct Cluster {
     leaving: std::sync::Mutex<BTreeSet<NodeId>>,
     /// Whether this node has what a member must have.
     entrusted: watch::Sender<bool>,
+    /// For what must never run twice.
+    leases: group::lease::Leases,
     /// How far this node's own store has what the control group has.
     pub mirrored: watch::Sender<Upto>,
     listen: Listen,
@@ -237,6 +239,7 @@ impl Cluster {
             members: watch::Sender::new(members),
             leaving: std::sync::Mutex::default(),
             entrusted: watch::Sender::new(authority.get().is_some()),
+            leases: group::lease::Leases::default(),
             mirrored: watch::Sender::default(),
             own,
             kept,
@@ -299,6 +302,7 @@ impl Cluster {
         tokio::spawn(group::run(Arc::clone(shared)));
         tokio::spawn(group::tend(Arc::clone(shared)));
         tokio::spawn(group::keep_entrusted(Arc::clone(shared)));
+        tokio::spawn(group::lease::hold(Arc::clone(shared)));
         tokio::spawn(follow::follow(Arc::clone(shared)));
         tokio::spawn(sites::keep(Arc::clone(shared)));
         Ok(())

@@ -8,7 +8,7 @@
 mod frames;
 mod mirror;
 
-use super::group::Lead;
+use super::group::{Lead, lease};
 use super::{Cluster, stream};
 use crate::shared::Shared;
 use frames::Frames;
@@ -17,6 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use kernel::{NodeId, Revision};
 use mirror::{Mirrored, Source};
 use net::transport::{Priority, RecvHalf, SendHalf, Stream};
+use node::lease::{Ask, Grant};
 use node::members::Members;
 use node::nodes::NodeReport;
 use node::store::StoreError;
@@ -27,6 +28,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use store::EmbeddedStore;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use wire::cluster::FOLLOW;
 
@@ -52,6 +54,7 @@ enum ToFollower {
     Mirror(Mirrored),
     Report(NodeId, Box<NodeReport>),
     Beat,
+    Granted(Grant),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +62,7 @@ enum ToFollower {
 enum FromFollower {
     Report(Box<NodeReport>),
     Beat,
+    Ask(Ask),
 }
 
 async fn send<M: Serialize>(stream: &mut SendHalf, message: &M) -> io::Result<()> {
@@ -82,8 +86,9 @@ pub async fn lead(shared: Arc<Shared>, from: NodeId, stream: Stream) {
     if send(&mut sender, &ToFollower::Beat).await.is_err() {
         return;
     }
-    let hearing = hear(cluster, from, Frames::new(receiver));
-    let telling = tell(&shared, from, &mut sender);
+    let (answer, grants) = lease::way_back();
+    let hearing = hear(cluster, from, Frames::new(receiver), answer);
+    let telling = tell(&shared, from, &mut sender, grants);
     let ended = tokio::select! {
         ended = hearing => ended,
         ended = telling => ended,
@@ -111,18 +116,34 @@ async fn next<M: DeserializeOwned>(
     }
 }
 
-async fn hear(cluster: &Cluster, from: NodeId, mut frames: Frames<RecvHalf>) -> io::Result<()> {
+async fn hear(
+    cluster: &Cluster,
+    from: NodeId,
+    mut frames: Frames<RecvHalf>,
+    answer: mpsc::Sender<Grant>,
+) -> io::Result<()> {
     let mut silent_at = Instant::now() + SILENCE_MAX;
     while let Some(message) = next(&mut frames, &mut silent_at).await? {
         match message {
             FromFollower::Report(report) => cluster.reported(from, *report),
             FromFollower::Beat => {}
+            FromFollower::Ask(ask) => {
+                let answer = answer.clone();
+                let asked = lease::Asked { from, ask, answer };
+                // Too many at once: it asks again.
+                let _ = cluster.leases.asks.try_send(asked);
+            }
         }
     }
     Ok(())
 }
 
-async fn tell(shared: &Shared, to: NodeId, sender: &mut SendHalf) -> io::Result<()> {
+async fn tell(
+    shared: &Shared,
+    to: NodeId,
+    sender: &mut SendHalf,
+    mut grants: mpsc::Receiver<Grant>,
+) -> io::Result<()> {
     let mut source = Source::new(&shared.control);
     let mut reports = shared.cluster.reports.subscribe();
     reports.mark_changed();
@@ -131,6 +152,7 @@ async fn tell(shared: &Shared, to: NodeId, sender: &mut SendHalf) -> io::Result<
     loop {
         tokio::select! {
             _ = beats.tick() => send(sender, &ToFollower::Beat).await?,
+            Some(grant) = grants.recv() => send(sender, &ToFollower::Granted(grant)).await?,
             mirrored = source.next() => {
                 let mirrored = mirrored.map_err(io::Error::other)?;
                 send(sender, &ToFollower::Mirror(mirrored)).await?;
@@ -301,6 +323,7 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
     let mut own = cluster.own_report.subscribe();
     own.mark_changed();
     let mut beats = tokio::time::interval(BEAT);
+    let mut asking = cluster.leases.asking.subscribe();
     let mut silent_at = Instant::now() + SILENCE_MAX;
     loop {
         let heard = silent_at - SILENCE_MAX;
@@ -313,8 +336,18 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
                 let report = own.borrow_and_update().clone();
                 send(&mut sender, &FromFollower::Report(Box::new(report))).await?;
             }
+            changed = asking.changed() => {
+                changed.map_err(io::Error::other)?;
+                let ask = asking.borrow_and_update().clone();
+                if let Some(ask) = ask {
+                    send(&mut sender, &FromFollower::Ask(ask)).await?;
+                }
+            }
             message = next::<ToFollower>(&mut frames, &mut silent_at) => match message? {
                 Some(ToFollower::Beat) => {}
+                Some(ToFollower::Granted(grant)) => {
+                    let _ = cluster.leases.grants.try_send(grant);
+                }
                 None | Some(ToFollower::LedBy(_)) => return Ok(()),
                 Some(ToFollower::Mirror(mirrored)) => {
                     take(shared, mirrored).await.map_err(io::Error::other)?;

@@ -89,5 +89,6 @@ fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     tasks.spawn(settling::take_back_unattended(Arc::clone(shared)));
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));
     tasks.spawn(repair::run(Arc::clone(shared)));
+    tasks.spawn(super::lease::grant(Arc::clone(shared)));
     tasks
 }

@@ -7,6 +7,7 @@
 
 mod entrust;
 mod lead;
+pub mod lease;
 mod line;
 mod tend;
 

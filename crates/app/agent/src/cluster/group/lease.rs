@@ -1,0 +1,203 @@
+//! Leases for singletons: the grantor on the leader, the holder on each node.
+//!
+//! The rules are `node::lease`; here are the ways between them, what is read and
+//! what is written.
+//! Holds: one look at a time: what is granted is told before anything is placed
+//! elsewhere, and nothing is granted while that is written.
+
+use crate::apply::{read_desired, read_head, write_head};
+use crate::machine::now;
+use crate::shared::{Message, Shared};
+use kernel::{FencingEpoch, NodeId};
+use node::NodeEvent;
+use node::driver::Driver;
+use node::lease::{ASK_EVERY, Ask, Change, Grant, Grantor, Holder, changes, placed};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, mpsc, watch};
+
+/// Asks of many nodes that come together are answered together.
+const GATHER: Duration = Duration::from_millis(50);
+/// Leases end also where nobody asks.
+const LOOK: Duration = Duration::from_millis(500);
+const ASKS_MAX: usize = 4_096;
+const GRANTS_MAX: usize = 16;
+
+/// A node's question on its way to the leader's grantor.
+pub struct Asked {
+    pub from: NodeId,
+    pub ask: Ask,
+    /// Back to the node.
+    pub answer: mpsc::Sender<Grant>,
+}
+
+pub struct Leases {
+    /// To the grantor, on the leader.
+    pub asks: mpsc::Sender<Asked>,
+    asked: Mutex<mpsc::Receiver<Asked>>,
+    /// This node's own last one, for the stream to the leader.
+    pub asking: watch::Sender<Option<Ask>>,
+    /// What came back on it.
+    pub grants: mpsc::Sender<Grant>,
+    granted: Mutex<mpsc::Receiver<Grant>>,
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        let (asks, asked) = mpsc::channel(ASKS_MAX);
+        let (grants, granted) = mpsc::channel(GRANTS_MAX);
+        Self {
+            asks,
+            asked: Mutex::new(asked),
+            asking: watch::Sender::default(),
+            grants,
+            granted: Mutex::new(granted),
+        }
+    }
+}
+
+/// A way back for grants on a follower's stream.
+pub fn way_back() -> (mpsc::Sender<Grant>, mpsc::Receiver<Grant>) {
+    mpsc::channel(GRANTS_MAX)
+}
+
+/// On the leader; ends with its leadership.
+pub async fn grant(shared: Arc<Shared>) {
+    let mut grantor = Grantor::new(now());
+    let mut asked = shared.cluster.leases.asked.lock().await;
+    loop {
+        let mut waiting = Vec::new();
+        if let Ok(Some(first)) = tokio::time::timeout(LOOK, asked.recv()).await {
+            waiting.push(first);
+            tokio::time::sleep(GATHER).await;
+            while let Ok(more) = asked.try_recv() {
+                waiting.push(more);
+            }
+        }
+        let has_any = !shared.status.borrow().singletons.is_empty();
+        // Whoever asked after this was confirmed is answered by the next look.
+        if (has_any || !waiting.is_empty()) && shared.control.is_leader().await {
+            look(&shared, &mut grantor, waiting).await;
+        }
+    }
+}
+
+async fn look(shared: &Arc<Shared>, grantor: &mut Grantor, waiting: Vec<Asked>) {
+    let desired = match read_desired(&shared.control).await {
+        Ok(desired) => desired,
+        Err(error) => {
+            tracing::warn!(%error, "no leases are granted: what is wished is not read");
+            return;
+        }
+    };
+    let all = placed(&desired);
+    for Asked { from, ask, answer } in waiting {
+        let grant = grantor.grant(from, ask, &all, now());
+        // One that does not take it asks again.
+        let _ = answer.try_send(grant);
+    }
+    let nodes = shared.cluster.nodes.borrow().clone();
+    let known = |node| crate::apply::placing::known(shared, node);
+    let epoch = FencingEpoch(desired.revision.0 + 1);
+    for change in changes(&desired, &nodes, grantor, known, now()) {
+        grantor.changes(&change, now());
+        if write(shared, &change, epoch).await {
+            grantor.is_sure(&change.service);
+        }
+    }
+}
+
+/// Whether it is known what became of it.
+async fn write(shared: &Arc<Shared>, change: &Change, epoch: FencingEpoch) -> bool {
+    let service = &change.service;
+    let to = change
+        .to
+        .map(|node| shared.cluster.called(node).to_string());
+    let written = async {
+        let Some((applied, revision)) = read_head(&shared.control, &service.project).await? else {
+            return Ok(false);
+        };
+        // As it was looked at: its epoch has not changed since.
+        if applied.epoch(&service.name) >= epoch {
+            return Ok(false);
+        }
+        let applied = change.made(&applied, epoch);
+        write_head(shared, &applied, Some(revision), None).await?;
+        Ok::<_, wire::api::ApiError>(true)
+    };
+    match written.await {
+        Ok(done) => {
+            if done {
+                tracing::info!(%service, ?to, why = change.why, "a singleton has another place");
+                let event = NodeEvent::SingletonPlaced {
+                    service: service.clone(),
+                    to,
+                    why: change.why.to_owned(),
+                };
+                let _ = shared.messages.send(Message::Node(event)).await;
+            }
+            true
+        }
+        Err(error) => {
+            tracing::warn!(%service, ?to, error = error.message, "a singleton is not placed");
+            error.code == "conflict"
+        }
+    }
+}
+
+/// On each node; runs for ever.
+pub async fn hold(shared: Arc<Shared>) {
+    let cluster = &shared.cluster;
+    let mut granted = cluster.leases.granted.lock().await;
+    let mut holder = Holder::default();
+    let mut told = BTreeMap::new();
+    let mut asks = tokio::time::interval(ASK_EVERY);
+    loop {
+        let end = holder.next_end(now());
+        tokio::select! {
+            _ = asks.tick() => ask(&shared, &mut holder),
+            grant = granted.recv() => {
+                let Some(grant) = grant else { return };
+                for (service, until) in holder.granted(grant) {
+                    shared.driver.lease(&service, until).await;
+                }
+            }
+            () = until(end) => {}
+        }
+        let leases = holder.leases(now());
+        if leases != told {
+            let event = NodeEvent::Leases(leases.clone());
+            if shared.messages.send(Message::Node(event)).await.is_err() {
+                return;
+            }
+            told = leases;
+        }
+    }
+}
+
+async fn until(end: Option<kernel::Time>) {
+    match end {
+        None => std::future::pending().await,
+        Some(end) => tokio::time::sleep(end.since(now())).await,
+    }
+}
+
+fn ask(shared: &Shared, holder: &mut Holder) {
+    let cluster = &shared.cluster;
+    let singletons = shared.status.borrow().singletons.clone();
+    if singletons.is_empty() {
+        return;
+    }
+    let ask = holder.ask(singletons, now());
+    if cluster.leads() {
+        let asked = Asked {
+            from: cluster.own.id,
+            ask,
+            answer: cluster.leases.grants.clone(),
+        };
+        let _ = cluster.leases.asks.try_send(asked);
+    } else {
+        cluster.leases.asking.send_replace(Some(ask));
+    }
+}
