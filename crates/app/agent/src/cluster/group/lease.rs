@@ -113,7 +113,7 @@ async fn write(shared: &Arc<Shared>, change: &Change, epoch: FencingEpoch) -> bo
     let service = &change.service;
     let to = change
         .to
-        .map(|node| shared.cluster.called(node).to_string());
+        .map(|node| shared.cluster.called(node));
     let written = async {
         let Some((applied, revision)) = read_head(&shared.control, &service.project).await? else {
             return Ok(false);
