@@ -35,7 +35,8 @@ const USAGE: &str = "usage: cargo xtask CHORE
   up         builds, makes the example news site, starts a node on it; what follows
              goes to `homeostat up`
   bench      measures against peers: `bench spine`, `bench spine --quick`
-  sim        plays scripts in the simulated world: `sim --seed 7 power-cut`
+  sim        plays scripts in the simulated world: `sim --seed 7 power-cut`; random
+             clusters and faults, counted: `sim faults --count 2000`
   lab        plays the same with real agents, beside it: `lab power-cut`; all
              without a name, `lab --quick` those that the tests play
   fuzz       tries what reads others' bytes: `fuzz gossip --seconds 300`; all

@@ -22,12 +22,18 @@ struct World {
     seeds: u64,
 }
 
-const WORLDS: [World; 2] = [
+const WORLDS: [World; 3] = [
     World {
         name: "clusters",
         target: "random",
         test: "a_cluster_left_in_peace_is_whole_again",
         seeds: 20,
+    },
+    World {
+        name: "faults",
+        target: "faults",
+        test: "whatever_befell_it_a_cluster_in_peace_is_as_wished",
+        seeds: 50,
     },
     World {
         name: "trees",
@@ -42,7 +48,7 @@ const WORLDS: [World; 2] = [
 pub fn run(arguments: &[String]) -> Result<(), String> {
     let (span, from) = read(arguments)?;
     step("build, optimised", || {
-        run_command(cargo_test("random").args(["--test", "tree", "--no-run"]))
+        run_command(cargo_test("random").args(["--test", "faults", "--test", "tree", "--no-run"]))
     })?;
     let (began, mut rounds) = (Instant::now(), 0);
     while began.elapsed() < span {

@@ -22,7 +22,7 @@ pub mod store;
 mod why;
 
 pub use alerts::{AlertSpec, AlertStatus};
-pub use cluster::{lease, members, placing, wishes};
+pub use cluster::{lease, members, mending, placing, wishes};
 pub use control::{ReplayMismatch, replay};
 pub use event::{NodeEffect, NodeEvent, NodeStatus, Peer, ReplicaStatus, ServiceStatus, Settings};
 pub use holding::{Copies, copies};

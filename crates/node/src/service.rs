@@ -114,6 +114,9 @@ impl Tended {
                 service,
                 generation,
             });
+        } else if state.to == Some(generation) {
+            // As many as are wanted may have changed meanwhile.
+            self.resize(generation, settings, rng, turn);
         }
         self.advance(settings, rng, turn);
     }

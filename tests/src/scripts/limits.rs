@@ -4,12 +4,15 @@
 //! reason not to play the script, or a note in its report.
 
 use super::stage::{CLOCK, clock};
-use node::script::{Action, Expected, Invariant, Memory, Script};
+use node::script::{Action, Expected, Invariant, Memory, Script, ScriptService};
 
 /// Each is three processes on this machine.
 pub const NODES_MAX: usize = 32;
 /// The lab's keeper keeps 64 faults.
 const LINKS_MAX: usize = 60;
+
+/// Of what only the simulated world does.
+pub const CANNOT: &str = "a lab neither ends agents alone nor empties nodes nor changes services";
 
 /// Why it cannot be played at all.
 pub fn unfit(script: &Script) -> Vec<String> {
@@ -25,8 +28,25 @@ pub fn unfit(script: &Script) -> Vec<String> {
     if in_turn.any(|(node, zone)| node.zone != *zone) {
         reasons.push("its nodes are not spread over its zones in turn, as a lab's are".to_owned());
     }
+    if script.nodes.iter().any(|node| node.memory.is_some()) {
+        reasons.push("its nodes differ in memory, and a lab's are one machine".to_owned());
+    }
+    let plain = |one: &ScriptService| *one == ScriptService::new(one.name.clone(), one.replicas);
+    if !script.services.iter().all(plain) {
+        reasons.push("its services are more than names and replicas".to_owned());
+    }
+    if script
+        .expectations
+        .iter()
+        .any(|it| it.what == Expected::AsWished)
+    {
+        reasons.push("nobody outside of a cluster sees all that it runs".to_owned());
+    }
     for step in &script.steps {
         match &step.action {
+            Action::Kill(_) | Action::Drain { .. } | Action::Change { .. } => {
+                reasons.push(CANNOT.to_owned());
+            }
             Action::Start { clock_off_s, .. } if *clock_off_s != 0 => {
                 if let Err(why) = clock() {
                     reasons.push(format!(

@@ -190,6 +190,9 @@ impl Play<'_> {
             }
             Action::Crash(nodes) => nodes.iter().try_for_each(|node| self.stage.crash(*node))?,
             Action::Apply => self.jobs.push(self.stage.apply()),
+            Action::Kill(_) | Action::Drain { .. } | Action::Change { .. } => {
+                return Err(super::limits::CANNOT.to_owned());
+            }
         }
         Ok(())
     }
@@ -277,6 +280,8 @@ impl Play<'_> {
                 let ready: usize = ready.map(|view| view.ready(service.as_str())).sum();
                 wanted.is_some_and(|wanted| ready == wanted.replicas as usize)
             }
+            // Such scripts are not played.
+            Expected::AsWished => false,
         }
     }
 

@@ -1,60 +1,151 @@
-//! What the holder of the store does when a person asks for a change: the same
-//! decisions as the agent's, on what its node knows at that moment.
+//! What the leader does when a person asks for a change: the same decisions as
+//! the agent's, on what its node knows at that moment. A person who gets no answer,
+//! or is refused, asks again.
 //!
-//! In: a manifest, a node to revoke. Out: a transaction, or a word on why not.
+//! In: a manifest, a node to revoke or to empty. Out: a transaction, or a word on
+//! why there was none for long.
 
-use crate::world::{STORE, World};
-use kernel::{NodeId, UnixMillis};
+use crate::world::World;
+use kernel::{NodeId, Time, UnixMillis};
 use manifest::Manifest;
-use node::desired::{Applied, Desired, FIRST_NODE, head_key};
-use node::nodes::{NODES_PREFIX, NodeRecord, NodeTable, node_key};
-use node::placing::{Known, placements};
-use node::store::{Compare, Operation, Transaction};
+use node::desired::{Applied, FIRST_NODE};
+use node::nodes::{NodeRecord, node_key};
+use node::placing::placements;
+use node::store::{Operation, Transaction};
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How long a person goes on asking.
+const PATIENCE: Duration = Duration::from_mins(3);
+const AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub enum What {
+    Apply {
+        manifest: Box<Manifest>,
+        /// What it is to become, once it was asked for.
+        number: Option<u64>,
+    },
+    Revoke(NodeId),
+    Drain {
+        node: NodeId,
+        draining: bool,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct Order {
+    what: What,
+    since: Time,
+    asked_at: Time,
+    why_not: String,
+}
+
+enum Asked {
+    /// The store may not have it yet.
+    Written,
+    Done,
+    Not(String),
+}
 
 impl World {
-    fn node_table(&self) -> NodeTable {
-        let range = self.host.range(NODES_PREFIX);
-        let records = range.entries.iter();
-        records
-            .filter_map(|entry| {
-                let record: NodeRecord = serde_json::from_slice(&entry.value).ok()?;
-                Some((record.id, record))
-            })
-            .collect()
+    pub fn apply(&mut self, manifest: &Manifest) {
+        // Who asks anew does not ask for what was before.
+        self.orders.retain(|order| match &order.what {
+            What::Apply { manifest: old, .. } => old.project != manifest.project,
+            _ => true,
+        });
+        self.order(What::Apply {
+            manifest: Box::new(manifest.clone()),
+            number: None,
+        });
     }
 
-    /// Without power on the holder nobody can ask it.
-    pub fn apply(&mut self, manifest: &Manifest) {
-        let Some(running) = &self.machines[STORE].running else {
-            return self.check.broken(self.now, "nobody is there who applies");
-        };
-        let key = head_key(&manifest.project);
-        let range = self.host.range(&key);
-        let head = range.entries.iter().find(|entry| entry.key == key);
-        let old: Option<Applied> = head.and_then(|it| serde_json::from_slice(&it.value).ok());
-        let is_up = |node: NodeId| {
-            let seen = running.core.view(node);
-            // Of those out of view only the zone tree tells, which is a world of
-            // its own here.
-            node == FIRST_NODE || seen.is_none_or(|view| view.reach.is_up())
-        };
-        let known = |node| Known::reach(is_up(node));
-        let desired = Desired {
-            revision: range.revision,
-            projects: old
-                .iter()
-                .map(|old| (manifest.project.clone(), old.clone()))
-                .collect(),
-            policies: BTreeMap::new(),
-        };
-        let dealt = placements(manifest, &desired, &self.node_table(), known);
+    pub fn order(&mut self, what: What) {
+        // The later word about a node's emptying holds.
+        if let What::Drain { node, .. } = &what {
+            let about =
+                |order: &Order| matches!(&order.what, What::Drain { node: it, .. } if it == node);
+            self.orders.retain(|order| !about(order));
+        }
+        self.orders.push(Order {
+            what,
+            since: self.now,
+            asked_at: Time(0),
+            why_not: "nobody leads".to_owned(),
+        });
+        self.carry_orders();
+    }
+
+    pub fn carry_orders(&mut self) {
+        for mut order in std::mem::take(&mut self.orders) {
+            let is_first = order.asked_at == Time(0);
+            if !is_first && self.now < order.asked_at + AGAIN {
+                self.orders.push(order);
+                continue;
+            }
+            let leader = self.group.leader.filter(|at| self.commits(*at));
+            let asked = match leader {
+                Some(leader) => self.ask(leader, &mut order),
+                None => Asked::Not("nobody leads".to_owned()),
+            };
+            order.asked_at = self.now;
+            match asked {
+                Asked::Done => continue,
+                Asked::Written => {}
+                Asked::Not(why) => order.why_not = why,
+            }
+            if self.now.since(order.since) > PATIENCE {
+                let why = format!("{}: {}", order.name(), order.why_not);
+                self.check.broken(self.now, &why);
+                continue;
+            }
+            self.orders.push(order);
+        }
+    }
+
+    fn ask(&mut self, leader: usize, order: &mut Order) -> Asked {
+        let running = self.machines[leader].running.as_ref();
+        if running.is_none_or(|running| running.client.writes()) {
+            return Asked::Not("another change is under way".to_owned());
+        }
+        match &mut order.what {
+            What::Apply { manifest, number } => self.ask_apply(leader, manifest, number),
+            What::Revoke(node) => {
+                let node = *node;
+                let done = self.ask_record(leader, node, |record| {
+                    record.revoked_at.get_or_insert(UnixMillis(1));
+                });
+                if !matches!(done, Asked::Not(_)) {
+                    for machine in &mut self.machines {
+                        machine.revoked |= machine.node == node;
+                    }
+                }
+                done
+            }
+            What::Drain { node, draining } => {
+                let draining = *draining;
+                self.ask_record(leader, *node, |record| record.draining = draining)
+            }
+        }
+    }
+
+    fn ask_apply(&mut self, leader: usize, manifest: &Manifest, wanted: &mut Option<u64>) -> Asked {
+        let (desired, modified) = self.heads();
+        let old = desired.projects.get(&manifest.project);
+        let number = old.map_or(0, |old| old.number);
+        let wanted = *wanted.get_or_insert(number + 1);
+        if number >= wanted && old.is_some_and(|old| old.manifest == *manifest) {
+            return Asked::Done;
+        }
+        let nodes = self.node_table();
+        let dealt = placements(manifest, &desired, &nodes, |node| self.known(leader, node));
         let placements = match dealt {
             Ok(placements) => placements,
-            Err(why) => return self.check.broken(self.now, &format!("apply: {why}")),
+            Err(why) => return Asked::Not(why.to_string()),
         };
         let mut applied = Applied {
-            number: old.as_ref().map_or(0, |old| old.number) + 1,
+            number: number + 1,
             at_unix: UnixMillis(0),
             manifest: manifest.clone(),
             directory: "/script".into(),
@@ -65,38 +156,43 @@ impl World {
             epochs: BTreeMap::new(),
             origin: FIRST_NODE,
         };
-        applied.generations = applied.generations_after(old.as_ref());
-        let compare = match head {
-            Some(head) => Compare::Modified(key.clone(), head.modified),
-            None => Compare::Absent(key.clone()),
-        };
-        self.write(Transaction {
-            compare: vec![compare],
-            then: vec![Operation::Put(
-                key,
-                serde_json::to_vec(&applied).unwrap_or_default(),
-            )],
-            otherwise: Vec::new(),
-        });
+        applied.generations = applied.generations_after(old);
+        self.write_head(leader, &applied, modified.get(&manifest.project).copied());
+        Asked::Written
     }
 
-    pub fn revoke(&mut self, node: NodeId) {
-        let Some(record) = self.node_table().remove(&node) else {
-            return self
-                .check
-                .broken(self.now, &format!("{node} was never admitted"));
+    fn ask_record(
+        &mut self,
+        leader: usize,
+        node: NodeId,
+        change: impl FnOnce(&mut NodeRecord),
+    ) -> Asked {
+        let Some(record) = self.node_table().get(&node).cloned() else {
+            return Asked::Not(format!("{node} was never admitted"));
         };
-        let revoked = NodeRecord {
-            revoked_at: Some(UnixMillis(1)),
-            ..record
-        };
-        let value = serde_json::to_vec(&revoked).unwrap_or_default();
-        self.write(Transaction {
-            then: vec![Operation::Put(node_key(node), value)],
-            ..Transaction::default()
-        });
-        for machine in &mut self.machines {
-            machine.revoked |= machine.node == node;
+        let mut changed = record.clone();
+        change(&mut changed);
+        if changed == record {
+            return Asked::Done;
+        }
+        let value = serde_json::to_vec(&changed).unwrap_or_default();
+        self.write(
+            leader,
+            Transaction {
+                then: vec![Operation::Put(node_key(node), value)],
+                ..Transaction::default()
+            },
+        );
+        Asked::Written
+    }
+}
+
+impl Order {
+    fn name(&self) -> String {
+        match &self.what {
+            What::Apply { manifest, .. } => format!("apply of {}", manifest.project),
+            What::Revoke(node) => format!("revocation of {node}"),
+            What::Drain { node, draining } => format!("{node} draining: {draining}"),
         }
     }
 }

@@ -70,6 +70,11 @@ impl Client {
         self.write_at = Time(0);
     }
 
+    /// Whether the outcome of some is not known yet.
+    pub fn writes(&self) -> bool {
+        !self.writes.is_empty()
+    }
+
     pub fn next_wake(&self) -> Time {
         if self.writes.is_empty() {
             self.ask_at

@@ -11,6 +11,8 @@ mod apply;
 mod check;
 mod client;
 mod deaths;
+pub mod faults;
+mod group;
 mod host;
 mod machine;
 mod network;
@@ -39,4 +41,4 @@ pub fn seeds(text: &str) -> Range<u64> {
 }
 
 pub use deaths::{DeathRun, Deaths};
-pub use play::{Outcome, Report, play};
+pub use play::{Options, Outcome, Report, play, play_with};

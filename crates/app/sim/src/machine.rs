@@ -3,8 +3,10 @@
 use crate::client::Client;
 use crate::plane::Plane;
 use aggregation::membership::{Membership, Table};
-use kernel::{Name, NodeId, ReplicaId, Time, UnixMillis, ZonePath};
+use kernel::{Bytes, Name, NodeId, ReplicaId, Time, UnixMillis, ZonePath};
 use node::desired::Desired;
+use node::nodes::NodeReport;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,8 @@ const MILLION: u128 = 1_000_000;
 pub struct Disk {
     pub epoch: Option<u64>,
     pub desired: Option<Desired>,
-    pub replicas: Vec<ReplicaId>,
+    /// And whether each runs still.
+    pub replicas: BTreeMap<ReplicaId, bool>,
     /// The node table as last seen.
     pub rows: Arc<Table>,
 }
@@ -33,6 +36,12 @@ pub struct Running {
     pub client: Client,
     pub client_wake: Option<Time>,
     pub plane: Plane,
+    /// It believes that it leads the store's members.
+    pub leads: bool,
+    pub lookout: Option<Time>,
+    /// What the others said that they run, to it as the leader.
+    pub reports: BTreeMap<NodeId, Arc<NodeReport>>,
+    pub report_at: Option<Time>,
 }
 
 pub struct Machine {
@@ -58,6 +67,10 @@ pub struct Machine {
     pub silent: bool,
     /// It was told so by a person; its node may not know.
     pub revoked: bool,
+    /// None: enough for anything.
+    pub memory: Option<Bytes>,
+    /// Without its agent, it may have it all the same.
+    pub has_power: bool,
 }
 
 impl Machine {
@@ -117,6 +130,8 @@ mod tests {
                 up_since: Time(0),
                 silent: false,
                 revoked: false,
+                memory: None,
+                has_power: false,
             };
             let local = Time(local + boot_clock);
             prop_assert!(machine.local(machine.global(local)) >= local);

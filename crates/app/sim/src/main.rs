@@ -1,7 +1,10 @@
-//! `sim --seed N SCRIPT`: plays a script and says what came of it.
+//! `sim --seed N SCRIPT`: plays a script and says what came of it; `sim faults`:
+//! random clusters and random faults, counted.
 //!
 //! In: a seed; the name of a built-in script, or a file. Out: the report on
 //! standard output, with the hash of all that happened.
+
+mod campaign;
 
 use node::script::{SCRIPTS, Script, built_in};
 use std::io::Write as _;
@@ -21,6 +24,11 @@ fn main() -> ExitCode {
 
 /// Whether all held.
 fn run(words: &[String]) -> Result<bool, String> {
+    if let Some((first, rest)) = words.split_first()
+        && first == "faults"
+    {
+        return campaign::run(rest);
+    }
     let (mut seed, mut names) = (1, Vec::new());
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
@@ -34,8 +42,9 @@ fn run(words: &[String]) -> Result<bool, String> {
     if names.is_empty() {
         let known: Vec<&str> = SCRIPTS.iter().map(|(name, _)| *name).collect();
         return Err(format!(
-            "usage: sim [--seed N] SCRIPT…\n  a file, or one of: {}",
-            known.join(" ")
+            "usage: sim [--seed N] SCRIPT…\n  a file, or one of: {}\n{}",
+            known.join(" "),
+            campaign::USAGE
         ));
     }
     let mut good = true;

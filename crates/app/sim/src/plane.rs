@@ -1,24 +1,29 @@
 //! One node's replicas: the real `node` core over a modelled driver.
 //!
-//! In: desired state, what the driver and the probes say. Out: what happens
-//! later.
+//! In: desired state, what the driver and the probes say; on the leader, what is
+//! seen of the cluster. Out: what happens later; what this node runs; what is to
+//! be placed elsewhere.
 //! Holds: each decision replays; replicas start, become ready and crash at
 //! times of their own.
 
 use crate::network::part;
-use kernel::{NodeId, ReplicaId, Rng, Time};
+use kernel::{Bytes, NodeId, ReplicaId, Rng, Time};
 use manifest::ProbeKind;
 use node::desired::Desired;
 use node::driver::{Adopted, DriverEvent, Found, ProbeOutcome};
+use node::nodes::{MachineReport, NodeReport};
 use node::{Node, NodeEffect, NodeEvent, Settings};
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 use wire::decision::JournalEntry;
 use wire::shim::Exit;
 
 /// Between two crashes of one replica, in the mean.
 const CRASHES_EVERY: Duration = Duration::from_mins(20);
+/// Of the replicas that run while their agent does not.
+const ENDED_MEANWHILE: f64 = 0.1;
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1_000);
 
 #[derive(Clone, Debug)]
 pub enum Later {
@@ -51,44 +56,90 @@ pub struct Plane {
     pub wake: Option<Time>,
     /// What to do, and after how long.
     pub later: Vec<(Duration, Later)>,
+    /// Decided on the leader, and to be carried out: when, nodes to do without, and
+    /// how many replicas may move.
+    pub replaces: Vec<(Time, BTreeSet<NodeId>, u32)>,
+    /// Since it was last asked for.
+    pub status_changed: bool,
     pub decisions: u64,
     /// A decision that did not replay.
     pub broken: Option<String>,
 }
 
 impl Plane {
-    /// `left` are replicas of before a power cut, all ended.
-    pub fn new(seed: u64, node: NodeId, left: &[ReplicaId], rng: &mut Rng, now: Time) -> Self {
-        let settings = Settings {
-            node,
-            ..Settings::default()
-        };
+    /// * `left`: replicas of before, and whether each runs.
+    pub fn new(
+        seed: u64,
+        settings: Settings,
+        left: &BTreeMap<ReplicaId, bool>,
+        rng: &mut Rng,
+        now: Time,
+    ) -> Self {
         let mut plane = Self {
             node: Node::new(seed, settings),
             processes: BTreeMap::new(),
             endpoints: Vec::new(),
             wake: None,
             later: Vec::new(),
+            replaces: Vec::new(),
+            status_changed: false,
             decisions: 0,
             broken: None,
         };
         let mut found = Vec::new();
-        for replica in left {
-            plane.processes.insert(
-                replica.clone(),
-                Process {
-                    running: false,
-                    ready_at: now,
-                    start: 0,
-                },
-            );
-            found.push(Adopted {
-                replica: replica.clone(),
-                state: Found::Ended(None),
-            });
+        for (replica, runs) in left {
+            // Nobody saw how it ended meanwhile.
+            let running = *runs && rng.unit() >= ENDED_MEANWHILE;
+            let process = Process {
+                running,
+                ready_at: now,
+                start: u64::from(running),
+            };
+            plane.processes.insert(replica.clone(), process);
+            let state = if running {
+                plane.crash_later(replica, 1, rng);
+                Found::Running(node::driver::Running {
+                    pid: 1,
+                    address: Some(ADDRESS),
+                    since: now,
+                })
+            } else {
+                Found::Ended(None)
+            };
+            let replica = replica.clone();
+            found.push(Adopted { replica, state });
         }
         plane.tell(NodeEvent::Adopted(found), rng, now);
         plane
+    }
+
+    fn crash_later(&mut self, replica: &ReplicaId, start: u64, rng: &mut Rng) {
+        let ended = Later::Ended {
+            replica: replica.clone(),
+            start,
+            exit: Exit::Signal(11),
+        };
+        self.later.push((part(CRASHES_EVERY * 2, rng), ended));
+    }
+
+    /// What the leader's node sees of the cluster.
+    pub fn see(&mut self, seen: NodeEvent, rng: &mut Rng, now: Time) {
+        self.tell(seen, rng, now);
+    }
+
+    /// * `memory`: of its machine; none is enough for anything.
+    pub fn report(&self, memory: Option<Bytes>) -> NodeReport {
+        let machine = memory.map(|memory| MachineReport {
+            cpu_thousandths: 1 << 40,
+            memory,
+            disk: Bytes(1 << 50),
+            architecture: String::new(),
+        });
+        NodeReport {
+            status: self.node.status(),
+            machine,
+            ..NodeReport::default()
+        }
     }
 
     pub fn want(&mut self, desired: Desired, rng: &mut Rng, now: Time) {
@@ -116,9 +167,11 @@ impl Plane {
         running.map(|(replica, _)| replica)
     }
 
-    /// All that the disk knows of.
-    pub fn all(&self) -> Vec<ReplicaId> {
-        self.processes.keys().cloned().collect()
+    /// All that the disk knows of, and whether each runs.
+    pub fn all(&self) -> BTreeMap<ReplicaId, bool> {
+        let all = self.processes.iter();
+        all.map(|(replica, one)| (replica.clone(), one.running))
+            .collect()
     }
 
     pub fn crash(&mut self, rng: &mut Rng, now: Time) {
@@ -178,19 +231,11 @@ impl Plane {
                 start,
             },
         );
-        let until_crash = part(CRASHES_EVERY * 2, rng);
-        self.later.push((
-            until_crash,
-            Later::Ended {
-                replica: replica.clone(),
-                start,
-                exit: Exit::Signal(11),
-            },
-        ));
+        self.crash_later(&replica, start, rng);
         let event = DriverEvent::Started {
             replica,
             pid: 1,
-            address: Some(SocketAddr::from(([127, 0, 0, 1], 1_000))),
+            address: Some(ADDRESS),
             at: now,
         };
         self.tell(NodeEvent::Driver(event), rng, now);
@@ -211,12 +256,13 @@ impl Plane {
     }
 
     fn tell(&mut self, event: NodeEvent, rng: &mut Rng, now: Time) {
+        self.status_changed = true;
         for effect in self.node.handle(event, now) {
-            self.carry_out(effect, rng);
+            self.carry_out(effect, rng, now);
         }
     }
 
-    fn carry_out(&mut self, effect: NodeEffect, rng: &mut Rng) {
+    fn carry_out(&mut self, effect: NodeEffect, rng: &mut Rng, now: Time) {
         match effect {
             NodeEffect::Start { spec } => {
                 let wait = Duration::from_millis(5) + part(Duration::from_millis(100), rng);
@@ -255,12 +301,12 @@ impl Plane {
                     self.broken = Some(format!("decision {} does not replay: {why}", decision.id));
                 }
             }
+            NodeEffect::Replace { nodes, at_most } => self.replaces.push((now, nodes, at_most)),
             NodeEffect::FetchContent { .. }
             | NodeEffect::MendContent { .. }
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
-            | NodeEffect::Replace { .. }
             | NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }

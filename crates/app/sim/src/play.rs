@@ -3,12 +3,15 @@
 //! In: a script and a seed. Out: a report: the hash of all that happened, how
 //! long each expectation took, what was broken.
 
+use crate::apply::What;
+use crate::network::part;
 use crate::store::StoreFaults;
 use crate::world::{Turn, World};
 use aggregation::membership::Event;
+use control::repair::Parameters;
 use kernel::{Name, NodeId, format_duration};
-use manifest::Manifest;
-use node::script::{Action, Expectation, Memory, PROJECT, Script};
+use node::script::Expected::AsWished;
+use node::script::{Action, Change, Expectation, Memory, Script, ScriptService};
 use std::fmt;
 use std::time::Duration;
 
@@ -65,18 +68,48 @@ const SMALL: usize = 100;
 
 struct Play<'a> {
     script: &'a Script,
-    /// Of its services, or why there is none.
-    manifest: Result<Manifest, String>,
+    /// As they are to be now.
+    services: Vec<ScriptService>,
     world: World,
     outcomes: Vec<Outcome>,
-    /// What remains of starts that are spread over time.
-    starts: Vec<(usize, Memory, i64)>,
+    /// What remains of steps that go on over time.
+    later: Vec<Later>,
+    ends_early: bool,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Later {
+    Start {
+        node: usize,
+        memory: Memory,
+        clock_off_s: i64,
+    },
+    /// An agent that ended in that run.
+    Revive { node: usize, boot: u32 },
+}
+
+/// The supervisor starts an agent again within.
+const REVIVE: Duration = Duration::from_secs(3);
+
 pub fn play(script: &Script, seed: u64) -> Report {
+    play_with(script, seed, &Options::default())
+}
+
+/// How a script is played otherwise than is usual.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub repair: Parameters,
+    /// Ends as soon as all that is expected came true.
+    pub ends_early: bool,
+}
+
+/// The same, played otherwise.
+pub fn play_with(script: &Script, seed: u64, options: &Options) -> Report {
     let mut world = World::new(seed, StoreFaults::default());
+    world.repair = options.repair.clone();
     for node in &script.nodes {
-        world.add_machine(node.name.clone(), &node.zone);
+        let at = world.add_machine(node.name.clone(), &node.zone);
+        world.machines[at].memory = node.memory;
     }
     for (one, other, distance) in &script.distances {
         world.network.set_distance(one, other, *distance);
@@ -92,10 +125,11 @@ pub fn play(script: &Script, seed: u64) -> Report {
     });
     let mut play = Play {
         script,
-        manifest: manifest(script),
+        services: script.services.clone(),
         world,
         outcomes: outcomes.collect(),
-        starts: Vec::new(),
+        later: Vec::new(),
+        ends_early: options.ends_early,
     };
     play.run();
     let Play {
@@ -111,14 +145,6 @@ pub fn play(script: &Script, seed: u64) -> Report {
         outcomes,
         broken: world.check.broken,
     }
-}
-
-fn manifest(script: &Script) -> Result<Manifest, String> {
-    let project = Name::new(PROJECT).map_err(|why| why.to_string())?;
-    manifest::parse(&script.manifest("./program"), &project).map_err(|mistakes| {
-        let first = mistakes.first();
-        first.map_or_else(String::new, |mistake| mistake.message.clone())
-    })
 }
 
 impl Play<'_> {
@@ -139,6 +165,9 @@ impl Play<'_> {
                 Turn::Look => {
                     looks += 1;
                     self.look(self.world.now.since(began));
+                    if self.ends_early && self.outcomes.iter().all(|one| one.took.is_some()) {
+                        return;
+                    }
                     if looks.is_multiple_of(all) {
                         self.world.check_all();
                     }
@@ -147,6 +176,13 @@ impl Play<'_> {
             }
         }
         self.look(self.script.end);
+        let unmet = |one: &Outcome| one.took.is_none() && one.expectation.what == AsWished;
+        if self.outcomes.iter().any(unmet)
+            && let Some(why) = self.world.unlike_wished()
+        {
+            let why = format!("not as wished: {why}");
+            self.world.check.broken(self.world.now, &why);
+        }
     }
 
     fn look(&mut self, since: Duration) {
@@ -162,8 +198,7 @@ impl Play<'_> {
     fn act(&mut self, act: usize) {
         let steps = self.script.steps.len();
         if act >= steps {
-            let (node, memory, clock_off_s) = self.starts[act - steps];
-            return self.start(node, memory, clock_off_s);
+            return self.go_on(self.later[act - steps]);
         }
         match &self.script.steps[act].action {
             Action::Start {
@@ -175,9 +210,12 @@ impl Play<'_> {
                 let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX).max(1);
                 for (at, node) in (0..).zip(nodes) {
                     let wait = *over * at / count;
-                    self.starts.push((*node, *memory, *clock_off_s));
-                    let act = steps + self.starts.len() - 1;
-                    self.world.put_act(self.world.now + wait, act);
+                    let start = Later::Start {
+                        node: *node,
+                        memory: *memory,
+                        clock_off_s: *clock_off_s,
+                    };
+                    self.put_later(wait, start);
                 }
             }
             Action::PowerOff(nodes) => nodes.iter().for_each(|node| self.world.power_off(*node)),
@@ -202,12 +240,77 @@ impl Play<'_> {
             }
             Action::Loss(share) => self.world.network.loss = *share,
             Action::Clone(node) => self.world.clone_of(*node),
-            Action::Revoke(node) => self.world.revoke(NodeId(*node as u64 + 1)),
-            Action::Apply => match &self.manifest {
-                Ok(manifest) => self.world.apply(manifest),
-                Err(why) => self.world.check.broken(self.world.now, why),
-            },
+            Action::Kill(nodes) => nodes.iter().for_each(|node| self.kill(*node)),
+            Action::Revoke(node) => self.world.order(What::Revoke(NodeId(*node as u64 + 1))),
+            Action::Drain { node, draining } => self.world.order(What::Drain {
+                node: NodeId(*node as u64 + 1),
+                draining: *draining,
+            }),
+            Action::Apply => self.apply(None),
+            Action::Change { service, change } => self.change(service, *change),
         }
+    }
+
+    fn put_later(&mut self, wait: Duration, later: Later) {
+        self.later.push(later);
+        let act = self.script.steps.len() + self.later.len() - 1;
+        self.world.put_act(self.world.now + wait, act);
+    }
+
+    fn go_on(&mut self, later: Later) {
+        match later {
+            Later::Start {
+                node,
+                memory,
+                clock_off_s,
+            } => self.start(node, memory, clock_off_s),
+            Later::Revive { node, boot } => {
+                let machine = &self.world.machines[node];
+                if machine.has_power && machine.boot == boot {
+                    self.world.start(node);
+                }
+            }
+        }
+    }
+
+    fn kill(&mut self, node: usize) {
+        if self.world.machines[node].running.is_some() {
+            self.world.kill(node);
+            let boot = self.world.machines[node].boot;
+            let wait = part(REVIVE, &mut self.world.rng);
+            self.put_later(wait, Later::Revive { node, boot });
+        }
+    }
+
+    /// All projects, or one.
+    fn apply(&mut self, only: Option<&Name>) {
+        let manifests = self.script.manifests(&self.services, "./program");
+        for (project, text) in &manifests {
+            if only.is_some_and(|only| only != project) {
+                continue;
+            }
+            match manifest::parse(text, project) {
+                Ok(manifest) => self.world.apply(&manifest),
+                Err(mistakes) => {
+                    let first = mistakes.first();
+                    let why = first.map_or_else(String::new, |it| it.message.clone());
+                    self.world.check.broken(self.world.now, &why);
+                }
+            }
+        }
+    }
+
+    fn change(&mut self, service: &Name, change: Change) {
+        let mut services = self.services.iter_mut();
+        let Some(service) = services.find(|one| one.name == *service) else {
+            return;
+        };
+        match change {
+            Change::Replicas(count) => service.replicas = count,
+            Change::Anew => service.version += 1,
+        }
+        let project = service.project.clone();
+        self.apply(Some(&project));
     }
 
     fn cut(&mut self, from: &[usize], to: &[usize], both: bool) {

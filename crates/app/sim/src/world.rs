@@ -3,8 +3,10 @@
 //! In: acts. Out: what was seen, up to the next act that is due.
 //! Holds: all randomness comes from one seed; what happens is hashed in order.
 
+use crate::apply::Order;
 use crate::check::Checker;
 use crate::client::{Answer, Ask, Client};
+use crate::group::{self, GATHER, Group};
 use crate::host::Host;
 use crate::machine::{Disk, Machine, Running};
 use crate::network::{Network, part};
@@ -15,12 +17,17 @@ use crate::table::{self, Tables};
 use crate::trace::Trace;
 use aggregation::membership::{Effect, Event, Membership, Parameters, Start, Table};
 use kernel::{NodeId, Rng, Time, ZonePath};
-use node::nodes::node_key;
+use node::Settings;
+use node::nodes::{NodeReport, node_key};
 use node::store::{Operation, Transaction};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// A change of what runs is told so much later, with what else has changed.
+const REPORT: Duration = Duration::from_millis(100);
+/// A report that was lost, or was for another leader, is made up for.
+const REPORT_AGAIN: Duration = Duration::from_secs(2);
 /// Larger clusters are told of changes of the node table at most so often.
 const TABLE_EVERY: Duration = Duration::from_secs(1);
 const TABLE_AT_ONCE_MAX: usize = 100;
@@ -44,6 +51,16 @@ pub enum What {
         boot: u32,
     },
     Answer(Answer),
+    /// A node tells the leader what it runs.
+    Report,
+    Reported {
+        node: NodeId,
+        report: Arc<NodeReport>,
+    },
+    /// The leader looks at the cluster.
+    Lookout,
+    /// Who keeps the store is looked at.
+    Group,
     /// Not the world's own.
     Act(usize),
     Look,
@@ -71,6 +88,9 @@ pub struct World {
     /// The first are the script's; clones follow.
     pub nodes: usize,
     pub host: Host,
+    pub group: Group,
+    pub orders: Vec<Order>,
+    pub repair: control::repair::Parameters,
     pub check: Checker,
     pub trace: Trace,
     /// Only membership: no store, no replicas.
@@ -88,8 +108,8 @@ const DRIFT_PPM: u64 = 200;
 
 /// Where simulated time starts.
 pub const BEGAN: Time = Time(1_000_000_000);
-/// The machine that has the store.
-pub const STORE: usize = 0;
+/// What is nobody's own stands here.
+const NOBODY: usize = 0;
 
 impl World {
     pub fn new(seed: u64, faults: StoreFaults) -> Self {
@@ -100,6 +120,9 @@ impl World {
             machines: Vec::new(),
             nodes: 0,
             host: Host::new(faults),
+            group: Group::default(),
+            orders: Vec::new(),
+            repair: control::repair::Parameters::default(),
             check: Checker::default(),
             trace: Trace::default(),
             bare: false,
@@ -132,6 +155,8 @@ impl World {
             up_since: Time(0),
             silent: false,
             revoked: false,
+            memory: None,
+            has_power: false,
         });
         self.nodes = self.machines.len();
         at
@@ -156,6 +181,8 @@ impl World {
             up_since: self.now,
             silent: false,
             revoked: one.revoked,
+            memory: one.memory,
+            has_power: false,
         };
         let at = self.machines.len();
         self.clones
@@ -167,14 +194,18 @@ impl World {
     }
 
     pub fn put_act(&mut self, at: Time, act: usize) {
-        self.put(at, STORE, 0, What::Act(act));
+        self.put(at, NOBODY, 0, What::Act(act));
     }
 
     pub fn put_look(&mut self, at: Time) {
-        self.put(at, STORE, 0, What::Look);
+        self.put(at, NOBODY, 0, What::Look);
     }
 
-    fn put(&mut self, at: Time, machine: usize, boot: u32, what: What) {
+    pub fn put_group(&mut self) {
+        self.put(self.now + group::LOOK, NOBODY, 0, What::Group);
+    }
+
+    pub fn put(&mut self, at: Time, machine: usize, boot: u32, what: What) {
         let happening = Happening {
             machine,
             boot,
@@ -190,6 +221,7 @@ impl World {
             match happening.what {
                 What::Act(act) => return Turn::Act(act),
                 What::Look => return Turn::Look,
+                What::Group => self.on_group(),
                 _ => self.happen(happening),
             }
         }
@@ -224,10 +256,12 @@ impl World {
                 self.with_plane(machine, |plane, rng| plane.happen(later, rng, now));
             }
             What::Client => self.on_client_wake(machine),
-            What::Ask { from, boot, ask } => self.on_ask(from, boot, ask),
+            What::Ask { from, boot, ask } => self.on_ask(machine, (from, boot), ask),
             What::Push { to, boot } => {
-                if let Some(answer) = self.host.push(to, boot) {
-                    self.carry(STORE, to, boot, What::Answer(answer));
+                if self.commits(machine)
+                    && let Some(answer) = self.host.push(to, boot)
+                {
+                    self.carry(machine, to, boot, What::Answer(answer));
                 }
             }
             What::Answer(answer) => {
@@ -236,8 +270,15 @@ impl World {
                     running.client.on_answer(answer, &mut self.tables);
                 }
                 self.on_client_wake(machine);
+                self.replace_next(machine);
             }
-            What::Act(_) | What::Look => {}
+            What::Report => self.on_report(machine),
+            What::Reported { node, report } => {
+                self.trace.event(now, machine, 12);
+                self.on_reported(machine, node, report);
+            }
+            What::Lookout => self.on_lookout(machine),
+            What::Group | What::Act(_) | What::Look => {}
         }
     }
 
@@ -256,20 +297,55 @@ impl World {
         self.put(self.now + delay, to, boot, what);
     }
 
-    fn on_ask(&mut self, from: usize, boot: u32, ask: Ask) {
+    /// Who does not lead, or leads nobody, has no answer.
+    fn on_ask(&mut self, at: usize, (from, boot): (usize, u32), ask: Ask) {
+        if !self.commits(at) {
+            return;
+        }
         let before = self.host.revision();
         let (answer, pushes) = self.host.on_ask((from, boot), ask, self.now, &mut self.rng);
         let after = self.host.revision();
         if after != before {
             self.trace.event(self.now, from, 4);
             self.trace.word(after.0);
+            self.check_places(before);
+            self.look_out_at(at, self.now + GATHER);
         }
         if let Some(answer) = answer {
-            self.carry(STORE, from, boot, What::Answer(answer));
+            self.carry(at, from, boot, What::Answer(answer));
         }
-        let store_boot = self.machines[STORE].boot;
+        let own_boot = self.machines[at].boot;
         for (to, boot, lag) in pushes {
-            self.put(self.now + lag, STORE, store_boot, What::Push { to, boot });
+            self.put(self.now + lag, at, own_boot, What::Push { to, boot });
+        }
+    }
+
+    fn on_report(&mut self, at: usize) {
+        let now = self.now;
+        let (node, memory) = (self.machines[at].node, self.machines[at].memory);
+        let Some(running) = &mut self.machines[at].running else {
+            return;
+        };
+        if running.report_at.is_none_or(|due| due > now) {
+            return;
+        }
+        running.report_at = None;
+        if let Some(leader) = self.group.leader {
+            let report = Arc::new(running.plane.report(memory));
+            let boot = self.machines[leader].boot;
+            self.carry(at, leader, boot, What::Reported { node, report });
+        }
+        self.put_report(at, now + REPORT_AGAIN);
+    }
+
+    fn put_report(&mut self, at: usize, when: Time) {
+        let boot = self.machines[at].boot;
+        let Some(running) = &mut self.machines[at].running else {
+            return;
+        };
+        if running.report_at.is_none_or(|due| when < due) {
+            running.report_at = Some(when);
+            self.put(when, at, boot, What::Report);
         }
     }
 
@@ -296,8 +372,14 @@ impl World {
             .into_bytes(),
         };
         let core = Membership::new(start, self.parameters.clone(), seed, machine.local(now));
+        machine.has_power = true;
         let left = machine.disk.replicas.clone();
-        let plane = Plane::new(seed, machine.node, &left, &mut self.rng, now);
+        let settings = Settings {
+            node: machine.node,
+            repair: self.repair.clone(),
+            ..Settings::default()
+        };
+        let plane = Plane::new(seed, settings, &left, &mut self.rng, now);
         machine.running = Some(Running {
             core,
             wake: None,
@@ -306,6 +388,10 @@ impl World {
             client: Client::default(),
             client_wake: None,
             plane,
+            leads: false,
+            lookout: None,
+            reports: BTreeMap::new(),
+            report_at: None,
         });
         self.trace.event(now, at, 5);
         let rows = self.machines[at].disk.rows.clone();
@@ -313,6 +399,12 @@ impl World {
             self.tell_table(at, rows);
         }
         if !self.bare {
+            if !self.group.began {
+                self.group.began = true;
+                self.put_group();
+            }
+            self.tend_group();
+            self.put_report(at, now + REPORT);
             self.join(at);
             if let Some(desired) = self.machines[at].disk.desired.clone() {
                 self.with_plane(at, |plane, rng| plane.want(desired, rng, now));
@@ -335,23 +427,38 @@ impl World {
         }
     }
 
-    /// A write by the store's own node, until it is done.
-    pub fn write(&mut self, transaction: Transaction) {
-        if let Some(running) = &mut self.machines[STORE].running {
+    /// A write by a leader, until it is done.
+    pub fn write(&mut self, at: usize, transaction: Transaction) {
+        if let Some(running) = &mut self.machines[at].running {
             running.client.write(transaction);
         }
-        self.on_client_wake(STORE);
+        self.on_client_wake(at);
     }
 
     pub fn power_off(&mut self, at: usize) {
-        let now = self.now;
-        self.trace.event(now, at, 6);
+        self.trace.event(self.now, at, 6);
+        self.end_agent(at);
+        let machine = &mut self.machines[at];
+        machine.has_power = false;
+        for runs in machine.disk.replicas.values_mut() {
+            *runs = false;
+        }
+    }
+
+    /// Its agent alone ends: replicas go on, and whoever is asked later may start
+    /// it again.
+    pub fn kill(&mut self, at: usize) {
+        self.trace.event(self.now, at, 13);
+        self.end_agent(at);
+    }
+
+    fn end_agent(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         if let Some(running) = machine.running.take() {
             machine.disk.replicas = running.plane.all();
         }
-        if at == STORE {
-            self.host.forget_watchers();
+        if !self.bare {
+            self.tend_group();
         }
     }
 
@@ -375,10 +482,12 @@ impl World {
         let desired = std::mem::take(&mut running.client.desired_changed)
             .then(|| running.client.desired.clone());
         let boot = self.machines[at].boot;
-        for ask in asks {
-            let store_boot = self.machines[STORE].boot;
+        // Nobody answers where nobody leads.
+        for (ask, leader) in asks.into_iter().zip(std::iter::repeat(self.group.leader)) {
+            let Some(leader) = leader else { break };
+            let store_boot = self.machines[leader].boot;
             let from = at;
-            self.carry(at, STORE, store_boot, What::Ask { from, boot, ask });
+            self.carry(at, leader, store_boot, What::Ask { from, boot, ask });
         }
         if let Some(table) = table {
             self.machines[at].disk.rows = table.clone();
@@ -420,6 +529,10 @@ impl World {
             self.check.broken(now, &broken);
         }
         self.trace.word(running.plane.decisions);
+        let says_more = std::mem::take(&mut running.plane.status_changed);
+        if says_more {
+            self.put_report(at, now + REPORT);
+        }
         for (wait, what) in later {
             self.put(now + wait, at, boot, What::Plane(what));
         }
@@ -483,6 +596,7 @@ impl World {
                 self.trace.event(now, at, 7);
                 self.trace.word(node.0 << 3 | is as u64);
                 self.check_turn(at, node, is, life);
+                self.look_out_at(at, now + GATHER);
             }
             Effect::Attributes { .. } => {}
             Effect::Remember { epoch } => self.machines[at].disk.epoch = Some(epoch),

@@ -53,6 +53,14 @@ fn what_a_person_and_a_crash_end_is_made_up_for() {
 }
 
 #[test]
+fn what_a_node_had_that_is_gone_is_elsewhere() {
+    holds("died-unseen", 0..20);
+    holds("drain-undone", 0..20);
+    holds("coming-up-with-more", 0..20);
+    holds("leader-killed", 0..20);
+}
+
+#[test]
 fn a_slow_node_on_a_lossy_network() {
     holds("slow-and-lossy", 0..5);
 }

@@ -22,6 +22,9 @@ pub struct Parameters {
     /// The same of one that went more often than `flaps_max` within `flap_ms`:
     /// it may be back in a moment.
     pub settle_flapping_ms: u64,
+    /// The same of one that nobody has heard of since this node started.
+    #[serde(default = "settle_unheard_ms")]
+    pub settle_unheard_ms: u64,
     pub flaps_max: u32,
     pub flap_ms: u64,
     /// Of all nodes that have been there, 0 to 1: with more gone, nothing moves.
@@ -32,11 +35,17 @@ pub struct Parameters {
     pub place_within_ms: u64,
 }
 
+/// Longer than machines take that lost their power together.
+fn settle_unheard_ms() -> u64 {
+    60_000
+}
+
 impl Default for Parameters {
     fn default() -> Self {
         Self {
             settle_ms: 0,
             settle_flapping_ms: 30_000,
+            settle_unheard_ms: settle_unheard_ms(),
             flaps_max: 3,
             flap_ms: 600_000,
             storm_share: 0.5,
@@ -57,6 +66,20 @@ pub struct Seen {
     /// It is there, and is being emptied.
     #[serde(default)]
     pub draining: bool,
+    /// Nothing says that it is gone, and nothing that it is there.
+    #[serde(default)]
+    pub unheard: bool,
+    /// Replicas there that have successors, and need none any more: it was to be
+    /// emptied, and is not now.
+    #[serde(default)]
+    pub surplus: u32,
+}
+
+impl Seen {
+    /// Whether it is there, and what is on it is to be less.
+    fn is_emptied(&self) -> bool {
+        self.up && (self.draining || self.surplus > 0)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -101,18 +124,22 @@ impl Controller for Repair {
         let settled = |node: &NodeId| {
             let flaps = next.deaths.get(node).map_or(0, Vec::len);
             let flaps = u32::try_from(flaps).unwrap_or(u32::MAX);
-            let settle = if flaps > parameters.flaps_max {
+            let unheard = reading.nodes.get(node).is_some_and(|seen| seen.unheard);
+            let settle = if unheard {
+                parameters.settle_unheard_ms
+            } else if flaps > parameters.flaps_max {
                 parameters.settle_flapping_ms
             } else {
                 parameters.settle_ms
             };
             since(node).is_some_and(|gone| gone >= millis(settle))
         };
-        let lost = reading.nodes.iter().filter(|(node, seen)| {
-            seen.movable > 0 && (seen.left || seen.draining || (!seen.up && settled(node)))
+        let lost = reading.nodes.iter().map(|(node, seen)| {
+            let all = seen.left || seen.draining || (!seen.up && settled(node));
+            (*node, if all { seen.movable } else { seen.surplus })
         });
-        let lost: BTreeMap<NodeId, u32> = lost.map(|(node, seen)| (*node, seen.movable)).collect();
-        let only_drained = lost.keys().all(|node| reading.nodes[node].draining);
+        let lost: BTreeMap<NodeId, u32> = lost.filter(|(_, count)| *count > 0).collect();
+        let only_drained = lost.keys().all(|node| reading.nodes[node].is_emptied());
         if lost.is_empty() || (is_storm(parameters, &next) && !only_drained) {
             return Decided::nothing(next);
         }
@@ -122,10 +149,12 @@ impl Controller for Repair {
             return Decided::nothing(next);
         }
         let all: u32 = lost.values().sum();
-        next.moved.push((now, all.min(at_most)));
+        // No more than are counted.
+        let at_most = all.min(at_most);
+        next.moved.push((now, at_most));
         let longest = lost.keys().filter_map(since).max().unwrap_or_default();
         let seen = match lost.len() {
-            _ if only_drained => format!("{all} replicas are on nodes that are being emptied"),
+            _ if only_drained => format!("{all} replicas are on nodes that are, or were, emptied"),
             1 => format!(
                 "a node with {all} replicas is gone for {}",
                 format_duration(longest)
@@ -278,7 +307,7 @@ mod tests {
         let left = [(true, 5), (true, 0), (false, 3)];
         assert_eq!(world.after(SECOND, &left), None, "within the window");
         let second = world.after(SECOND * 10, &left);
-        assert_eq!(second.map(|it| it.at_most), Some(5));
+        assert_eq!(second.map(|it| it.at_most), Some(3));
     }
 
     #[test]
@@ -309,7 +338,7 @@ mod tests {
             up: false,
             movable: 1,
             left: true,
-            draining: false,
+            ..Seen::default()
         };
         let there = Seen {
             up: true,
@@ -320,6 +349,39 @@ mod tests {
         };
         let decided = Repair::decide(&parameters, &State::default(), &reading, Time(0));
         assert_eq!(nodes(decided.action), [2]);
+    }
+
+    #[test]
+    fn one_that_was_never_heard_of_is_waited_for_longer_and_surplus_not_at_all() {
+        let seen = |up, movable, surplus| Seen {
+            up,
+            movable,
+            surplus,
+            unheard: !up,
+            ..Seen::default()
+        };
+        let reading = |surplus| Reading {
+            nodes: BTreeMap::from([
+                (NodeId(1), seen(true, 2, surplus)),
+                (NodeId(2), seen(true, 2, 0)),
+                (NodeId(3), seen(false, 2, 0)),
+            ]),
+        };
+        let parameters = Parameters::default();
+        let decide = |state: &State, surplus, at: u64| {
+            let at = Time(0) + SECOND * u32::try_from(at).expect("small");
+            Repair::decide(&parameters, state, &reading(surplus), at)
+        };
+        let first = decide(&State::default(), 0, 0);
+        assert_eq!(first.action, None);
+        assert_eq!(decide(&first.next_state, 0, 59).action, None);
+        let late = decide(&first.next_state, 0, 60);
+        assert_eq!(nodes(late.action), [3]);
+        let surplus = decide(&first.next_state, 1, 1).action.expect("acts");
+        assert_eq!(
+            (nodes(Some(surplus.clone())), surplus.at_most),
+            (vec![1], 1)
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod lease;
 pub mod members;
-pub(crate) mod mending;
+pub mod mending;
 pub mod placing;
+mod replacing;
 pub mod wishes;

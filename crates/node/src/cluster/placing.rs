@@ -6,14 +6,14 @@
 //! Holds: what runs somewhere stays there while that node is among those that are
 //! looked at; a service that a person put on a node runs there or nowhere.
 
-use crate::desired::{Applied, Desired};
+use crate::desired::Desired;
 use crate::nodes::{MachineReport, NodeTable};
 use kernel::{Bytes, Name, NodeId, ScopedName};
 use manifest::{Manifest, Run, Service};
 use placement::{Node, Plan, Refusal, Resources, World};
-use repair::Difference;
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use super::replacing::{Replaced, leaving, replace, surplus, world_of_movable};
 pub use placement::{Without, what_if};
 
 pub type Placements = BTreeMap<Name, BTreeMap<NodeId, u32>>;
@@ -230,17 +230,6 @@ fn of_project<'a>(
     assigned.collect()
 }
 
-/// What replaces the replicas on nodes that are gone.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Replaced {
-    /// Of each project in which something moves, all its placements.
-    pub placements: BTreeMap<Name, Placements>,
-    /// Replicas that have another place now.
-    pub moved: u32,
-    /// What has none, and why.
-    pub refused: Vec<Refusal<NodeId>>,
-}
-
 /// Whether the replicas of a service can run elsewhere without what they keep
 /// where they are, and nobody said where; singletons move by [`crate::lease`].
 pub fn is_movable(service: &Service) -> bool {
@@ -252,119 +241,13 @@ pub fn can_move(service: &Service) -> bool {
     service.node.is_none() && !matches!(service.run, Run::Actor(_))
 }
 
-/// How many of a draining node's replicas something can be done about now: those
-/// that have no successor yet, and those whose successors are ready.
-///
-/// * `differences`: what is not as it is wished.
-pub fn leaving(
-    desired: &Desired,
-    nodes: &NodeTable,
-    differences: &[Difference],
-    node: NodeId,
-) -> u32 {
-    let services = desired
-        .services()
-        .filter(|(_, service, _)| is_movable(service));
-    let leaving = services.map(|(name, service, applied)| {
-        let share = applied.share(&name.name, service, node);
-        let elsewhere = elsewhere(applied, &name.name, service, nodes);
-        let waits = || {
-            let missing = |one: &Difference| {
-                matches!(one, Difference::Missing { component, .. } if *component == name)
-            };
-            differences.iter().any(missing)
-        };
-        match share {
-            0 => 0,
-            _ if elsewhere >= service.replicas && waits() => 0,
-            share => share,
-        }
-    });
-    leaving.sum()
-}
-
-/// On nodes that stay.
-fn elsewhere(applied: &Applied, name: &Name, service: &Service, nodes: &NodeTable) -> u32 {
-    let stay = nodes
-        .values()
-        .filter(|record| record.belongs() && !record.draining);
-    stay.map(|record| applied.share(name, service, record.id))
-        .sum()
-}
-
-/// Places elsewhere what runs on nodes that are gone or draining, where it can
-/// move. What is on a draining node stays until its successors are placed, and
-/// leaves with the next time: who calls has seen that they are ready.
-///
-/// * `at_most`: so many replicas; the rest waits.
-pub fn replace(
-    desired: &Desired,
-    nodes: &NodeTable,
-    gone: &BTreeSet<NodeId>,
-    at_most: u32,
-    known: impl Fn(NodeId) -> Known,
-) -> Replaced {
-    let mut world = world(desired, nodes, gone, known);
-    let movable: BTreeSet<ScopedName> = desired
-        .services()
-        .filter(|(_, service, _)| is_movable(service))
-        .map(|(name, ..)| name)
-        .collect();
-    world.services.retain(|name, _| movable.contains(name));
-    world.running.retain(|name, _| movable.contains(name));
-    let plan = placement::cluster(&world);
-    let mut replaced = Replaced {
-        refused: plan.refused.clone(),
-        ..Replaced::default()
-    };
-    for applied in desired.projects.values() {
-        let project = &applied.manifest.project;
-        let mut placements = applied.placements.clone();
-        let mut moves = 0;
-        for (name, service) in &applied.manifest.services {
-            let scoped = applied.scoped(name);
-            if !movable.contains(&scoped) || replaced.moved + moves >= at_most {
-                continue;
-            }
-            let lost = |id: &NodeId| applied.share(name, service, *id);
-            let draining = nodes.values().filter(|record| record.draining);
-            let draining = draining
-                .map(|record| record.id)
-                .filter(|id| !gone.contains(id));
-            let kept: BTreeMap<NodeId, u32> = draining
-                .map(|id| (id, lost(&id)))
-                .filter(|(_, count)| *count > 0)
-                .collect();
-            let lost: u32 = gone.iter().map(lost).chain(kept.values().copied()).sum();
-            if lost == 0 {
-                continue;
-            }
-            let mut after = plan.assigned.get(&scoped).cloned().unwrap_or_default();
-            if elsewhere(applied, name, service, nodes) < service.replicas {
-                after.extend(kept);
-            }
-            let refused = plan.refused.iter().find(|it| it.service == scoped);
-            let missing = refused.map_or(0, |refusal| refusal.missing);
-            // With no place at all it stays where it was: there it may come back.
-            if missing >= lost {
-                continue;
-            }
-            moves += lost - missing;
-            placements.insert(name.clone(), after);
-        }
-        if moves > 0 {
-            replaced.moved += moves;
-            replaced.placements.insert(project.clone(), placements);
-        }
-    }
-    replaced
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::desired::Applied;
     use crate::nodes::{NodeRecord, Way};
     use kernel::{Hash, Revision, UnixMillis};
+    use repair::Difference;
     use wire::api::Role;
 
     fn name(text: &str) -> Name {
@@ -511,6 +394,96 @@ mod tests {
         assert_eq!(nowhere.placements, BTreeMap::new());
     }
 
+    fn small(gibibytes: u64) -> impl Fn(NodeId) -> Known {
+        move |_| Known {
+            machine: Some(MachineReport {
+                cpu_thousandths: 8_000,
+                memory: Bytes(gibibytes << 30),
+                disk: Bytes(1 << 40),
+                architecture: "x".to_owned(),
+            }),
+            ..Known::reach(true)
+        }
+    }
+
+    fn put(on: &[(&str, &[(u64, u32)])]) -> Placements {
+        let each = |(service, on): &(&str, &[(u64, u32)])| {
+            let on = on.iter().map(|(node, count)| (NodeId(*node), *count));
+            (name(service), on.collect())
+        };
+        on.iter().map(each).collect()
+    }
+
+    #[test]
+    fn what_has_no_other_place_is_not_forgotten() {
+        let wanted = manifest(&[("a", "replicas = 4\nlimits = { memory = \"1GiB\" }")]);
+        let table = nodes(&["/x", "/y"]);
+        let before = desired(&wanted, put(&[("a", &[(1, 1), (2, 3)])]));
+        let gone = BTreeSet::from([NodeId(2)]);
+        let replaced = replace(&before, &table, &gone, 9, small(3));
+        let after = &replaced.placements[&name("p")];
+        assert_eq!((on(after, "a"), replaced.moved), (vec![(1, 3), (2, 1)], 2));
+        assert_eq!(replaced.refused[0].missing, 1);
+        // It is found once there is another node.
+        let table = nodes(&["/x", "/y", "/z"]);
+        let next = desired(&wanted, after.clone());
+        let replaced = replace(&next, &table, &gone, 9, small(3));
+        let after = &replaced.placements[&name("p")];
+        assert_eq!((on(after, "a"), replaced.moved), (vec![(1, 3), (3, 1)], 1));
+    }
+
+    #[test]
+    fn of_one_service_too_no_more_move_than_may() {
+        let wanted = manifest(&[("a", "replicas = 5"), ("b", "replicas = 2")]);
+        let before = put(&[("a", &[(1, 1), (2, 4)]), ("b", &[(2, 2)])]);
+        let (table, gone) = (nodes(&["/x", "/y"]), BTreeSet::from([NodeId(2)]));
+        let known = |_| Known::reach(true);
+        let first = replace(&desired(&wanted, before), &table, &gone, 3, known);
+        let after = first.placements[&name("p")].clone();
+        assert_eq!((on(&after, "a"), first.moved), (vec![(1, 4), (2, 1)], 3));
+        assert_eq!(on(&after, "b"), [(2, 2)]);
+        let then = replace(&desired(&wanted, after), &table, &gone, 3, known);
+        let after = &then.placements[&name("p")];
+        assert_eq!(
+            (on(after, "a"), on(after, "b")),
+            (vec![(1, 5)], vec![(1, 2)])
+        );
+    }
+
+    #[test]
+    fn what_cannot_move_takes_room_all_the_same() {
+        let wanted = manifest(&[
+            ("a", "limits = { memory = \"2GiB\" }\nnode = \"n1\""),
+            ("b", "limits = { memory = \"2GiB\" }"),
+        ]);
+        let before = desired(&wanted, put(&[("a", &[(1, 1)]), ("b", &[(2, 1)])]));
+        let (table, gone) = (nodes(&["/x", "/y"]), BTreeSet::from([NodeId(2)]));
+        let replaced = replace(&before, &table, &gone, 9, small(3));
+        assert_eq!((replaced.moved, replaced.placements.len()), (0, 0));
+        assert_eq!(replaced.refused.len(), 1, "nothing is said of `a`");
+        let replaced = replace(&before, &table, &gone, 9, small(4));
+        assert_eq!(on(&replaced.placements[&name("p")], "b"), [(1, 1)]);
+    }
+
+    #[test]
+    fn copies_that_a_drain_left_when_it_was_undone_leave() {
+        let wanted = manifest(&[("a", "replicas = 2")]);
+        let table = nodes(&["/x", "/y", "/z"]);
+        let before = desired(&wanted, put(&[("a", &[(1, 1), (2, 1), (3, 1)])]));
+        let missing = Difference::Missing {
+            component: ScopedName::new(name("p"), name("a")),
+            node: NodeId(3),
+            count: 1,
+        };
+        assert_eq!(surplus(&before, &table, &[missing]), BTreeMap::new());
+        let found = surplus(&before, &table, &[]);
+        assert_eq!(found, BTreeMap::from([(NodeId(3), 1)]));
+        let nobody = BTreeSet::new();
+        let replaced = replace(&before, &table, &nobody, 1, |_| Known::reach(true));
+        let after = &replaced.placements[&name("p")];
+        assert_eq!((on(after, "a").len(), replaced.moved), (2, 0));
+    }
+
     #[test]
     fn a_draining_node_is_left_once_there_are_successors() {
         let wanted = manifest(&[("a", "replicas = 1")]);
@@ -531,7 +504,7 @@ mod tests {
         let second = desired(&wanted, both);
         let missing = Difference::Missing {
             component: ScopedName::new(name("p"), name("a")),
-            node: NodeId(1),
+            node: NodeId(3 - from.0),
             count: 1,
         };
         assert_eq!(

@@ -6,13 +6,19 @@
 //!
 //! ```text
 //! # A node loses its power.
-//! nodes 6 in /eu/1..2 /us/1          n1 in /eu/1, n2 in /eu/2, …; n1 has the store
-//! service search replicas 3         of a project `script`
+//! nodes 6 in /eu/1..2 /us/1          n1 in /eu/1, n2 in /eu/2, …; n1 begins the cluster
+//! memory 4GiB n1..n3                the others have enough for anything
+//! service search replicas 3         of a project `script`; may go on with
+//!                                   `in shop`, `on n2`, `needs 512MiB`, `calls other`, `actor`
 //! distance /eu/1 /us/1 40ms         one way; 20ms between others, 0.5ms within
 //! at 0s start all
-//! at 5s apply                       n1 deals all services out, as an agent does
+//! at 5s apply                       the leader places all services, as an agent does
 //! at 10s poweroff n4
 //! at 10s within 4s dead n4
+//! at 20s kill n2                    its agent; replicas go on, it is back in a moment
+//! at 20s drain n3                   and `undrain n3`
+//! at 30s change search replicas 5   applies it so; `change search anew` starts it anew
+//! at 40s within 60s as-wished
 //! always nobody-well-is-dead
 //! end 60s
 //! ```
@@ -20,15 +26,18 @@
 mod parse;
 #[cfg(test)]
 mod tests;
+mod write;
 
-use kernel::{Name, ZonePath};
+use kernel::{Bytes, Name, ZonePath};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 pub use parse::ScriptError;
 
-/// By name; the same run in lab and simulator.
-pub const SCRIPTS: [(&str, &str); 15] = [
+/// By name; the same run in lab and simulator, as far as a lab can.
+pub const SCRIPTS: [(&str, &str); 19] = [
     ("join", include_str!("../../scripts/join.script")),
     ("power-cut", include_str!("../../scripts/power-cut.script")),
     (
@@ -71,6 +80,22 @@ pub const SCRIPTS: [(&str, &str); 15] = [
         "holder-off",
         include_str!("../../scripts/holder-off.script"),
     ),
+    (
+        "died-unseen",
+        include_str!("../../scripts/died-unseen.script"),
+    ),
+    (
+        "drain-undone",
+        include_str!("../../scripts/drain-undone.script"),
+    ),
+    (
+        "coming-up-with-more",
+        include_str!("../../scripts/coming-up-with-more.script"),
+    ),
+    (
+        "leader-killed",
+        include_str!("../../scripts/leader-killed.script"),
+    ),
 ];
 
 /// One of [`SCRIPTS`].
@@ -82,7 +107,7 @@ pub fn built_in(name: &str) -> Option<Result<Script, ScriptError>> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
     pub name: String,
-    /// In order: `n1` first, which has the store.
+    /// In order: `n1` first, which begins the cluster.
     pub nodes: Vec<ScriptNode>,
     pub services: Vec<ScriptService>,
     /// One way, between zones.
@@ -98,14 +123,45 @@ pub struct Script {
 pub struct ScriptNode {
     pub name: Name,
     pub zone: ZonePath,
+    /// None: enough for anything.
+    pub memory: Option<Bytes>,
 }
 
-/// Its replicas run where [`crate::deal`] places them.
+/// Its replicas run where `crate::placing` places them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScriptService {
+    pub project: Name,
+    /// No two of a script's have the same, whatever their projects.
     pub name: Name,
     pub replicas: u32,
+    pub is_actor: bool,
+    /// The only node that it may run on.
+    pub node: Option<usize>,
+    /// Of each replica.
+    pub memory: Bytes,
+    /// Of the same project.
+    pub calls: BTreeSet<Name>,
+    /// Another one starts it anew.
+    pub version: u32,
 }
+
+impl ScriptService {
+    /// Of the script's own project, and anywhere.
+    pub fn new(name: Name, replicas: u32) -> Self {
+        Self {
+            project: own_project(),
+            name,
+            replicas,
+            is_actor: false,
+            node: None,
+            memory: MEMORY,
+            calls: BTreeSet::new(),
+            version: 1,
+        }
+    }
+}
+
+const MEMORY: Bytes = Bytes::mebibytes(64);
 
 /// Indices into [`Script::nodes`].
 pub type Nodes = Vec<usize>;
@@ -148,10 +204,29 @@ pub enum Action {
     Clone(usize),
     /// Its row in the node table says so.
     Revoke(usize),
-    /// The script's services become desired state, by the first node.
+    /// The script's services become desired state.
     Apply,
+    /// Of [`Script::services`], by its name.
+    Change {
+        service: Name,
+        change: Change,
+    },
     /// One replica of each service on it crashes.
     Crash(Nodes),
+    /// Its agent ends; it is started again, and finds what runs.
+    Kill(Nodes),
+    /// Its row in the node table says so.
+    Drain {
+        node: usize,
+        draining: bool,
+    },
+}
+
+/// Of a service, which becomes desired state with its project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    Replicas(u32),
+    Anew,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +260,11 @@ pub enum Expected {
     Cloned(usize),
     /// As many replicas as wanted are ready, each on its node.
     Ready(Name),
+    /// What runs is what is wished, up to which node runs what: as many replicas
+    /// of each service as were asked for, of the generation that is wished, each
+    /// where it is placed and none beside; and none on a node that is off, was
+    /// revoked or is being emptied, unless it cannot move.
+    AsWished,
 }
 
 /// As the script has it; many nodes by their count.
@@ -203,6 +283,7 @@ impl fmt::Display for Expected {
             Self::Agree => write!(f, "views agree"),
             Self::Cloned(node) => write!(f, "n{} cloned", node + 1),
             Self::Ready(service) => write!(f, "{service} ready"),
+            Self::AsWished => write!(f, "as wished"),
         }
     }
 }
@@ -219,10 +300,17 @@ pub enum Invariant {
     NobodyAliveIsDeadForLong,
     EachReplicaRunsOnOneNode,
     StrangersAreNotSpokenTo,
+    /// What is placed on a node fits into it.
+    PlacesHaveRoom,
+    /// What can move is not for long on a node that was revoked or is being
+    /// emptied, while most nodes are there.
+    EmptiedNodesAreLeft,
+    /// One leader has no more replicas moved within a window than it may.
+    MovesAreFew,
 }
 
 impl Invariant {
-    pub const ALL: [(&str, Self); 6] = [
+    pub const ALL: [(&str, Self); 9] = [
         ("silence-removes-nobody", Self::SilenceRemovesNobody),
         ("dead-lives-stay-dead", Self::DeadLivesStayDead),
         ("nobody-well-is-dead", Self::NobodyWellIsDead),
@@ -235,6 +323,9 @@ impl Invariant {
             Self::EachReplicaRunsOnOneNode,
         ),
         ("strangers-are-not-spoken-to", Self::StrangersAreNotSpokenTo),
+        ("places-have-room", Self::PlacesHaveRoom),
+        ("emptied-nodes-are-left", Self::EmptiedNodesAreLeft),
+        ("moves-are-few", Self::MovesAreFew),
     ];
 
     pub fn name(self) -> &'static str {
@@ -244,32 +335,73 @@ impl Invariant {
     }
 }
 
-/// The project that a script's services are in.
+/// The project that a script's services are in, where they name none.
 pub const PROJECT: &str = "script";
+
+fn own_project() -> Name {
+    Name::new(PROJECT).unwrap_or_else(|_| unreachable!("it is a name"))
+}
 
 impl Script {
     pub fn parse(name: &str, text: &str) -> Result<Self, ScriptError> {
         parse::script(name, text)
     }
 
-    /// What a person would write for the script's services.
+    /// What a person would write for the services of [`PROJECT`].
     ///
     /// * `program`: what each replica runs; relative to the manifest's directory
     ///   where it has a `/` in it.
     pub fn manifest(&self, program: &str) -> String {
-        let services = self.services.iter().map(|service| {
-            let ScriptService { name, replicas } = service;
-            format!(
-                "[service.{name}]\n\
-                 run = {{ process = [\"{program}\"] }}\n\
-                 replicas = {replicas}\n\
-                 routes = [{{ path = \"/{name}\" }}]\n\
-                 limits = {{ memory = \"64 MiB\" }}\n\
-                 deadline = \"5s\"\n\
-                 stop_grace = \"5s\"\n"
-            )
+        self.manifest_of(&own_project(), &self.services, program)
+    }
+
+    /// The same for all projects, of what became of the script's services.
+    pub fn manifests(&self, services: &[ScriptService], program: &str) -> BTreeMap<Name, String> {
+        let projects: BTreeSet<&Name> = services.iter().map(|one| &one.project).collect();
+        let manifest = |name: &Name| (name.clone(), self.manifest_of(name, services, program));
+        projects.into_iter().map(manifest).collect()
+    }
+
+    fn manifest_of(&self, project: &Name, services: &[ScriptService], program: &str) -> String {
+        let mut text = format!("[project]\nname = \"{project}\"\n");
+        for service in services.iter().filter(|one| one.project == *project) {
+            let _ = self.write_service(service, program, &mut text);
+        }
+        text
+    }
+
+    fn write_service(
+        &self,
+        service: &ScriptService,
+        program: &str,
+        to: &mut String,
+    ) -> fmt::Result {
+        let name = &service.name;
+        writeln!(to, "[service.{name}]")?;
+        if service.is_actor {
+            writeln!(to, "run = {{ actor = \"{program}.wasm\" }}")?;
+        } else {
+            writeln!(to, "run = {{ process = [\"{program}\"] }}")?;
+            writeln!(to, "replicas = {}", service.replicas)?;
+        }
+        if let Some(node) = service.node.and_then(|at| self.nodes.get(at)) {
+            writeln!(to, "node = \"{}\"", node.name)?;
+        }
+        if service.version > 1 {
+            writeln!(to, "environment = {{ VERSION = \"{}\" }}", service.version)?;
+        }
+        let bindings = service.calls.iter();
+        let bindings = bindings.map(|called| {
+            let variable = called.as_str().to_uppercase().replace('-', "_");
+            format!("{called} = {{ to = \"service/{called}\", environment = \"{variable}_URL\" }}")
         });
-        let services: String = services.collect();
-        format!("[project]\nname = \"{PROJECT}\"\n{services}")
+        let bindings: Vec<String> = bindings.collect();
+        if !bindings.is_empty() {
+            writeln!(to, "bindings = {{ {} }}", bindings.join(", "))?;
+        }
+        writeln!(to, "routes = [{{ path = \"/{name}\" }}]")?;
+        let mebibytes = service.memory.0 >> 20;
+        writeln!(to, "limits = {{ memory = \"{mebibytes} MiB\" }}")?;
+        writeln!(to, "deadline = \"5s\"\nstop_grace = \"5s\"")
     }
 }

@@ -1,10 +1,10 @@
 //! Reads the lines of a script.
 
 use super::{
-    Action, Expectation, Expected, Invariant, Memory, Nodes, Script, ScriptNode, ScriptService,
-    Step,
+    Action, Change, Expectation, Expected, Invariant, Memory, Nodes, Script, ScriptNode,
+    ScriptService, Step,
 };
-use kernel::{Name, ZonePath, parse_duration};
+use kernel::{Bytes, Name, ZonePath, parse_duration};
 use std::time::Duration;
 
 /// A line, and why it cannot be read.
@@ -62,13 +62,20 @@ fn line(script: &mut Script, words: &[&str]) -> Result<(), String> {
                 script.nodes.push(ScriptNode {
                     name: self::name(&name)?,
                     zone: zone.clone(),
+                    memory: None,
                 });
             }
         }
-        ["service", service, "replicas", count] => script.services.push(ScriptService {
-            name: name(service)?,
-            replicas: number(count)?,
-        }),
+        ["memory", memory, which] => {
+            let memory = bytes(memory)?;
+            for at in nodes(script, which)? {
+                script.nodes[at].memory = Some(memory);
+            }
+        }
+        ["service", service, "replicas", count, more @ ..] => {
+            let service = self::service(script, (service, count), more)?;
+            script.services.push(service);
+        }
         ["distance", one, other, span] => {
             let (one, other) = (zone(one)?, zone(other)?);
             script.distances.push((one, other, duration(span)?));
@@ -97,6 +104,84 @@ fn line(script: &mut Script, words: &[&str]) -> Result<(), String> {
         _ => return Err("not a line of a script".to_owned()),
     }
     Ok(())
+}
+
+fn service(
+    script: &Script,
+    (called, count): (&str, &str),
+    mut more: &[&str],
+) -> Result<ScriptService, String> {
+    let mut service = ScriptService::new(name(called)?, number(count)?);
+    loop {
+        more = match more {
+            [] => break,
+            ["actor", rest @ ..] => {
+                service.is_actor = true;
+                rest
+            }
+            ["in", project, rest @ ..] => {
+                service.project = name(project)?;
+                rest
+            }
+            ["on", node, rest @ ..] => {
+                service.node = Some(one(script, node)?);
+                rest
+            }
+            ["needs", memory, rest @ ..] => {
+                service.memory = bytes(memory)?;
+                rest
+            }
+            ["calls", other, rest @ ..] => {
+                let other = name(other)?;
+                known(script, &other)?;
+                service.calls.insert(other);
+                rest
+            }
+            _ => return Err(format!("`service` knows no {more:?}")),
+        };
+    }
+    if script.services.iter().any(|one| one.name == service.name) {
+        return Err(format!("there are two `{called}`"));
+    }
+    if service.is_actor && service.replicas != 1 {
+        return Err("there is one of an actor".to_owned());
+    }
+    let others = script.services.iter();
+    let elsewhere = others.filter(|one| one.project != service.project);
+    if let Some(other) = elsewhere
+        .into_iter()
+        .find(|one| service.calls.contains(&one.name))
+    {
+        return Err(format!("`{}` is of another project", other.name));
+    }
+    if service.is_actor && !service.calls.is_empty() {
+        return Err("an actor calls nobody".to_owned());
+    }
+    Ok(service)
+}
+
+fn known(script: &Script, service: &Name) -> Result<(), String> {
+    let mut all = script.services.iter();
+    let known = all.any(|one| one.name == *service);
+    known
+        .then_some(())
+        .ok_or_else(|| format!("no service is `{service}`"))
+}
+
+fn bytes(word: &str) -> Result<Bytes, String> {
+    word.parse()
+        .map_err(|_| format!("`{word}` is no size, such as 512MiB"))
+}
+
+fn change(script: &Script, service: &str, how: &[&str]) -> Result<Action, String> {
+    let service = name(service)?;
+    known(script, &service)?;
+    let change = match how {
+        ["replicas", count] => Change::Replicas(number(count)?),
+        ["anew"] => Change::Anew,
+        _ => return Err(format!("`change` knows no {how:?}")),
+    };
+    Ok(Action::Change { service, change })
 }
 
 fn action(script: &Script, words: &[&str]) -> Result<Action, String> {
@@ -131,6 +216,16 @@ fn action(script: &Script, words: &[&str]) -> Result<Action, String> {
             return Err("there is no service to apply; say which first".to_owned());
         }
         ["apply"] => Action::Apply,
+        ["change", service, how @ ..] => change(script, service, how)?,
+        ["kill", which] => Action::Kill(nodes(which)?),
+        ["drain", which] => Action::Drain {
+            node: one(script, which)?,
+            draining: true,
+        },
+        ["undrain", which] => Action::Drain {
+            node: one(script, which)?,
+            draining: false,
+        },
         ["slow", which, "by", span] => Action::Slow {
             nodes: nodes(which)?,
             by: duration(span)?,
@@ -164,11 +259,10 @@ fn expected(script: &Script, words: &[&str]) -> Result<Expected, String> {
         ["cloned", which] => Expected::Cloned(one(script, which)?),
         ["ready", service] => {
             let service = name(service)?;
-            if !script.services.iter().any(|one| one.name == service) {
-                return Err(format!("no service is `{service}`"));
-            }
+            known(script, &service)?;
             Expected::Ready(service)
         }
+        ["as-wished"] => Expected::AsWished,
         _ => return Err(format!("nothing can be expected by {words:?}")),
     })
 }

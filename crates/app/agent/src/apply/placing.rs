@@ -7,7 +7,9 @@ use kernel::{Bytes, Name, NodeId, ScopedName, ZonePath};
 use manifest::Manifest;
 use node::desired::{Applied, Desired};
 use node::nodes::NodeTable;
-use node::placing::{Known, PlaceError, Placements, Without, can_move, placements, what_if, world};
+use node::placing::{
+    Known, PlaceError, Placements, Without, can_move, placements, what_if, world, world_of_movable,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use wire::api::{ApiError, Change, WithoutMove, WithoutReply};
 use wire::attributes::Value;
@@ -80,15 +82,18 @@ pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError
         .copied()
         .filter(|id| !cluster.reach(*id).is_up());
     let gone: BTreeSet<NodeId> = gone.collect();
-    let mut world = world(&desired, &nodes, &gone, |node| known(shared, node));
+    let all = world(&desired, &nodes, &gone, |node| known(shared, node));
     let is_there = |on: &BTreeMap<NodeId, u32>| on.keys().any(|id| lost.contains(id));
-    let there = world.running.iter().filter(|(_, on)| is_there(on));
+    let there = all.running.iter().filter(|(_, on)| is_there(on));
     let wait = there.filter(|(name, _)| !is_movable(name));
     let wait: Vec<String> = wait.map(|(name, _)| format!("service/{name}")).collect();
-    world.services.retain(|name, _| is_movable(name));
-    world.running.retain(|name, _| is_movable(name));
+    let world = world_of_movable(&desired, &nodes, &gone, can_move, |node| {
+        known(shared, node)
+    });
     let what_if = what_if(&world, &without);
-    let moves = what_if.plan.choices.iter().map(|choice| WithoutMove {
+    let moves = what_if.plan.choices.iter();
+    let moves = moves.filter(|choice| is_movable(&choice.service));
+    let moves = moves.map(|choice| WithoutMove {
         service: format!("service/{}", choice.service),
         to: cluster.called(choice.place),
         why: choice.score.to_string(),
@@ -97,7 +102,7 @@ pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError
         let refused = what_if.plan.refused.iter().find(|it| it.service == *name);
         refused.map_or_else(String::new, ToString::to_string)
     };
-    let lost_services = what_if.lost.keys();
+    let lost_services = what_if.lost.keys().filter(|name| is_movable(name));
     let members = cluster.members();
     let left = members.voters.difference(&lost).count();
     let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);

@@ -8,14 +8,12 @@
 
 use super::{placing, read_desired, read_head, storage, write_head};
 use crate::shared::{Message, Shared};
-use aggregation::membership::Reach;
-use control::repair::{Reading, Seen};
-use kernel::{NodeId, ScopedName};
-use node::NodeEvent;
-use node::desired::{Applied, Desired};
-use node::nodes::{NodeRecord, NodeTable};
-use node::placing::{is_movable, leaving, replace as replacing};
-use std::collections::{BTreeMap, BTreeSet};
+use kernel::NodeId;
+use node::desired::Desired;
+use node::nodes::NodeTable;
+use node::placing::replace as replacing;
+use node::{NodeEvent, mending};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::api::ApiError;
@@ -54,53 +52,10 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Whether it is known that it does not run anything for the cluster now.
-fn is_gone(shared: &Shared, node: NodeId) -> bool {
-    matches!(shared.cluster.reach(node), Reach::Dead | Reach::Left)
-}
-
 fn look(shared: &Shared, desired: &Desired) -> NodeEvent {
     let nodes = shared.cluster.nodes.borrow().clone();
-    let mut movable: BTreeMap<NodeId, u32> = BTreeMap::new();
-    let mut about = BTreeSet::new();
-    for (name, service, applied) in desired.services() {
-        for record in nodes.values() {
-            let share = applied.share(&name.name, service, record.id);
-            if share > 0 && is_movable(service) {
-                *movable.entry(record.id).or_default() += share;
-                if !record.belongs() || is_gone(shared, record.id) {
-                    about.insert(name.clone());
-                }
-            }
-        }
-    }
-    let mut reports = shared.cluster.reports.borrow().clone();
-    reports.retain(|node, _| !is_gone(shared, *node));
-    let differences = node::wishes::differences(desired, &nodes, &reports);
-    let seen = nodes.values().map(|record| {
-        let up = record.belongs() && !is_gone(shared, record.id);
-        let draining = up && record.draining;
-        let movable = if draining {
-            leaving(desired, &nodes, &differences, record.id)
-        } else {
-            movable.get(&record.id).copied().unwrap_or_default()
-        };
-        let seen = Seen {
-            up,
-            movable,
-            left: !record.belongs(),
-            draining,
-        };
-        (record.id, seen)
-    });
-    let reading = Reading {
-        nodes: seen.collect(),
-    };
-    NodeEvent::ClusterSeen {
-        reading,
-        as_wished: differences.is_empty() && about.is_empty(),
-        about: about.into_iter().collect::<Vec<ScopedName>>(),
-    }
+    let reports = shared.cluster.reports.borrow().clone();
+    mending::look(desired, &nodes, reports, |node| shared.cluster.reach(node))
 }
 
 /// Carries a decision out.
@@ -115,13 +70,11 @@ pub async fn replace(shared: Arc<Shared>, gone: BTreeSet<NodeId>, at_most: u32) 
 
 async fn replace_once(
     shared: &Arc<Shared>,
-    mut gone: BTreeSet<NodeId>,
+    decided: BTreeSet<NodeId>,
     at_most: u32,
 ) -> Result<u32, ApiError> {
     let nodes: Arc<NodeTable> = shared.cluster.nodes.borrow().clone();
-    // One that is back meanwhile keeps what it has.
-    let belongs = |node: &NodeId| nodes.get(node).is_some_and(NodeRecord::belongs);
-    gone.retain(|node| !belongs(node) || is_gone(shared, *node));
+    let gone = mending::still_gone(decided, &nodes, |node| shared.cluster.reach(node));
     let desired = read_desired(&shared.control).await;
     let desired = desired.map_err(|error| storage(&error))?;
     let known = |node| placing::known(shared, node);
@@ -130,20 +83,14 @@ async fn replace_once(
         tracing::warn!(%refusal, hint = refusal.hint(), "no other place");
     }
     for (project, placements) in replaced.placements {
-        let Some((applied, revision)) = read_head(&shared.control, &project).await? else {
+        let Some((head, revision)) = read_head(&shared.control, &project).await? else {
             continue;
         };
-        // The same state under the same number: nobody asked for another one.
-        // Singletons may have got their places since it was read.
-        let mut applied: Applied = applied;
-        for (name, placed) in placements {
-            let service = applied.manifest.services.get(&name);
-            if service.is_some_and(|service| !service.singleton) {
-                applied.placements.insert(name, placed);
-            }
-        }
+        // Somebody was faster, and is looked at next.
+        let Some(applied) = mending::placed(&desired, head, placements) else {
+            continue;
+        };
         match write_head(shared, &applied, Some(revision), None).await {
-            // Somebody was faster, and is looked at next.
             Err(error) if error.code == "conflict" => {}
             done => drop(done?),
         }

@@ -111,9 +111,7 @@ async fn look(shared: &Arc<Shared>, grantor: &mut Grantor, waiting: Vec<Asked>) 
 /// Whether it is known what became of it.
 async fn write(shared: &Arc<Shared>, change: &Change, epoch: FencingEpoch) -> bool {
     let service = &change.service;
-    let to = change
-        .to
-        .map(|node| shared.cluster.called(node));
+    let to = change.to.map(|node| shared.cluster.called(node));
     let written = async {
         let Some((applied, revision)) = read_head(&shared.control, &service.project).await? else {
             return Ok(false);

@@ -1,9 +1,12 @@
 //! What must hold, by name, and what may be expected of a view.
 
+mod wished;
+
 use crate::machine::Machine;
 use crate::world::{BEGAN, World};
 use aggregation::membership::{Reach, WHOLE_MAX, in_view};
 use kernel::{Name, NodeId, ReplicaId, Time};
+use node::desired::Applied;
 use node::script::{Expected, Invariant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,6 +25,15 @@ pub struct Checker {
     pub cloned: BTreeSet<NodeId>,
     pub superseded: BTreeSet<NodeId>,
     pub wanted_replicas: BTreeMap<Name, u32>,
+    /// All projects as they were written last.
+    pub heads: BTreeMap<Name, Applied>,
+    /// And as they were, by number, but for what was taken back.
+    pub history: BTreeMap<Name, BTreeMap<u64, Applied>>,
+    /// By who decided, an agent's run: when, and how many replicas were moved.
+    pub moves: BTreeMap<(usize, u32), Vec<(Time, u32)>>,
+    /// Since when what can move has been on a node that is being emptied, and in
+    /// which term that was seen.
+    pub emptying: BTreeMap<NodeId, (Time, u32)>,
     /// By observing machine, its start and the node: the last life found dead.
     dead_lives: BTreeMap<(usize, u32, NodeId), Life>,
     /// The same: since when somebody alive has been dead to it.
@@ -30,7 +42,9 @@ pub struct Checker {
 
 impl Checker {
     pub fn broken(&mut self, now: Time, what: &str) {
-        if self.broken.len() < BROKEN_MAX {
+        // Once is enough of what goes on.
+        let is_known = self.broken.iter().any(|known| known.ends_with(what));
+        if !is_known && self.broken.len() < BROKEN_MAX {
             let at = now.since(BEGAN);
             self.broken.push(format!("at {at:.3?}: {what}"));
         }
@@ -38,7 +52,7 @@ impl Checker {
 }
 
 impl World {
-    fn broke(&mut self, invariant: Invariant, what: &str) {
+    pub fn broke(&mut self, invariant: Invariant, what: &str) {
         if self.check.always.contains(&invariant) {
             let what = format!("{}: {what}", invariant.name());
             self.check.broken(self.now, &what);
@@ -129,6 +143,9 @@ impl World {
         {
             self.check_replicas();
         }
+        if self.check.always.contains(&Invariant::EmptiedNodesAreLeft) {
+            self.check_emptied();
+        }
     }
 
     fn check_silence(&mut self) {
@@ -217,10 +234,11 @@ impl World {
                 self.check.cloned.contains(&node) && self.check.superseded.contains(&node)
             }
             Expected::Ready(service) => self.is_ready(service),
+            Expected::AsWished => self.unlike_wished().is_none(),
         }
     }
 
-    fn cores(&self) -> impl Iterator<Item = (usize, &crate::machine::Running)> {
+    pub fn cores(&self) -> impl Iterator<Item = (usize, &crate::machine::Running)> {
         let all = self.machines.iter().enumerate();
         all.filter(|(_, machine)| machine.speaks() && !machine.revoked)
             .filter_map(|(at, machine)| Some((at, machine.running.as_ref()?)))
