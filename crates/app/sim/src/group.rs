@@ -341,8 +341,8 @@ impl World {
         });
         let Some(failed) = failed else { return };
         let before = self.check.history.get(project).into_iter().flatten();
-        let before = before.filter(|(number, _)| **number < failed.number);
-        let Some((_, before)) = before.last() else {
+        let mut before = before.filter(|(number, _)| **number < failed.number);
+        let Some((_, before)) = before.next_back() else {
             return;
         };
         let restored = Applied {

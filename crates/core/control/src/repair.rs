@@ -56,6 +56,10 @@ impl Default for Parameters {
     }
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what a node is like, each by itself"
+)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
     pub up: bool,

@@ -82,19 +82,21 @@ impl Script {
                 memory,
                 clock_off_s,
             } => {
-                let mut more = String::new();
-                if !over.is_zero() {
-                    more += &format!(" over {}", format_duration(*over));
-                }
-                if *memory == Memory::Lost {
-                    more += " without memory";
-                }
-                match clock_off_s {
-                    0 => {}
-                    1.. => more += &format!(" ahead {clock_off_s}s"),
-                    _ => more += &format!(" behind {}s", clock_off_s.unsigned_abs()),
-                }
-                self.each(nodes, |it| format!("start {it}{more}"))
+                let after = if over.is_zero() {
+                    String::new()
+                } else {
+                    format!(" over {}", format_duration(*over))
+                };
+                let memory = match memory {
+                    Memory::Lost => " without memory",
+                    Memory::Kept => "",
+                };
+                let clock = match clock_off_s {
+                    0 => String::new(),
+                    1.. => format!(" ahead {clock_off_s}s"),
+                    _ => format!(" behind {}s", clock_off_s.unsigned_abs()),
+                };
+                self.each(nodes, |it| format!("start {it}{after}{memory}{clock}"))
             }
             Action::PowerOff(nodes) => each("poweroff", nodes),
             Action::Leave(nodes) => each("leave", nodes),

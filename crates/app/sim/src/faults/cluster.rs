@@ -231,7 +231,7 @@ impl Cluster {
             return self.off(rng, at, node);
         }
         self.lost.insert(node);
-        self.lose_after = at + Duration::from_secs(60);
+        self.lose_after = at + Duration::from_mins(1);
         self.put(at, Action::PowerOff(vec![node]));
         if rng.below(2) == 0 {
             let later = at + Duration::from_secs(5) + millis(rng, Duration::from_secs(30));
@@ -286,7 +286,7 @@ impl Cluster {
         let draining = true;
         self.put(at, Action::Drain { node, draining });
         if rng.below(2) == 0 {
-            let back = at + Duration::from_secs(1) + millis(rng, Duration::from_secs(60));
+            let back = at + Duration::from_secs(1) + millis(rng, Duration::from_mins(1));
             let draining = false;
             self.put(back, Action::Drain { node, draining });
         } else {
