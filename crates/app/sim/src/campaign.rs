@@ -49,7 +49,7 @@ pub fn run(words: &[String]) -> Result<bool, String> {
     let _ = writeln!(
         out,
         "condition histories: {count} from seed {from}, {events} events, {seconds} s\n\
-         figure random_faults_isomorphic ours={good}/{count} peer=none ratio=none \
+         figure random_faults_isomorphic ours={good}/{count} peer=- ratio=- \
          closes={CLOSES}/{CLOSES} final={FINAL}/{FINAL} {word}"
     );
     Ok(failed == 0)
