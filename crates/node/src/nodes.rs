@@ -80,6 +80,23 @@ pub struct FormerZone {
 }
 
 impl NodeRecord {
+    /// One that can be called, may vote, and whose machine's owner may look.
+    pub fn new(id: NodeId, name: Name, zone: ZonePath, key: Hash, joined_at: UnixMillis) -> Self {
+        Self {
+            id,
+            name,
+            zone,
+            key,
+            joined_at,
+            owner: Role::Viewer,
+            may_vote: true,
+            draining: false,
+            way: Way::default(),
+            revoked_at: None,
+            former: Vec::new(),
+        }
+    }
+
     pub fn belongs(&self) -> bool {
         self.revoked_at.is_none()
     }

@@ -5,11 +5,10 @@
 use kernel::{FencingEpoch, Hash, Name, NodeId, Revision, Rng, ScopedName, Time, UnixMillis};
 use node::desired::{Applied, Desired};
 use node::lease::{self, Ask, Change, Grant, Grantor, Holder, Knows, Lease, Placed};
-use node::nodes::{NodeRecord, NodeTable, Way};
+use node::nodes::{NodeRecord, NodeTable};
 use node::placing::Known;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use wire::api::Role;
 
 const STEP_MS: u64 = 20;
 const NODES: u64 = 5;
@@ -54,18 +53,10 @@ fn first_desired() -> Desired {
 }
 
 fn table() -> NodeTable {
-    let record = |id: u64| NodeRecord {
-        id: NodeId(id),
-        name: name(&format!("n{id}")),
-        zone: format!("/z{id}").parse().expect("a zone"),
-        key: Hash([0; 32]),
-        joined_at: UnixMillis(0),
-        owner: Role::Viewer,
-        may_vote: true,
-        draining: false,
-        way: Way::default(),
-        revoked_at: None,
-        former: Vec::new(),
+    let record = |id: u64| {
+        let zone = format!("/z{id}").parse().expect("a zone");
+        let name = name(&format!("n{id}"));
+        NodeRecord::new(NodeId(id), name, zone, Hash([0; 32]), UnixMillis(0))
     };
     (1..=NODES).map(|id| (NodeId(id), record(id))).collect()
 }

@@ -4,11 +4,10 @@
 use crate::machine::Machine;
 use aggregation::membership::{Belongs, Table};
 use kernel::{Hash, NodeId, Revision, UnixMillis};
-use node::nodes::{NODES_PREFIX, NodeRecord, Way};
+use node::nodes::{NODES_PREFIX, NodeRecord};
 use node::store::{Entry, Event, RangeReply};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use wire::api::Role;
 
 /// Tables that some node may still come to.
 const KEPT_MAX: usize = 256;
@@ -86,19 +85,8 @@ pub fn record(machine: &Machine) -> NodeRecord {
     for (to, from) in key.0.iter_mut().zip(machine.node.0.to_le_bytes()) {
         *to = from;
     }
-    NodeRecord {
-        id: machine.node,
-        name: machine.name.clone(),
-        zone: machine.zone.clone(),
-        key,
-        joined_at: UnixMillis(0),
-        owner: Role::Viewer,
-        may_vote: true,
-        draining: false,
-        way: Way::default(),
-        revoked_at: None,
-        former: Vec::new(),
-    }
+    let (name, zone) = (machine.name.clone(), machine.zone.clone());
+    NodeRecord::new(machine.node, name, zone, key, UnixMillis(0))
 }
 
 /// What a key says of who belongs, if it is one of the table's.

@@ -169,28 +169,17 @@ fn common(one: &ZonePath, other: &ZonePath) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nodes::{NodeRecord, Way};
+    use crate::nodes::NodeRecord;
     use kernel::{Hash, Name, UnixMillis};
-    use wire::api::Role;
 
     const LEADER: NodeId = NodeId(1);
 
     fn table(zones: &[&str]) -> NodeTable {
         let record = |(at, zone): (usize, &&str)| {
             let id = NodeId(at as u64 + 1);
-            let record = NodeRecord {
-                id,
-                name: Name::new(format!("n{id}")).expect("a name"),
-                zone: zone.parse().expect("a zone"),
-                key: Hash([0; 32]),
-                joined_at: UnixMillis(0),
-                owner: Role::Viewer,
-                may_vote: true,
-                draining: false,
-                way: Way::default(),
-                revoked_at: None,
-                former: Vec::new(),
-            };
+            let name = Name::new(format!("n{id}")).expect("a name");
+            let zone = zone.parse().expect("a zone");
+            let record = NodeRecord::new(id, name, zone, Hash([0; 32]), UnixMillis(0));
             (id, record)
         };
         zones.iter().enumerate().map(record).collect()

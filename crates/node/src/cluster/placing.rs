@@ -245,10 +245,9 @@ pub fn can_move(service: &Service) -> bool {
 mod tests {
     use super::*;
     use crate::desired::Applied;
-    use crate::nodes::{NodeRecord, Way};
+    use crate::nodes::NodeRecord;
     use kernel::{Hash, Revision, UnixMillis};
     use repair::Difference;
-    use wire::api::Role;
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a name")
@@ -267,19 +266,9 @@ mod tests {
     fn nodes(zones: &[&str]) -> NodeTable {
         let record = |(at, zone): (usize, &&str)| {
             let id = NodeId(at as u64 + 1);
-            let record = NodeRecord {
-                id,
-                name: name(&format!("n{}", at + 1)),
-                zone: zone.parse().expect("a zone"),
-                key: Hash([0; 32]),
-                joined_at: UnixMillis(0),
-                owner: Role::Viewer,
-                may_vote: true,
-                draining: false,
-                way: Way::default(),
-                revoked_at: None,
-                former: Vec::new(),
-            };
+            let name = name(&format!("n{}", at + 1));
+            let zone = zone.parse().expect("a zone");
+            let record = NodeRecord::new(id, name, zone, Hash([0; 32]), UnixMillis(0));
             (id, record)
         };
         zones.iter().enumerate().map(record).collect()

@@ -195,18 +195,13 @@ pub async fn admit(
             return Err(AdmissionError::KeyInUse(other.name.clone()));
         }
         let id: u64 = read(&next.key, &next.value)?;
+        let name = free_name(&table, &applicant.name);
+        let zone = admission.zone.clone();
         let record = NodeRecord {
-            id: NodeId(id),
-            name: free_name(&table, &applicant.name),
-            zone: admission.zone.clone(),
-            key: applicant.key,
-            joined_at: now,
             owner: admission.owner,
             may_vote: admission.may_vote,
-            draining: false,
             way: applicant.way.clone(),
-            revoked_at: None,
-            former: Vec::new(),
+            ..NodeRecord::new(NodeId(id), name, zone, applicant.key, now)
         };
         let used = Admission {
             used_by: Some(record.id),
@@ -483,17 +478,8 @@ fn millis(span: std::time::Duration) -> u64 {
 /// The first node's record.
 pub fn first(name: Name, zone: ZonePath, key: Hash, now: UnixMillis) -> NodeRecord {
     NodeRecord {
-        id: FIRST_NODE,
-        name,
-        zone,
-        key,
-        joined_at: now,
         owner: Role::Admin,
-        may_vote: true,
-        draining: false,
-        way: Way::default(),
-        revoked_at: None,
-        former: Vec::new(),
+        ..NodeRecord::new(FIRST_NODE, name, zone, key, now)
     }
 }
 

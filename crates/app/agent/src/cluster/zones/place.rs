@@ -61,23 +61,12 @@ mod tests {
     use super::*;
     use kernel::{Hash, NodeId, UnixMillis};
     use node::nodes::NodeRecord;
-    use wire::api::Role;
 
     fn table(zones: &[&str]) -> NodeTable {
         let record = |(id, zone): (u64, &&str)| {
-            let record = NodeRecord {
-                id: NodeId(id),
-                name: format!("n{id}").parse().expect("a name"),
-                zone: zone.parse().expect("a zone"),
-                key: Hash([0; 32]),
-                joined_at: UnixMillis(0),
-                owner: Role::Admin,
-                may_vote: true,
-                draining: false,
-                way: node::nodes::Way::default(),
-                revoked_at: None,
-                former: Vec::new(),
-            };
+            let name = format!("n{id}").parse().expect("a name");
+            let zone = zone.parse().expect("a zone");
+            let record = NodeRecord::new(NodeId(id), name, zone, Hash([0; 32]), UnixMillis(0));
             (NodeId(id), record)
         };
         (1..).zip(zones).map(record).collect()
