@@ -106,9 +106,9 @@ impl Applied {
         self.epochs.get(name).copied().unwrap_or_default()
     }
 
-    /// Of a singleton: none while it may still run where it was.
-    pub fn has_place(&self, name: &Name) -> bool {
-        self.placements.get(name).is_some_and(|on| !on.is_empty())
+    /// A singleton's: none while it may still run where it was.
+    pub fn place(&self, name: &Name) -> Option<NodeId> {
+        self.placements.get(name)?.keys().next().copied()
     }
 
     /// Its singletons as they stay where `old` has them; the others have no place
@@ -190,6 +190,11 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Of a singleton's next place: greater than all that were read with this.
+    pub fn next_epoch(&self) -> FencingEpoch {
+        FencingEpoch(self.revision.0 + 1)
+    }
+
     pub fn policy(&self, project: &Name) -> ProjectPolicy {
         self.policies.get(project).cloned().unwrap_or_default()
     }

@@ -34,6 +34,8 @@ pub struct Node {
     taken_over: bool,
     desired: Option<Desired>,
     services: BTreeMap<ScopedName, Tended>,
+    /// Of all singletons of `desired`: asked for with each status.
+    epochs: BTreeMap<ScopedName, FencingEpoch>,
     /// Of singletons: what this node may run, and may not any more.
     leases: BTreeMap<ScopedName, Lease>,
     peers: BTreeMap<NodeId, Peer>,
@@ -59,6 +61,7 @@ impl Node {
             taken_over: false,
             desired: None,
             services: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             leases: BTreeMap::new(),
             peers: BTreeMap::new(),
             published: None,
@@ -77,6 +80,8 @@ impl Node {
                 self.reconcile(&mut effects, now);
             }
             NodeEvent::Desired(desired) if !self.going_down => {
+                let placed = lease::placed(&desired).into_iter();
+                self.epochs = placed.map(|(name, it)| (name, it.epoch)).collect();
                 self.desired = Some(desired);
                 self.reconcile(&mut effects, now);
             }
@@ -206,8 +211,8 @@ impl Node {
     /// runs of others.
     fn singletons(&self) -> BTreeMap<ScopedName, Knows> {
         let mut known: BTreeMap<ScopedName, Knows> = BTreeMap::new();
-        for (name, placed) in self.desired.iter().flat_map(lease::placed) {
-            known.entry(name).or_default().epoch = Some(placed.epoch);
+        for (name, epoch) in &self.epochs {
+            known.entry(name.clone()).or_default().epoch = Some(*epoch);
         }
         for (name, one) in &self.services {
             // Also what was none of it before, while it is.

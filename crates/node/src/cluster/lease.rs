@@ -16,7 +16,7 @@
 use crate::desired::{Applied, Desired};
 use crate::nodes::NodeTable;
 use crate::placing::{Known, world};
-use kernel::{FencingEpoch, NodeId, ScopedName, Time};
+use kernel::{FencingEpoch, Name, NodeId, ScopedName, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -62,17 +62,22 @@ pub struct Placed {
     pub on: Option<NodeId>,
 }
 
+impl Placed {
+    fn of(applied: &Applied, name: &Name) -> Self {
+        Self {
+            epoch: applied.epoch(name),
+            on: applied.place(name),
+        }
+    }
+}
+
 /// All singletons of a desired state.
 pub fn placed(desired: &Desired) -> BTreeMap<ScopedName, Placed> {
     let singletons = desired
         .services()
         .filter(|(_, service, _)| service.singleton);
     let placed = singletons.map(|(name, _, applied)| {
-        let on = applied.placements.get(&name.name);
-        let placed = Placed {
-            epoch: applied.epoch(&name.name),
-            on: on.and_then(|on| on.keys().next().copied()),
-        };
+        let placed = Placed::of(applied, &name.name);
         (name, placed)
     });
     placed.collect()
@@ -172,9 +177,12 @@ pub fn changes(
     now: Time,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (name, placed) in placed(desired) {
-        let wanted = desired.services().find(|(it, ..)| *it == name);
-        let pinned = wanted.and_then(|(_, service, _)| service.node.clone());
+    let singletons = desired
+        .services()
+        .filter(|(_, service, _)| service.singleton);
+    for (name, service, applied) in singletons {
+        let placed = Placed::of(applied, &name.name);
+        let pinned = service.node.as_ref();
         let (gone, why) = match placed.on {
             None => {
                 let stops = |node: &NodeId| grantor.is_free(*node, &name, placed.epoch, now);
@@ -191,7 +199,7 @@ pub fn changes(
             Some(on) => {
                 let record = nodes.get(&on);
                 let leaves = record.is_some_and(|it| it.draining);
-                let elsewhere = pinned.is_some_and(|pin| record.is_some_and(|it| it.name != pin));
+                let elsewhere = pinned.is_some_and(|pin| record.is_some_and(|it| it.name != *pin));
                 let why = match (leaves, elsewhere) {
                     (true, _) => "its node is being drained",
                     (_, true) => "it is to run on another node",

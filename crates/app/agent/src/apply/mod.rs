@@ -11,7 +11,7 @@ pub mod settling;
 pub mod taking;
 
 use crate::shared::Shared;
-use kernel::{FencingEpoch, Name, NodeId, Revision, ScopedName, error_chain};
+use kernel::{Name, NodeId, Revision, ScopedName, error_chain};
 use manifest::{BindingTarget, Manifest};
 use node::desired::{Applied, Desired, head_key, history_key};
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
@@ -186,7 +186,7 @@ async fn prepare(
         epochs: BTreeMap::new(),
         origin: asker.via.unwrap_or(own),
     };
-    applied.keep_singletons(old, next_epoch(&desired));
+    applied.keep_singletons(old, desired.next_epoch());
     taking::take_in(shared, request, asker, &mut applied, report).await?;
     crate::components::require(shared, &applied.manifest, &applied.programs).await?;
     applied.generations = applied.generations_after(old);
@@ -365,7 +365,7 @@ async fn prepare_rollback(
     };
     applied.generations = applied.generations_after(Some(&current));
     applied.placements = placing::place(shared, &applied.manifest, &desired)?;
-    applied.keep_singletons(Some(&current), next_epoch(&desired));
+    applied.keep_singletons(Some(&current), desired.next_epoch());
     let mut changes = changes(Some(&current), &applied);
     placing::tell(shared, Some(&current), &applied, &mut changes);
     Ok(Prepared {
@@ -373,11 +373,6 @@ async fn prepare_rollback(
         head: Some((current, revision)),
         changes,
     })
-}
-
-/// Greater than all that were read.
-fn next_epoch(desired: &Desired) -> FencingEpoch {
-    FencingEpoch(desired.revision.0 + 1)
 }
 
 fn says_the_same(one: &Applied, other: &Applied) -> bool {
@@ -476,7 +471,7 @@ async fn take_back(
             at_unix: unix_now(),
             ..old
         };
-        restored.keep_singletons(Some(&now), next_epoch(&desired));
+        restored.keep_singletons(Some(&now), desired.next_epoch());
         write_head(shared, &restored, Some(revision), Some(failed.number)).await
     };
     let told = match restored.await {

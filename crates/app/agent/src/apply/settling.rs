@@ -59,10 +59,9 @@ pub async fn settle(
     let mut looks = tokio::time::interval(PLACE_LOOK);
     while !wait.waiting.is_empty() {
         tokio::select! {
-            _ = looks.tick() => {
-                wait.find_places().await?;
+            _ = looks.tick() => if wait.find_places().await? {
                 wait.heard().await?;
-            }
+            },
             settlement = settlements.recv() => match settlement {
                 Ok(Settlement::Settled { service, generation }) => {
                     wait.settled(&service, generation, own).await;
@@ -118,7 +117,7 @@ fn changed(
         let nodes: BTreeSet<NodeId> = starts.collect();
         let waiting = Waiting {
             generation: *generation,
-            unplaced: service.singleton && !applied.has_place(name),
+            unplaced: service.singleton && applied.place(name).is_none(),
             nodes,
         };
         if waiting.unplaced || !waiting.nodes.is_empty() {
@@ -129,24 +128,24 @@ fn changed(
 }
 
 impl Wait<'_> {
-    /// Which singletons have one by now.
-    async fn find_places(&mut self) -> Result<(), ApiError> {
+    /// Whether a singleton has its place by now.
+    async fn find_places(&mut self) -> Result<bool, ApiError> {
         if !self.waiting.values().any(|waiting| waiting.unplaced) {
-            return Ok(());
+            return Ok(false);
         }
         let project = &self.applied.manifest.project;
         let Some((now, _)) = read_head(&self.shared.control, project).await? else {
-            return Ok(());
+            return Ok(false);
         };
+        let mut found = false;
         for (service, waiting) in &mut self.waiting {
-            let placed = now.placements.get(&service.name);
-            let on = placed.and_then(|on| on.keys().next().copied());
-            if let (true, Some(on)) = (waiting.unplaced, on) {
+            if let (true, Some(on)) = (waiting.unplaced, now.place(&service.name)) {
                 waiting.unplaced = false;
                 waiting.nodes.insert(on);
+                found = true;
             }
         }
-        Ok(())
+        Ok(found)
     }
 
     async fn settled(&mut self, service: &ScopedName, generation: Revision, on: NodeId) {

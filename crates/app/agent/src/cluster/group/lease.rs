@@ -99,7 +99,7 @@ async fn look(shared: &Arc<Shared>, grantor: &mut Grantor, waiting: Vec<Asked>) 
     }
     let nodes = shared.cluster.nodes.borrow().clone();
     let known = |node| crate::apply::placing::known(shared, node);
-    let epoch = FencingEpoch(desired.revision.0 + 1);
+    let epoch = desired.next_epoch();
     for change in changes(&desired, &nodes, grantor, known, now()) {
         grantor.changes(&change, now());
         if write(shared, &change, epoch).await {
