@@ -618,6 +618,9 @@ pub struct AskReply {
     /// What the question read of nodes; further ones are counted.
     pub rows: Vec<AskedRow>,
     pub rows_more: u64,
+    /// Nodes were being moved between zones while it was counted: one may be in
+    /// it twice, or not at all. Ask again.
+    pub moving: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -230,5 +230,6 @@ pub fn asked_reply(
             })
             .collect(),
         rows_more: answer.rows.more,
+        moving: answer.moving,
     })
 }

@@ -70,6 +70,27 @@ fn every_node_is_in_the_answer_once_whoever_is_asked() {
 }
 
 #[test]
+fn an_answer_from_nodes_that_go_by_different_layouts_says_so() {
+    let mut world = settled(&[3, 4], 6, 5);
+    let all = world.nodes.len();
+    let moving = |world: &mut TreeWorld| {
+        let (_, answer, _) = answered(world, 0, &question(SUM, "/"));
+        answer.moving
+    };
+    assert!(!moving(&mut world));
+    let laid = || aggregation::tree::Event::Laid(7);
+    // Two levels down; then, of all.
+    for node in all - 6..all {
+        world.tree(node, laid());
+    }
+    assert!(moving(&mut world));
+    for node in 0..all - 6 {
+        world.tree(node, laid());
+    }
+    assert!(!moving(&mut world));
+}
+
+#[test]
 fn one_zone_is_asked_from_anywhere_and_a_zone_that_is_not_is_named() {
     let mut world = settled(&[3, 4], 6, 6);
     let last = world.nodes.len() - 1;

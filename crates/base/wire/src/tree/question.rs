@@ -12,7 +12,7 @@ use kernel::{NodeId, UnixMillis, ZonePath};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 pub const TEXT_BYTES_MAX: usize = 4 << 10;
 /// Of rows that one answer shows.
 pub const ROWS_MAX: usize = 500;
@@ -46,6 +46,12 @@ pub struct Answer {
     pub coverage: Coverage,
     pub silent: Silences,
     pub rows: Rows,
+    /// Tells the zones' layout, as of the last move of a node that whoever
+    /// answers knows of, from others.
+    pub layout: u64,
+    /// Parts of it were counted under different layouts: while nodes are moved
+    /// one may be in two zones, or in none.
+    pub moving: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -221,6 +227,8 @@ mod tests {
                 }],
                 more: 1,
             },
+            layout: 3,
+            moving: true,
         }
     }
 

@@ -265,6 +265,9 @@ fn coverage(reply: &AskReply) {
     if reply.silent_more > 0 {
         say(&format!("and {} zones more", reply.silent_more));
     }
+    if reply.moving {
+        say("nodes are being moved between zones: one may count twice, or not at all; ask again");
+    }
     if reply.ignored > 0 {
         say(&format!(
             "{} values could not be used: another type, or out of range",

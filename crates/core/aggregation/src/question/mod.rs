@@ -3,10 +3,11 @@
 //!
 //! In: a question, this node's [`Tree`], answers from other nodes. Out: calls to
 //! representatives of zones further down, and the answer.
-//! Holds: each node counts once; a zone that does not answer is named with its
-//! age and what it expects, and is in no number; of a zone's contacts one is
-//! asked after the other, the next before the last has failed; an answer comes
-//! within its time, whole or with what is missing said.
+//! Holds: each node counts once, or the answer says that nodes are being moved;
+//! a zone that does not answer is named with its age and what it expects, and is
+//! in no number; of a zone's contacts one is asked after the other, the next
+//! before the last has failed; an answer comes within its time, whole or with
+//! what is missing said.
 //! Never: reads a clock, does I/O, believes more of an answer than it may be.
 //!
 //! How an agent drives it: [`Asking::begin`] where the question comes in; each
@@ -100,6 +101,8 @@ pub struct Asking {
     parts: Vec<Part>,
     calls: BTreeMap<CallId, usize>,
     next_call: u32,
+    layout: u64,
+    moving: bool,
     ends: Time,
     over: bool,
 }
@@ -140,6 +143,8 @@ impl Asking {
             parts: Vec::new(),
             calls: BTreeMap::new(),
             next_call: 0,
+            layout: tree.layout(),
+            moving: false,
             over: false,
             question,
         };
@@ -283,6 +288,7 @@ impl Asking {
         if let Ok(name) = Name::new(format!("part{at}")) {
             self.children.put_zone(name, &row);
         }
+        self.moving |= answer.moving || answer.layout != self.layout;
         let coverage = answer.coverage;
         let sum = &mut self.coverage;
         sum.expected = sum.expected.saturating_add(coverage.expected);
@@ -353,6 +359,8 @@ impl Asking {
                     coverage: self.coverage,
                     silent: std::mem::take(&mut self.silent),
                     rows: std::mem::take(&mut self.rows),
+                    layout: self.layout,
+                    moving: self.moving,
                 }),
                 outcome,
             },

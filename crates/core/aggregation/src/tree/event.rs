@@ -51,6 +51,9 @@ pub enum Event {
     KeyLearned(NodeId),
     /// A zone beside one of this node's has been ended on purpose.
     Ended(ZonePath),
+    /// All that the last known move of nodes to other zones changes here has
+    /// been told; the number differs from that of any other layout.
+    Laid(u64),
     /// A signed notice of a program, from this node's own disk or commander;
     /// `age` since it was signed.
     Notice {

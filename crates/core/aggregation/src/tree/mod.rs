@@ -75,6 +75,7 @@ pub struct Tree {
     /// The root, …, this node's leaf zone.
     path: Vec<Step>,
     expected: u64,
+    layout: u64,
     mates: BTreeMap<NodeId, Mate>,
     /// By level: of the children of the zone at that place of the path.
     tables: Vec<Table>,
@@ -122,6 +123,7 @@ impl Tree {
             own: start.own,
             path: (0..=depth).map(step).collect(),
             expected: 1,
+            layout: 0,
             mates: BTreeMap::new(),
             tables: vec![Table::default(); depth],
             posts: vec![Post::unsettled(); depth],
@@ -153,6 +155,7 @@ impl Tree {
             Event::Received { from, payload } => self.on_received(from, &payload, tools),
             Event::KeyLearned(node) => self.on_key_learned(node, tools),
             Event::Ended(zone) => self.on_ended(&zone, tools),
+            Event::Laid(layout) => self.layout = layout,
             Event::Notice { notice, age } => self.hear_notice(None, &notice, age, tools),
             Event::Tick => {}
         }

@@ -152,6 +152,11 @@ impl Tree {
         self.expected
     }
 
+    /// The zones' layout that all here goes by.
+    pub fn layout(&self) -> u64 {
+        self.layout
+    }
+
     /// The children of one of this node's zones; none of any other's.
     pub fn children(&self, zone: &ZonePath) -> impl Iterator<Item = View> {
         let level = self.path.iter().position(|step| step.zone == *zone);

@@ -22,6 +22,12 @@ const ANSWERS_QUEUED_MAX: usize = 1_024;
 /// A node that waits for an answer takes it up to so long after its time.
 const GRACE: Duration = Duration::from_millis(200);
 
+/// Between two times of asking while nodes are moved, which not all know of at
+/// once.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Then it is answered, and said.
+const MOVING_MAX: Duration = Duration::from_secs(1);
+
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     #[error(transparent)]
@@ -42,8 +48,11 @@ pub struct Asked {
     pub within: Duration,
 }
 
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 pub async fn ask(shared: &Arc<Shared>, asked: Asked) -> Result<(Done, Vec<String>), AskError> {
-    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let question = Question {
         zone: asked.zone,
         text: asked.text,
@@ -68,9 +77,29 @@ pub async fn answer(shared: &Arc<Shared>, bytes: &[u8]) -> Reply {
     }
 }
 
-/// What came of it, and the names of what the program gives.
+/// Asks until the zones stand still, or for as long as is left.
 async fn run(shared: &Arc<Shared>, question: Question) -> Result<(Done, Vec<String>), AskError> {
     let _one = UNDER_WAY.try_acquire().map_err(|_| AskError::Busy)?;
+    let begun = now();
+    let within = Duration::from_millis(question.within_ms);
+    loop {
+        let left = within.saturating_sub(now().since(begun));
+        let again = Question {
+            within_ms: millis(left),
+            ..question.clone()
+        };
+        let found = once(shared, again).await?;
+        let moving = matches!(&found.0, Done::Answered { answer, .. } if answer.moving);
+        // The next time takes about as long as this one did.
+        if !moving || now().since(begun) + PAUSE > MOVING_MAX.min(within / 2) {
+            return Ok(found);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What came of it, and the names of what the program gives.
+async fn once(shared: &Arc<Shared>, question: Question) -> Result<(Done, Vec<String>), AskError> {
     let zones = &shared.cluster.zones;
     let asking = zones.read(|tree| Asking::begin(question, tree, Limits::default(), now()));
     let (mut asking, mut effects) = asking.ok_or(AskError::Nowhere)??;

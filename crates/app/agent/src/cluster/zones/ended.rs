@@ -13,20 +13,26 @@ use node::nodes::NodeTable;
 
 /// Those that this node is to tell the end of.
 pub fn ended(cluster: &Cluster, table: &NodeTable, places: &Places, tree: &Tree) -> Vec<ZonePath> {
-    let mut ended = Vec::new();
-    for depth in 0..tree.zone().depth() {
+    emptied(places, tree)
+        .filter(|(above, _)| speaker(cluster, table, places, above) == Some(cluster.own.id))
+        .map(|(_, zone)| zone)
+        .collect()
+}
+
+/// The empty zones that are not known to have ended, after the zone above.
+pub fn emptied<'a>(
+    places: &'a Places,
+    tree: &'a Tree,
+) -> impl Iterator<Item = (ZonePath, ZonePath)> + 'a {
+    (0..tree.zone().depth()).flat_map(move |depth| {
         let above = tree.zone().ancestor(depth);
-        for view in tree.children(&above) {
-            let zone = &view.row.row.zone;
-            if !view.ended
-                && places.is_empty(zone)
-                && speaker(cluster, table, places, &above) == Some(cluster.own.id)
-            {
-                ended.push(zone.clone());
-            }
-        }
-    }
-    ended
+        let standing = tree.children(&above).filter(|view| !view.ended);
+        let empty = standing.filter(|view| places.is_empty(&view.row.row.zone));
+        let empty: Vec<_> = empty
+            .map(|view| (above.clone(), view.row.row.zone.clone()))
+            .collect();
+        empty
+    })
 }
 
 fn speaker(

@@ -119,6 +119,7 @@ struct Told {
     mates: BTreeMap<NodeId, Mate>,
     acquainted: Vec<Contact>,
     far: far::Seen,
+    layout: Option<u64>,
 }
 
 /// Runs for ever.
@@ -157,6 +158,7 @@ pub async fn run(shared: Arc<Shared>) {
                 let from = contact(&record);
                 handle(&shared, Event::Received { from, payload });
                 look_far(&shared, &mut told);
+                settle(&shared, &mut told);
             }
             Some(Input::KeyLearned(node)) => {
                 handle(&shared, Event::KeyLearned(node));
@@ -344,6 +346,24 @@ fn tell(shared: &Arc<Shared>, told: &mut Told) {
     for zone in ended.unwrap_or_default() {
         tracing::info!(%zone, "no node is in the zone any more");
         handle(shared, Event::Ended(zone));
+    }
+    settle(shared, told);
+}
+
+/// A layout is told once no zone is left that it has emptied.
+fn settle(shared: &Arc<Shared>, told: &mut Told) {
+    let cluster = &shared.cluster;
+    let table = cluster.nodes.borrow().clone();
+    let places = cluster.zones.places(&table);
+    if told.layout == Some(places.layout()) {
+        return;
+    }
+    let settled = cluster
+        .zones
+        .read(|tree| ended::emptied(&places, tree).next().is_none());
+    if settled == Some(true) {
+        told.layout = Some(places.layout());
+        handle(shared, Event::Laid(places.layout()));
     }
 }
 

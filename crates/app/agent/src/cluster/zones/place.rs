@@ -4,7 +4,7 @@
 //! first machine of a cluster, mostly) are taken together as one more zone
 //! there, called [`HERE`]; every node that has the same table finds the same.
 
-use kernel::ZonePath;
+use kernel::{ZonePath, fnv1a};
 use node::nodes::NodeTable;
 use std::collections::BTreeSet;
 
@@ -16,6 +16,8 @@ pub struct Places {
     inner: BTreeSet<ZonePath>,
     /// Leaf zones with nodes, and all above them.
     occupied: BTreeSet<ZonePath>,
+    /// Differs where a node that was in one zone is in another.
+    layout: u64,
 }
 
 fn above(zone: &ZonePath) -> impl Iterator<Item = ZonePath> + '_ {
@@ -28,7 +30,9 @@ impl Places {
         let mut places = Self {
             inner: nodes().flat_map(|record| above(&record.zone)).collect(),
             occupied: BTreeSet::new(),
+            layout: 0,
         };
+        places.layout = places.number(table);
         for record in nodes() {
             let leaf = places.leaf(&record.zone);
             places.occupied.extend(above(&leaf));
@@ -50,6 +54,19 @@ impl Places {
         text.parse().unwrap_or_else(|_| zone.clone())
     }
 
+    /// Of the zones that have others below them, and of where nodes went that
+    /// were moved: who joins or leaves changes no other node's zone.
+    fn number(&self, table: &NodeTable) -> u64 {
+        let moved = table.values().filter(|record| !record.former.is_empty());
+        let moved = moved.map(|record| format!("{}{} ", record.id.0, record.zone));
+        let inner = self.inner.iter().map(|zone| format!("{zone} "));
+        fnv1a(inner.chain(moved).flat_map(String::into_bytes))
+    }
+
+    pub fn layout(&self) -> u64 {
+        self.layout
+    }
+
     /// Whether no node is in the zone, nor below it.
     pub fn is_empty(&self, zone: &ZonePath) -> bool {
         !self.occupied.contains(zone)
@@ -60,7 +77,7 @@ impl Places {
 mod tests {
     use super::*;
     use kernel::{Hash, NodeId, UnixMillis};
-    use node::nodes::NodeRecord;
+    use node::nodes::{FormerZone, NodeRecord};
 
     fn table(zones: &[&str]) -> NodeTable {
         let record = |(id, zone): (u64, &&str)| {
@@ -91,6 +108,26 @@ mod tests {
         }
         let places = Places::of(&table);
         assert_eq!(places.leaf(&ZonePath::root()), ZonePath::root());
+    }
+
+    #[test]
+    fn a_layout_is_another_once_a_node_is_in_another_zone() {
+        let layout = |table: &NodeTable| Places::of(table).layout();
+        let before = table(&["/", "/eu/1", "/us/1"]);
+        assert_eq!(
+            layout(&table(&["/", "/eu/1", "/us/1", "/us/1"])),
+            layout(&before)
+        );
+        // The first node is in a zone of its own from then on.
+        assert_ne!(layout(&table(&["/"])), layout(&before));
+        let mut after = before.clone();
+        let third = after.get_mut(&NodeId(3)).expect("is there");
+        let there = "/eu/1".parse().expect("a zone");
+        third.former.push(FormerZone {
+            zone: std::mem::replace(&mut third.zone, there),
+            until: UnixMillis(1),
+        });
+        assert_ne!(layout(&after), layout(&before));
     }
 
     #[test]
