@@ -363,7 +363,7 @@ mod tests {
         let before = placed(&wanted, &table).expect("places");
         let desired = desired(&wanted, before.clone());
         let gone = BTreeSet::from([NodeId(2)]);
-        let replaced = replace(&desired, &table, &gone, 100, |_| Known::reach(true));
+        let replaced = replace(&desired, &table, &gone, 100, small(1_000));
         let after = &replaced.placements[&name("p")];
         assert_eq!(
             after[&name("b")],
@@ -376,10 +376,10 @@ mod tests {
             assert!(after[&name("a")][&id] >= before[&name("a")][&id]);
         }
         // No more at once than is allowed, and nothing where there is nobody.
-        let none = replace(&desired, &table, &gone, 0, |_| Known::reach(true));
+        let none = replace(&desired, &table, &gone, 0, small(1_000));
         assert_eq!((none.moved, none.placements.len()), (0, 0));
         let all = BTreeSet::from([NodeId(1), NodeId(2), NodeId(3)]);
-        let nowhere = replace(&desired, &table, &all, 100, |_| Known::reach(true));
+        let nowhere = replace(&desired, &table, &all, 100, small(1_000));
         assert_eq!(nowhere.placements, BTreeMap::new());
     }
 
@@ -422,16 +422,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_node_has_is_known_before_anything_is_placed_there() {
+        let wanted = manifest(&[("a", "replicas = 2\nlimits = { memory = \"1GiB\" }")]);
+        let before = desired(&wanted, put(&[("a", &[(1, 1), (2, 1)])]));
+        let (table, gone) = (nodes(&["/x", "/y", "/z"]), BTreeSet::from([NodeId(2)]));
+        let all = small(8);
+        let replaced = replace(&before, &table, &gone, 9, |node| match node {
+            NodeId(3) => Known::reach(true),
+            _ => all(node),
+        });
+        assert_eq!(on(&replaced.placements[&name("p")], "a"), [(1, 2)]);
+        let silent = replace(&before, &table, &gone, 9, |_| Known::reach(true));
+        assert_eq!((silent.moved, silent.refused.len()), (0, 1));
+        let replaced = replace(&before, &table, &gone, 9, all);
+        assert_eq!(on(&replaced.placements[&name("p")], "a"), [(1, 1), (3, 1)]);
+    }
+
+    #[test]
     fn of_one_service_too_no_more_move_than_may() {
         let wanted = manifest(&[("a", "replicas = 5"), ("b", "replicas = 2")]);
         let before = put(&[("a", &[(1, 1), (2, 4)]), ("b", &[(2, 2)])]);
         let (table, gone) = (nodes(&["/x", "/y"]), BTreeSet::from([NodeId(2)]));
-        let known = |_| Known::reach(true);
-        let first = replace(&desired(&wanted, before), &table, &gone, 3, known);
+        let known = small(1_000);
+        let first = replace(&desired(&wanted, before), &table, &gone, 3, &known);
         let after = first.placements[&name("p")].clone();
         assert_eq!((on(&after, "a"), first.moved), (vec![(1, 4), (2, 1)], 3));
         assert_eq!(on(&after, "b"), [(2, 2)]);
-        let then = replace(&desired(&wanted, after), &table, &gone, 3, known);
+        let then = replace(&desired(&wanted, after), &table, &gone, 3, &known);
         let after = &then.placements[&name("p")];
         assert_eq!(
             (on(after, "a"), on(after, "b")),
@@ -468,7 +485,7 @@ mod tests {
         let found = surplus(&before, &table, &[]);
         assert_eq!(found, BTreeMap::from([(NodeId(3), 1)]));
         let nobody = BTreeSet::new();
-        let replaced = replace(&before, &table, &nobody, 1, |_| Known::reach(true));
+        let replaced = replace(&before, &table, &nobody, 1, small(1_000));
         let after = &replaced.placements[&name("p")];
         assert_eq!((on(after, "a").len(), replaced.moved), (2, 0));
     }
@@ -481,10 +498,10 @@ mod tests {
         let from = *before[&name("a")].keys().next().expect("one");
         table.get_mut(&from).expect("there").draining = true;
         let none = BTreeSet::new();
-        let known = |_| Known::reach(true);
+        let known = small(1_000);
         let first = desired(&wanted, before);
         assert_eq!(leaving(&first, &table, &[], from), 1);
-        let both = replace(&first, &table, &none, 9, known).placements[&name("p")].clone();
+        let both = replace(&first, &table, &none, 9, &known).placements[&name("p")].clone();
         assert_eq!(
             both[&name("a")].len(),
             2,
@@ -502,7 +519,7 @@ mod tests {
             "it is not ready"
         );
         assert_eq!(leaving(&second, &table, &[], from), 1);
-        let after = replace(&second, &table, &none, 9, known).placements[&name("p")].clone();
+        let after = replace(&second, &table, &none, 9, &known).placements[&name("p")].clone();
         assert!(!after[&name("a")].contains_key(&from), "{after:?}");
         assert_eq!(leaving(&desired(&wanted, after), &table, &[], from), 0);
     }

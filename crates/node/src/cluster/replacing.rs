@@ -158,7 +158,8 @@ pub fn world_of_movable(
 /// move. What is on a draining node stays until its successors are placed, and
 /// leaves with the next time: who calls has seen that they are ready. What has no
 /// other place keeps the one it had: there it may come back, or be found when
-/// there is another.
+/// there is another. A node that has not told what it has gets nothing: a leader
+/// that is new hears of it in a moment, and what was placed is not taken back.
 ///
 /// * `at_most`: so many replicas; the rest waits.
 pub fn replace(
@@ -168,7 +169,14 @@ pub fn replace(
     at_most: u32,
     known: impl Fn(NodeId) -> Known,
 ) -> Replaced {
-    let world = world_of_movable(desired, nodes, gone, is_movable, known);
+    let told = |node| {
+        let known = known(node);
+        Known {
+            reachable: known.reachable && known.machine.is_some(),
+            ..known
+        }
+    };
+    let world = world_of_movable(desired, nodes, gone, is_movable, told);
     let plan = placement::cluster(&world);
     let mut replaced = Replaced::default();
     for applied in desired.projects.values() {
