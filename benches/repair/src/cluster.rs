@@ -1,5 +1,6 @@
 //! Nodes in a lab, one service on some of them, power cut and given back.
 
+use crate::load::Target;
 use bench_common::labs::{self, finish};
 use bench_common::node::until;
 use bench_common::{Failure, beside};
@@ -13,6 +14,7 @@ use wire::lab::Fault;
 pub const ZONES: [&str; 3] = ["/eu/1", "/eu/2", "/us/1"];
 pub const NODES: usize = 5;
 pub const REPLICAS: usize = 2;
+pub const HOST: &str = "bench.test";
 /// Power is given back sooner.
 const OFF_MAX: Duration = Duration::from_mins(3);
 
@@ -32,22 +34,6 @@ impl Cluster {
         let program = beside("homeostat")?;
         let lab = labs::start(&program, NODES, &ZONES, "info")?;
         let project = tempfile::tempdir()?;
-        let service = beside("black-box-service")?;
-        let manifest = format!(
-            r#"[project]
-name = "bench"
-
-[service.echo]
-run = {{ process = ["{}"] }}
-replicas = {REPLICAS}
-routes = [{{ host = "bench.test", path = "/" }}]
-
-[service.echo.probes]
-readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
-"#,
-            service.display()
-        );
-        std::fs::write(project.path().join("homeostat.toml"), manifest)?;
         Ok(Self {
             lab,
             program,
@@ -106,10 +92,43 @@ readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
         finish(command).map(drop)
     }
 
-    pub fn apply(&self) -> Result<(), Failure> {
+    /// One project with these services.
+    pub fn apply(&self, services: &str) -> Result<(), Failure> {
+        let manifest = format!("[project]\nname = \"bench\"\n\n{services}");
+        std::fs::write(self.project.path().join("homeostat.toml"), manifest)?;
         let mut command = self.command(0);
         command.arg("apply").arg(self.project.path());
         finish(command).map(drop)
+    }
+
+    /// One service at [`HOST`], [`REPLICAS`] of it.
+    pub fn apply_echo(&self) -> Result<(), Failure> {
+        self.apply(&format!(
+            r#"[service.echo]
+run = {{ process = ["{}"] }}
+replicas = {REPLICAS}
+routes = [{{ host = "{HOST}", path = "/" }}]
+
+[service.echo.probes]
+readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
+"#,
+            beside("black-box-service")?.display()
+        ))
+    }
+
+    pub fn name(&self, at: usize) -> kernel::Name {
+        self.lab.name(at).to_owned()
+    }
+
+    /// A node's edge, for clients in its zone.
+    pub fn target(&self, at: usize) -> Target {
+        let plan = self.lab.plan();
+        let node = &plan.nodes[at];
+        let near = plan.clients.iter().find(|client| client.zone == node.zone);
+        Target {
+            from: near.map_or(node.address, |client| client.address),
+            to: node.http,
+        }
     }
 
     /// The nodes with a replica that is ready, as `by` sees them.
@@ -125,8 +144,13 @@ readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
     }
 
     pub fn cut(&self, at: usize) -> Result<Option<u64>, Failure> {
-        let node = self.lab.name(at).to_owned();
-        Ok(self.lab.begin(Fault::PowerOff { node }, Some(OFF_MAX))?)
+        self.begin(Fault::PowerOff {
+            node: self.name(at),
+        })
+    }
+
+    pub fn begin(&self, fault: Fault) -> Result<Option<u64>, Failure> {
+        Ok(self.lab.begin(fault, Some(OFF_MAX))?)
     }
 
     pub fn undo(&self, cut: Option<u64>) -> Result<(), Failure> {

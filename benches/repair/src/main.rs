@@ -6,9 +6,13 @@
 //! without its figures.
 
 mod cluster;
+mod edges;
 mod goals;
 mod leader;
+mod load;
 mod replica;
+mod restart;
+mod singleton;
 
 use bench_common::figure::Figure;
 use bench_common::machine::{cpu_model, first_line};
@@ -17,13 +21,17 @@ use cluster::Cluster;
 use std::process::ExitCode;
 
 type Report<'a> = &'a mut dyn FnMut(Figure);
-type Part = (
-    &'static str,
-    fn(&Cluster, usize, Report) -> Result<(), Failure>,
-);
+type Part = fn(&Cluster, usize, Report) -> Result<(), Failure>;
 
-const PARTS: [Part; 2] = [("leader", leader::measure), ("replica", replica::measure)];
-/// Power cuts of each part.
+/// Without a lab.
+const RESTART: &str = "restart";
+const PARTS: [(&str, Part); 4] = [
+    ("edges", edges::measure),
+    ("replica", replica::measure),
+    ("singleton", singleton::measure),
+    ("leader", leader::measure),
+];
+/// Power cuts, or kills, of each part.
 const FULL: usize = 50;
 const QUICK: usize = 5;
 
@@ -35,9 +43,10 @@ fn main() -> ExitCode {
         [flag] if *flag == "--quick" => Some(QUICK),
         _ => None,
     };
-    let is_known = |part: &&String| PARTS.iter().any(|(name, _)| name == *part);
+    let names = || PARTS.iter().map(|(name, _)| *name).chain([RESTART]);
+    let is_known = |part: &&String| names().any(|name| name == *part);
     let Some(cuts) = cuts.filter(|_| parts.iter().all(is_known)) else {
-        let names = PARTS.map(|(name, _)| format!(" [{name}]")).concat();
+        let names: String = names().map(|name| format!(" [{name}]")).collect();
         say(&format!("usage: bench-repair [--quick]{names}"));
         return ExitCode::from(2);
     };
@@ -65,17 +74,24 @@ fn run(cuts: usize, parts: &[&String]) -> Result<(), Failure> {
             ),
         ),
     ])?;
+    let wanted = |name: &str| parts.is_empty() || parts.iter().any(|word| *word == name);
     bench_common::report(|report| {
+        if wanted(RESTART) {
+            restart::measure(cuts, report)?;
+        }
+        if !PARTS.iter().any(|(name, _)| wanted(name)) {
+            return Ok(());
+        }
         if !bench_common::labs::possible() {
             say("    no network namespaces can be made here: this needs root and /dev/net/tun");
-            for goal in [goals::LEADER, goals::REPLICA] {
+            for goal in goals::OF_LAB {
                 report(Figure::alone(goal, f64::NAN));
             }
             return Ok(());
         }
         let cluster = Cluster::start()?;
         for (name, measure) in PARTS {
-            if parts.is_empty() || parts.iter().any(|word| *word == name) {
+            if wanted(name) {
                 measure(&cluster, cuts, report)?;
             }
         }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Failure> {
     cluster.whole()?;
-    cluster.apply()?;
+    cluster.apply_echo()?;
     let mut spans = Vec::new();
     for _ in 0..cuts {
         cluster.whole()?;
