@@ -46,8 +46,11 @@ fn main() -> ExitCode {
     let names = || PARTS.iter().map(|(name, _)| *name).chain([RESTART]);
     let is_known = |part: &&String| names().any(|name| name == *part);
     let Some(cuts) = cuts.filter(|_| parts.iter().all(is_known)) else {
-        let names: String = names().map(|name| format!(" [{name}]")).collect();
-        say(&format!("usage: bench-repair [--quick]{names}"));
+        let names: Vec<&str> = names().collect();
+        say(&format!(
+            "usage: bench-repair [--quick] [{}]",
+            names.join("] [")
+        ));
         return ExitCode::from(2);
     };
     match run(cuts, &parts) {

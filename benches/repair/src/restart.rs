@@ -22,12 +22,11 @@ pub fn measure(kills: usize, report: Report) -> Result<(), Failure> {
     let scratch = tempfile::tempdir()?;
     let ours = ours(scratch.path(), kills)?;
     note("killed to started again, ms", &ours);
-    let peer = match Podman::find() {
-        Some(podman) => podman.measure(scratch.path(), kills)?,
-        None => {
-            say("    no podman, or no runc: apt-get install podman runc busybox-static");
-            None
-        }
+    let peer = if let Some(podman) = Podman::find() {
+        podman.measure(scratch.path(), kills)?
+    } else {
+        say("    no podman, or no runc: apt-get install podman runc busybox-static");
+        None
     };
     if let Some(spans) = &peer {
         note("by podman, ms", spans);

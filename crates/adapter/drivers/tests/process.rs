@@ -488,7 +488,7 @@ async fn a_leased_replica_ends_with_its_lease_though_nobody_is_there() {
     let exit = match &found[0].state {
         Found::Ended(exit) => exit.expect("it is known"),
         // Its shim is about to say so.
-        _ => home.exited().await,
+        Found::Running(_) => home.exited().await,
     };
     assert_eq!(exit, Exit::Signal(9));
     home.clear().await;
