@@ -227,6 +227,7 @@ impl Cluster {
             .any(|one| one.node == Some(node));
         let enough = (self.lost.len() + 1) * 3 <= self.script.nodes.len();
         // Three are the fewest of which one can be lost.
+        let enough = enough && self.has_room_without(node);
         if is_pinned || self.all_return || !enough || at < self.lose_after {
             return self.off(rng, at, node);
         }
@@ -237,6 +238,17 @@ impl Cluster {
             let later = at + Duration::from_secs(5) + millis(rng, Duration::from_secs(30));
             self.put(later, Action::Revoke(node));
         }
+    }
+
+    /// Whether the nodes that stay have half of all the memory: replicas take a
+    /// third of it at most, in pieces that are small.
+    fn has_room_without(&self, node: usize) -> bool {
+        let memory = |at: usize| self.script.nodes[at].memory.map_or(0, |memory| memory.0);
+        let all = 0..self.script.nodes.len();
+        let stays =
+            |at: &usize| *at != node && !self.lost.contains(at) && !self.draining.contains(at);
+        let left: u64 = all.clone().filter(stays).map(memory).sum();
+        left * 2 >= all.map(memory).sum::<u64>()
     }
 
     fn heal(&mut self, rng: &mut Rng, at: Duration) {
@@ -280,7 +292,8 @@ impl Cluster {
             .services
             .iter()
             .any(|one| one.node == Some(node));
-        if self.draining.contains(&node) || is_pinned || others * 3 <= self.script.nodes.len() * 2 {
+        let enough = others * 3 > self.script.nodes.len() * 2 && self.has_room_without(node);
+        if self.draining.contains(&node) || is_pinned || !enough {
             return;
         }
         let draining = true;
