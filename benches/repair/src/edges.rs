@@ -2,7 +2,7 @@
 //! under a steady load.
 
 use crate::cluster::{Cluster, HOST, NODES, REPLICAS};
-use crate::load::{Load, Target};
+use crate::load::{Load, Target, answers};
 use crate::{Report, goals};
 use bench_common::figure::{Figure, quantile};
 use bench_common::node::until;
@@ -27,17 +27,27 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
         })?;
         let survivors = (0..NODES).filter(|at| *at != loaded);
         let targets: Vec<Target> = survivors.map(|at| cluster.target(at)).collect();
+        for target in &targets {
+            until("each edge knows the route", || {
+                answers(*target, HOST).then_some(())
+            })?;
+        }
         let load = Load::begin(PER_SECOND, HOST, targets)?;
         std::thread::sleep(BEFORE);
         let moment = std::time::Instant::now();
         let fault = cluster.cut(loaded)?;
         std::thread::sleep(AFTER);
         let seen = load.end()?;
-        if seen.good_before(moment) < 0.99 {
-            return Err("the edges did not answer well before the cut".into());
+        let before = seen.good_before(moment);
+        if before < 0.99 {
+            let wrong = &seen.wrong;
+            return Err(
+                format!("before the cut only {before:.3} was answered well: {wrong:?}").into(),
+            );
         }
         spans.push(seen.well_again_after(moment)?.as_secs_f64());
         bad += seen.bad();
+        say(&format!("    answered otherwise: {:?}", seen.wrong));
         all += seen.count();
         cluster.undo(fault)?;
     }

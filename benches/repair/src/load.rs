@@ -7,6 +7,7 @@
 use bench_common::Failure;
 use bench_common::ask::Ask;
 use bench_common::http::Head;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,14 +35,8 @@ pub struct Load {
 impl Load {
     pub fn begin(per_second: u32, host: &str, targets: Vec<Target>) -> Result<Self, Failure> {
         let over = Arc::new(AtomicBool::new(false));
-        let request = Ask {
-            host: host.to_owned(),
-            ..Ask::new("/", 0)
-        };
-        let request: Arc<[u8]> = request.request().into();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let request: Arc<[u8]> = request(host).into();
+        let runtime = runtime()?;
         let told = Arc::clone(&over);
         let thread = std::thread::spawn(move || {
             runtime.block_on(send(per_second, &request, &targets, &told))
@@ -54,6 +49,29 @@ impl Load {
         self.over.store(true, Ordering::Relaxed);
         self.thread.join().map_err(|_| "the load panicked")?
     }
+}
+
+fn request(host: &str) -> Vec<u8> {
+    let ask = Ask {
+        host: host.to_owned(),
+        ..Ask::new("/", 0)
+    };
+    ask.request()
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+/// Whether it answers well now.
+pub fn answers(target: Target, host: &str) -> bool {
+    let answered = runtime().map(|runtime| {
+        let request = request(host);
+        runtime.block_on(async { tokio::time::timeout(WITHIN, ask(target, &request)).await })
+    });
+    matches!(answered, Ok(Ok(Ok(()))))
 }
 
 async fn send(
@@ -74,19 +92,32 @@ async fn send(
         let request = Arc::clone(request);
         asked.spawn(async move {
             let answered = tokio::time::timeout_at((due + WITHIN).into(), ask(target, &request));
-            (due, matches!(answered.await, Ok(Ok(true))))
+            let wrong = match answered.await {
+                Ok(Ok(())) => None,
+                Ok(Err(why)) => Some(why.to_string()),
+                Err(_) => Some("no answer within a second".to_owned()),
+            };
+            (due, wrong)
         });
     }
+    let mut seen = Seen {
+        per_second: per_second as usize,
+        ..Seen::default()
+    };
     let mut answers = asked.join_all().await;
     answers.sort_unstable();
-    Ok(Seen {
-        per_second: per_second as usize,
-        answers,
-    })
+    for (due, wrong) in answers {
+        seen.answers.push((due, wrong.is_none()));
+        if let Some(why) = wrong {
+            *seen.wrong.entry(why).or_default() += 1;
+        }
+    }
+    Ok(seen)
 }
 
-/// Whether a whole answer came, and a good one.
-async fn ask(target: Target, request: &[u8]) -> Result<bool, Failure> {
+/// # Errors
+/// No whole answer came, or no good one.
+async fn ask(target: Target, request: &[u8]) -> Result<(), Failure> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::new(target.from, 0))?;
     let mut stream = socket.connect(target.to).await?;
@@ -94,21 +125,27 @@ async fn ask(target: Target, request: &[u8]) -> Result<bool, Failure> {
     let mut came = Vec::new();
     loop {
         if stream.read_buf(&mut came).await? == 0 {
-            return Ok(false);
+            return Err("the connection ended within the answer".into());
         }
         if let Some(head) = Head::parse(&came)
             && let Some(body) = head.body(&came)?
         {
             let body = body.concat();
-            return Ok(head.status == 200 && body.starts_with(b"{\"pid\":"));
+            let is_right = head.status == 200 && body.starts_with(b"{\"pid\":");
+            return is_right
+                .then_some(())
+                .ok_or_else(|| format!("status {}", head.status).into());
         }
     }
 }
 
 /// What became of all, in the order in which they were due.
+#[derive(Default)]
 pub struct Seen {
     per_second: usize,
     answers: Vec<(Instant, bool)>,
+    /// What came in the place of good answers, and how often.
+    pub wrong: BTreeMap<String, usize>,
 }
 
 impl Seen {
@@ -165,6 +202,7 @@ mod tests {
         let seen = Seen {
             per_second: 100,
             answers: answers.collect(),
+            ..Seen::default()
         };
         (seen, begun)
     }

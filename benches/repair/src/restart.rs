@@ -39,9 +39,9 @@ pub fn measure(kills: usize, report: Report) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Tells of its start in a file, and its process id.
-fn script(shell: &str, file: &Path) -> String {
-    format!("echo $$ >> {}; exec {shell}sleep 100000", file.display())
+/// Tells of its start in a file, and its process id; then runs for ever.
+fn script(file: &Path, then: &str) -> String {
+    format!("echo $$ >> {}; exec {then}", file.display())
 }
 
 /// Process ids of all starts.
@@ -82,8 +82,10 @@ fn files(scratch: &Path, who: &str) -> Vec<PathBuf> {
 
 fn ours(scratch: &Path, kills: usize) -> Result<Vec<f64>, Failure> {
     let files = files(scratch, "ours");
+    // A service listens.
+    let service = beside("black-box-service")?.display().to_string();
     let services = files.iter().enumerate().map(|(at, file)| {
-        let script = script("", file);
+        let script = script(file, &service);
         format!("[service.s{at}]\nrun = {{ process = [\"sh\", \"-c\", \"{script}\"] }}\n")
     });
     let manifest = scratch.join("homeostat.toml");
@@ -160,7 +162,7 @@ impl Podman {
             run.args(["--name", &format!("c{at}"), "--volume"]);
             run.arg(format!("{0}:{0}", scratch.display()));
             run.arg("--rootfs").arg(&root);
-            run.args(["/bin/sh", "-c", &script("/bin/busybox ", file)]);
+            run.args(["/bin/sh", "-c", &script(file, "/bin/busybox sleep 100000")]);
             if let Err(why) = finish(run) {
                 say(&format!("    podman runs nothing here: {why}"));
                 return Ok(None);

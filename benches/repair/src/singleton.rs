@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, NODES};
 use crate::{Report, goals};
 use bench_common::figure::{Figure, quantile};
 use bench_common::node::until;
-use bench_common::{Failure, note};
+use bench_common::{Failure, beside, note, say};
 use std::fs;
 use std::time::Instant;
 use wire::lab::{Between, Fault, Place};
@@ -23,7 +23,8 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
         scratch.path().join("doubles"),
     );
     let script = format!(
-        "exec 9>{lock}; flock -n 9 || echo twice >> {doubles}; echo $HOMEOSTAT_EPOCH >> {starts}; exec sleep 100000",
+        "exec 9>{lock}; flock -n 9 || echo twice >> {doubles}; echo $HOMEOSTAT_EPOCH >> {starts}; exec {service}",
+        service = beside("black-box-service")?.display(),
         lock = scratch.path().join("lock").display(),
         doubles = doubles.display(),
         starts = starts.display(),
@@ -35,10 +36,10 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
     let mut spans = Vec::new();
     for cut in 0..cuts {
         cluster.whole()?;
-        let (on, before) = until("the singleton", || {
+        let (on, before, leads) = until("the singleton", || {
             let leader = cluster.leader().ok()?;
             let on = cluster.ready_on(leader).ok()?;
-            (on.len() == 1).then(|| (on[0], begun()))
+            (on.len() == 1).then(|| (on[0], begun(), on[0] == leader))
         })?;
         let moment = Instant::now();
         let fault = if cut % 2 == 0 {
@@ -51,7 +52,15 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
             }))?
         };
         until("its start elsewhere", || (begun() > before).then_some(()))?;
-        spans.push(moment.elapsed().as_secs_f64());
+        let span = moment.elapsed().as_secs_f64();
+        let how = if cut % 2 == 0 {
+            "without power"
+        } else {
+            "cut off"
+        };
+        let leads = if leads { ", the leader" } else { "" };
+        say(&format!("    {how}{leads}: {span:.1} s"));
+        spans.push(span);
         // The others say where it is, and that it is ready there.
         let by = (on + 1) % NODES;
         until("ready elsewhere", || {
