@@ -5,6 +5,7 @@
 //! Holds: a key is here as it was there; keys change here in the order in
 //! which they changed there. Never: has secrets; is written by anyone else.
 
+use futures_util::future::try_join_all;
 use kernel::Revision;
 use node::desired::{POLICY_PREFIX, PREFIX};
 use node::members::{MEMBERS_KEY, MEMBERS_PREFIX, Members};
@@ -92,17 +93,15 @@ impl<'a> Source<'a> {
     async fn whole(&mut self) -> Result<Mirrored, StoreError> {
         // The watch begins at the oldest of the ranges: a change may be told
         // twice, and none is missed.
-        let mut oldest = None;
-        let mut all = BTreeMap::new();
-        for prefix in PREFIXES {
-            let range = self.store.range(prefix).await?;
-            oldest.get_or_insert(range.revision);
-            for entry in range.entries {
-                let value = text(&entry.key, entry.value)?;
-                all.insert(entry.key, value);
-            }
-        }
+        let ranges = PREFIXES.map(|prefix| self.store.range(prefix));
+        let ranges = try_join_all(ranges).await?;
+        let oldest = ranges.iter().map(|range| range.revision).min();
         let oldest = oldest.unwrap_or_default();
+        let mut all = BTreeMap::new();
+        for entry in ranges.into_iter().flat_map(|range| range.entries) {
+            let value = text(&entry.key, entry.value)?;
+            all.insert(entry.key, value);
+        }
         self.watch = Some(self.store.watch("/", oldest).await?);
         Ok(Mirrored::Whole(oldest, all))
     }

@@ -144,7 +144,17 @@ async fn tell(
     sender: &mut SendHalf,
     mut grants: mpsc::Receiver<Grant>,
 ) -> io::Result<()> {
-    let mut source = Source::new(&shared.control);
+    let (read, mut mirrored) = mpsc::channel(1);
+    // Goes on while other things are sent: begun anew each time, a reading that
+    // takes longer than they are apart would never end.
+    let reading = async move {
+        let mut source = Source::new(&shared.control);
+        loop {
+            let next = source.next().await.map_err(io::Error::other)?;
+            read.send(next).await.map_err(io::Error::other)?;
+        }
+    };
+    tokio::pin!(reading);
     let mut reports = shared.cluster.reports.subscribe();
     reports.mark_changed();
     let mut told: BTreeMap<NodeId, NodeReport> = BTreeMap::new();
@@ -153,8 +163,8 @@ async fn tell(
         tokio::select! {
             _ = beats.tick() => send(sender, &ToFollower::Beat).await?,
             Some(grant) = grants.recv() => send(sender, &ToFollower::Granted(grant)).await?,
-            mirrored = source.next() => {
-                let mirrored = mirrored.map_err(io::Error::other)?;
+            ended = &mut reading => return ended,
+            Some(mirrored) = mirrored.recv() => {
                 send(sender, &ToFollower::Mirror(mirrored)).await?;
             }
             changed = reports.changed() => {
@@ -325,11 +335,13 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
     let mut beats = tokio::time::interval(BEAT);
     let mut asking = cluster.leases.asking.subscribe();
     let mut silent_at = Instant::now() + SILENCE_MAX;
+    // Goes on until something is heard, whatever is sent meanwhile.
+    let doubt = another_leads(cluster, node, Instant::now());
+    tokio::pin!(doubt);
     loop {
-        let heard = silent_at - SILENCE_MAX;
         tokio::select! {
             () = cluster.lead_changes(leader) => return Ok(()),
-            () = another_leads(cluster, node, heard) => return Ok(()),
+            () = &mut doubt => return Ok(()),
             _ = beats.tick() => send(&mut sender, &FromFollower::Beat).await?,
             changed = own.changed() => {
                 changed.map_err(io::Error::other)?;
@@ -343,23 +355,34 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
                     send(&mut sender, &FromFollower::Ask(ask)).await?;
                 }
             }
-            message = next::<ToFollower>(&mut frames, &mut silent_at) => match message? {
-                Some(ToFollower::Beat) => {}
-                Some(ToFollower::Granted(grant)) => {
-                    let _ = cluster.leases.grants.try_send(grant);
+            message = next::<ToFollower>(&mut frames, &mut silent_at) => {
+                doubt.set(another_leads(cluster, node, Instant::now()));
+                match message? {
+                    None | Some(ToFollower::LedBy(_)) => return Ok(()),
+                    Some(message) => told(shared, message).await.map_err(io::Error::other)?,
                 }
-                None | Some(ToFollower::LedBy(_)) => return Ok(()),
-                Some(ToFollower::Mirror(mirrored)) => {
-                    take(shared, mirrored).await.map_err(io::Error::other)?;
-                    if !cluster.following.send_replace(true) {
-                        let newest = newest(&shared.store).await.map_err(io::Error::other)?;
-                        tokio::spawn(become_current(Arc::clone(shared), newest));
-                    }
-                }
-                Some(ToFollower::Report(node, report)) => cluster.reported(node, *report),
             }
         }
     }
+}
+
+async fn told(shared: &Arc<Shared>, message: ToFollower) -> Result<(), StoreError> {
+    let cluster = &shared.cluster;
+    match message {
+        ToFollower::Beat | ToFollower::LedBy(_) => {}
+        ToFollower::Granted(grant) => {
+            let _ = cluster.leases.grants.try_send(grant);
+        }
+        ToFollower::Mirror(mirrored) => {
+            take(shared, mirrored).await?;
+            if !cluster.following.send_replace(true) {
+                let newest = newest(&shared.store).await?;
+                tokio::spawn(become_current(Arc::clone(shared), newest));
+            }
+        }
+        ToFollower::Report(node, report) => cluster.reported(node, *report),
+    }
+    Ok(())
 }
 
 /// Until one of the others says that it leads, asked once this one was not heard for
