@@ -8,6 +8,7 @@ mod acts;
 mod crowd;
 mod neighbours;
 mod readers;
+mod single;
 mod stage;
 
 use std::io::Write;
@@ -94,6 +95,9 @@ fn tell(stage: &mut stage::Stage) -> Told {
         "the one that leads loses its power, and is missed by nobody",
         || neighbours.leader_cut(stage),
     )?;
+    act("what must not run twice never does", || {
+        single::frozen(stage, &neighbours)
+    })?;
     drop(neighbours);
     act("each decision replays to the same outcome", || {
         acts::replayed(stage)

@@ -8,8 +8,8 @@ use serde_json::Value;
 use std::time::Instant;
 
 pub struct Neighbours {
-    second: TestNode,
-    third: TestNode,
+    pub second: TestNode,
+    pub third: TestNode,
 }
 
 impl Neighbours {
