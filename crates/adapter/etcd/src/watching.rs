@@ -109,18 +109,15 @@ impl Watch for Watching {
                     self.begin().await;
                     continue;
                 };
-                match stream.message().await {
-                    Ok(Some(response)) => {
-                        self.take(&response);
-                        if response.canceled() && self.resync.is_none() {
-                            tracing::debug!(why = response.cancel_reason(), "etcd ended a watch");
-                            tokio::time::sleep(AGAIN).await;
-                        }
-                    }
-                    Ok(None) | Err(_) => {
-                        self.stream = None;
-                        tokio::time::sleep(AGAIN).await;
-                    }
+                let Ok(Some(response)) = stream.message().await else {
+                    self.stream = None;
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                };
+                self.take(&response);
+                if response.canceled() && self.resync.is_none() {
+                    tracing::debug!(why = response.cancel_reason(), "etcd ended a watch");
+                    tokio::time::sleep(AGAIN).await;
                 }
             }
         })

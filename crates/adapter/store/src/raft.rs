@@ -140,11 +140,10 @@ impl RaftLogStorage<TypeConfig> for Log {
         I::IntoIter: OptionalSend,
     {
         let entries: Vec<LogEntry> = entries.into_iter().collect();
-        let rows = entries.iter().map(|entry| {
-            let row = encode(entry).map_err(failed)?;
-            Ok((entry.log_id.index, row))
-        });
-        let rows: Vec<_> = rows.collect::<Result<_, StorageError>>()?;
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            rows.push((entry.log_id.index, encode(entry).map_err(failed)?));
+        }
         self.jobs
             .send(Job::Append(rows, callback))
             .map_err(|_| failed("the writer has ended"))?;

@@ -80,14 +80,14 @@ impl Server {
 
     /// For clients that have a certificate.
     pub fn secured() -> Option<Self> {
-        Self::start_with(1, &SERVER_FLAGS, Some(keys()))
+        Self::start_with(1, &SERVER_FLAGS, Some(&keys()))
     }
 
     pub fn limited() -> Option<Self> {
         Self::start_with(1, &[], None)
     }
 
-    fn start_with(count: usize, flags: &'static [&'static str], tls: Option<Tls>) -> Option<Self> {
+    fn start_with(count: usize, flags: &'static [&'static str], tls: Option<&Tls>) -> Option<Self> {
         installed()?;
         for _ in 0..TRIES {
             let home = tempfile::tempdir().expect("a directory");
@@ -103,7 +103,7 @@ impl Server {
                 home,
                 members,
                 flags,
-                tls: tls.clone(),
+                tls: tls.cloned(),
             };
             for at in 0..count {
                 server.give_power(at);
