@@ -18,7 +18,7 @@ struct Bench {
     examples: &'static [&'static str],
 }
 
-const BENCHES: [Bench; 8] = [
+const BENCHES: [Bench; 9] = [
     Bench {
         name: "aggregation",
         package: "bench-aggregation",
@@ -60,6 +60,12 @@ const BENCHES: [Bench; 8] = [
         package: "bench-spine",
         packages: &["homeostat", "black-box", "store"],
         examples: &["writes"],
+    },
+    Bench {
+        name: "store3",
+        package: "bench-store3",
+        packages: &["store"],
+        examples: &["writes", "member"],
     },
     Bench {
         name: "wasm",

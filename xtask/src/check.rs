@@ -5,7 +5,7 @@
 
 use crate::steps::{cargo, step};
 use crate::workspace::Workspace;
-use crate::{clippy_files, direction, generated, purity, tidy, tools};
+use crate::{clippy_files, direction, generated, purity, system, tidy, tools};
 
 /// # Errors
 /// The findings of the first step that failed, one a line.
@@ -23,6 +23,7 @@ pub fn run() -> Result<(), String> {
         none(&generated::check(&workspace.root))
     })?;
     tools::guest_target()?;
+    system::install(&system::PROTOC)?;
     step("lints", || {
         cargo("clippy --workspace --all-targets --keep-going -- -D warnings")
     })

@@ -19,6 +19,7 @@ mod soak;
 mod steps;
 mod story;
 mod suite;
+mod system;
 mod tidy;
 mod tools;
 mod up;

@@ -5,7 +5,7 @@
 //! Never: asks for advisories, which change without the code changing.
 
 use crate::steps::{cargo, programs, run as run_command, say, step};
-use crate::{check, lab, story, tools};
+use crate::{check, lab, story, system, tools};
 use std::process::Command;
 
 /// # Errors
@@ -15,6 +15,7 @@ pub fn run() -> Result<(), String> {
     let deny = tools::find(&tools::DENY)?;
     // Not there for every machine: one test goes without it.
     let python = tools::package(&tools::COMPONENTIZE_PY);
+    let etcd = system::install(&system::ETCD);
     check::run()?;
     step("licences, bans, sources", || {
         run_command(Command::new(deny).args([
@@ -45,6 +46,9 @@ pub fn run() -> Result<(), String> {
         Err(why) => say(&format!(
             "    the test of another toolchain is skipped: {why}"
         )),
+    }
+    if let Err(why) = etcd {
+        say(&format!("    the tests on etcd are skipped: {why}"));
     }
     run_command(&mut tests)
 }

@@ -1,7 +1,8 @@
 //! Durable writes per second: of the embedded store, or of an etcd member.
 //!
-//! In: a directory or `http://HOST:PORT` of etcd, how many clients write at
-//! once, for how many seconds.
+//! In: a directory, or `http://HOST:PORT` or `https://HOST:PORT` of etcd, how many
+//! clients write at once, for how many seconds; with TLS, a directory with
+//! `ca.pem`, `client.pem` and `client.key`.
 //! Out: the line of `writing`.
 //! Holds: etcd is spoken to by gRPC over kept connections, as its own clients do.
 
@@ -13,14 +14,20 @@ use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kernel::NodeId;
 use node::store::{Operation, Store, Transaction};
-use std::path::PathBuf;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use store::{EmbeddedStore, Options};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
 use writing::{Failure, measure};
 
 /// Its clients multiplex; this many are where it was fastest.
 const ETCD_CONNECTIONS_MAX: usize = 8;
-const USAGE: &str = "usage: writes (DIRECTORY | http://HOST:PORT) CLIENTS SECONDS";
+const USAGE: &str = "usage: writes (DIRECTORY | http[s]://HOST:PORT) CLIENTS SECONDS [KEYS]";
 
 #[derive(Clone)]
 enum Target {
@@ -79,14 +86,45 @@ fn put_request(key: &str, value: &[u8]) -> Result<Bytes, Failure> {
     Ok(frame.freeze())
 }
 
-async fn etcd(address: &str, clients: usize) -> Result<Vec<Target>, Failure> {
-    let host = address.trim_start_matches("http://");
+/// What TLS needs, if it is spoken.
+fn secured(address: &str, keys: Option<&Path>) -> Result<Option<TlsConnector>, Failure> {
+    if !address.starts_with("https://") {
+        return Ok(None);
+    }
+    let keys = keys.ok_or(USAGE)?;
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(keys.join("ca.pem"))?)?;
+    let own = CertificateDer::from_pem_file(keys.join("client.pem"))?;
+    let key = PrivateKeyDer::from_pem_file(keys.join("client.key"))?;
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_client_auth_cert(vec![own], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Some(TlsConnector::from(Arc::new(config))))
+}
+
+async fn connect(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+) -> Result<SendRequest<Full<Bytes>>, Failure> {
+    let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    Ok(sender)
+}
+
+async fn etcd(address: &str, clients: usize, keys: Option<&Path>) -> Result<Vec<Target>, Failure> {
+    let (_, host) = address.split_once("://").ok_or(USAGE)?;
+    let secured = secured(address, keys)?;
     let mut connections = Vec::new();
     for _ in 0..clients.clamp(1, ETCD_CONNECTIONS_MAX) {
         let stream = tokio::net::TcpStream::connect(host).await?;
         stream.set_nodelay(true)?;
-        let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
-        tokio::spawn(connection);
+        let sender = match &secured {
+            None => connect(stream).await?,
+            Some(secured) => {
+                let name = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+                connect(secured.connect(name, stream).await?).await?
+            }
+        };
         connections.push(Target::Etcd(address.to_owned(), sender));
     }
     Ok(connections)
@@ -98,8 +136,9 @@ async fn main() -> Result<(), Failure> {
     let place = arguments.next().ok_or(USAGE)?;
     let clients: usize = arguments.next().ok_or(USAGE)?.parse()?;
     let seconds: u64 = arguments.next().ok_or(USAGE)?.parse()?;
-    if place.starts_with("http://") {
-        let connections = etcd(&place, clients).await?;
+    let keys = arguments.next().map(PathBuf::from);
+    if place.starts_with("http") {
+        let connections = etcd(&place, clients, keys.as_deref()).await?;
         let targets = connections.into_iter().cycle().take(clients).collect();
         return measure(targets, seconds).await;
     }

@@ -91,6 +91,19 @@ pub struct Loaded {
     pub snapshot: Stored,
 }
 
+impl Loaded {
+    /// Whoever led must be elected again: others may have entries of its term that
+    /// its own disk has lost, and it must not give their places to others. Its
+    /// vote for itself stays.
+    pub fn forget_leading(&mut self, own: u64) {
+        if let Some(vote) = &mut self.vote
+            && vote.leader_id().voted_for() == Some(own)
+        {
+            vote.committed = false;
+        }
+    }
+}
+
 /// Blocks, for seconds when the file is in use.
 pub fn open(place: Place, node: u64) -> Result<(Database, Loaded), OpenError> {
     let path = place.name();

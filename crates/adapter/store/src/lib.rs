@@ -33,7 +33,7 @@ pub use change::{
     once_prefix, weight,
 };
 pub use group::{Carry, CarryError, Members};
-pub use limits::{LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX};
+pub use node::store::{LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX};
 pub use serve::{EmbeddedStore, View};
 
 use kernel::NodeId;

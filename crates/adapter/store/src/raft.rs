@@ -5,6 +5,7 @@
 
 use crate::disk::{Answer, Disk, Job, encode};
 use crate::file::Loaded;
+use crate::group::Early;
 use crate::shared::{Applied, Kept, Shared};
 use crate::types::{LogEntry, LogId, Replies, SnapshotMeta, StorageError, TypeConfig, Vote};
 use openraft::storage::{
@@ -33,6 +34,7 @@ struct Memory {
 pub struct Log {
     memory: Arc<Mutex<Memory>>,
     jobs: Sender<Job>,
+    early: Arc<Early>,
 }
 
 #[derive(Clone)]
@@ -56,7 +58,12 @@ async fn ask(jobs: &Sender<Job>, job: impl FnOnce(Answer) -> Job) -> Result<(), 
 }
 
 /// The two halves that openraft is given.
-pub fn halves(disk: &Disk, loaded: Loaded, shared: Arc<Shared>) -> Result<(Log, Machine), String> {
+pub fn halves(
+    disk: &Disk,
+    loaded: Loaded,
+    shared: Arc<Shared>,
+    early: Arc<Early>,
+) -> Result<(Log, Machine), String> {
     if let Some((meta, data)) = &loaded.snapshot {
         shared.install(meta, Kept::read(data)?);
     }
@@ -68,9 +75,17 @@ pub fn halves(disk: &Disk, loaded: Loaded, shared: Arc<Shared>) -> Result<(Log, 
     let log = Log {
         memory: Arc::new(Mutex::new(memory)),
         jobs: disk.jobs.clone(),
+        early,
     };
     let jobs = disk.jobs.clone();
     Ok((log, Machine { shared, jobs }))
+}
+
+impl Memory {
+    fn last(&self) -> Option<LogId> {
+        let last = self.log.values().next_back().map(|entry| entry.log_id);
+        last.or(self.purged)
+    }
 }
 
 impl Log {
@@ -94,10 +109,9 @@ impl RaftLogStorage<TypeConfig> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
         let memory = self.memory();
-        let last = memory.log.values().next_back().map(|entry| entry.log_id);
         Ok(LogState {
             last_purged_log_id: memory.purged,
-            last_log_id: last.or(memory.purged),
+            last_log_id: memory.last(),
         })
     }
 
@@ -125,16 +139,21 @@ impl RaftLogStorage<TypeConfig> for Log {
         I: IntoIterator<Item = LogEntry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut rows = Vec::new();
-        let mut memory = self.memory();
-        for entry in entries {
-            let index = entry.log_id.index;
-            rows.push((index, encode(&entry).map_err(failed)?));
-            memory.log.insert(index, entry);
+        let entries: Vec<LogEntry> = entries.into_iter().collect();
+        let mut rows = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            rows.push((entry.log_id.index, encode(entry).map_err(failed)?));
         }
         self.jobs
             .send(Job::Append(rows, callback))
-            .map_err(|_| failed("the writer has ended"))
+            .map_err(|_| failed("the writer has ended"))?;
+        let mut memory = self.memory();
+        let (vote, before) = (memory.vote, memory.last());
+        self.early.append(vote, before, &entries);
+        for entry in entries {
+            memory.log.insert(entry.log_id.index, entry);
+        }
+        Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {

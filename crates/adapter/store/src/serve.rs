@@ -8,7 +8,8 @@ use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
 use crate::group::{
-    ANSWER_BEATS, LEASE_BEATS, Members, Network, NoLeader, Silence, Ways, Writer, pulse, read_index,
+    ANSWER_BEATS, Early, LEASE_BEATS, Members, Network, NoLeader, Silence, Ways, Writer, pulse,
+    read_index,
 };
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
@@ -21,7 +22,9 @@ use crate::watching::Watching;
 use crate::{Group, OpenError, Options, Tuning, limits};
 use kernel::{FencingEpoch, NodeId, Revision};
 use node::BoxFuture;
-use node::store::{Entry, Key, Lease, Outcome, RangeReply, Store, StoreError, Transaction, Watch};
+use node::store::{
+    Entry, Key, Lease, Outcome, RangeReply, Store, StoreError, Transaction, Watch, check_prefix,
+};
 use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -280,11 +283,14 @@ async fn start_raft(
     group: &Group,
     tuning: &Tuning,
     disk: &Disk,
-    loaded: Loaded,
+    mut loaded: Loaded,
     shared: Arc<Shared>,
 ) -> Result<Raft<TypeConfig>, OpenError> {
     let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
     let is_alone = matches!(group, Group::Alone);
+    if !is_alone {
+        loaded.forget_leading(node.0);
+    }
     let config = Config {
         cluster_name: "homeostat".into(),
         // Of these, openraft keeps how long a member may take to answer, and the
@@ -300,8 +306,13 @@ async fn start_raft(
         ..Config::default()
     };
     let config = config.validate().map_err(|e| failed(&e))?;
-    let (log, machine) = halves(disk, loaded, shared).map_err(|e| failed(&e))?;
-    let raft = Raft::new(node.0, Arc::new(config), Network(ways(group)), log, machine)
+    let ways = ways(group);
+    let within = Duration::from_millis(config.heartbeat_interval);
+    let early = Arc::new(Early::new(ways.clone(), node.0, within));
+    let halves = halves(disk, loaded, shared, Arc::clone(&early));
+    let (log, machine) = halves.map_err(|e| failed(&e))?;
+    let network = Network { ways, early };
+    let raft = Raft::new(node.0, Arc::new(config), network, log, machine)
         .await
         .map_err(|e| failed(&e))?;
     let is_made = raft.is_initialized().await.map_err(|e| failed(&e))?;
@@ -346,7 +357,7 @@ impl Store for EmbeddedStore {
     fn range(&self, prefix: &str) -> BoxFuture<'_, Result<RangeReply, StoreError>> {
         let prefix = prefix.to_owned();
         Box::pin(async move {
-            limits::check_prefix(&prefix)?;
+            check_prefix(&prefix)?;
             self.read_barrier().await?;
             Ok(self.shared.with(|_, state| RangeReply {
                 revision: state.revision(),
@@ -362,7 +373,7 @@ impl Store for EmbeddedStore {
     ) -> BoxFuture<'_, Result<Box<dyn Watch>, StoreError>> {
         let prefix = prefix.to_owned();
         Box::pin(async move {
-            limits::check_prefix(&prefix)?;
+            check_prefix(&prefix)?;
             self.health.check()?;
             let (shared, health) = (Arc::clone(&self.shared), Arc::clone(&self.health));
             Ok(Box::new(Watching::new(prefix, after, shared, health)) as Box<dyn Watch>)

@@ -6,6 +6,7 @@
 //! only members are answered.
 
 mod answer;
+mod early;
 mod members;
 mod message;
 mod network;
@@ -17,6 +18,7 @@ mod writer;
 pub use members::Members;
 pub use ways::{Carry, CarryError};
 
+pub(crate) use early::Early;
 pub(crate) use network::Network;
 pub(crate) use once::{Before, Once};
 pub(crate) use pulse::{ANSWER_BEATS, LEASE_BEATS, Silence, pulse};

@@ -1,5 +1,6 @@
 //! The network as openraft wants it.
 
+use super::early::{Early, Member};
 use super::message::{Answer, Ask};
 use super::ways::Ways;
 use crate::limits::command_bytes;
@@ -13,6 +14,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{BasicNode, EntryPayload};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two tries of one that is not reached.
@@ -21,12 +23,18 @@ const AGAIN: Duration = Duration::from_millis(200);
 const APPEND_BYTES_MAX: usize = 4 << 20;
 
 #[derive(Clone)]
-pub struct Network(pub Ways);
+pub struct Network {
+    pub ways: Ways,
+    pub early: Arc<Early>,
+}
 
 /// The way to one member.
 pub struct Way {
     ways: Ways,
     to: u64,
+    early: Arc<Early>,
+    /// Once entries have come to it this way.
+    member: Option<Arc<Member>>,
 }
 
 impl RaftNetworkFactory<TypeConfig> for Network {
@@ -34,8 +42,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, to: u64, _: &BasicNode) -> Way {
         Way {
-            ways: self.0.clone(),
+            ways: self.ways.clone(),
             to,
+            early: Arc::clone(&self.early),
+            member: None,
         }
     }
 }
@@ -56,9 +66,8 @@ impl Way {
     }
 }
 
-/// Leaves no more than goes at once, one at least; the last that is left, if some
-/// were dropped.
-fn shorten(entries: &mut Vec<LogEntry>) -> Option<LogId> {
+/// How many of them go at once: one at least.
+fn fitting(entries: &[LogEntry]) -> usize {
     let weight = |entry: &LogEntry| match &entry.payload {
         EntryPayload::Normal(batch) => batch.0.iter().map(command_bytes).sum::<usize>(),
         EntryPayload::Blank | EntryPayload::Membership(_) => 0,
@@ -69,7 +78,16 @@ fn shorten(entries: &mut Vec<LogEntry>) -> Option<LogId> {
         bytes += weight(entry);
         before == 0 || bytes <= APPEND_BYTES_MAX
     });
-    let fitting = fitting.count();
+    fitting.count()
+}
+
+pub fn go_at_once(entries: &[LogEntry]) -> bool {
+    fitting(entries) == entries.len()
+}
+
+/// Leaves no more than goes at once; the last that is left, if some were dropped.
+fn shorten(entries: &mut Vec<LogEntry>) -> Option<LogId> {
+    let fitting = fitting(entries);
     if fitting == entries.len() {
         return None;
     }
@@ -83,12 +101,28 @@ impl RaftNetwork<TypeConfig> for Way {
         mut ask: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<u64>, Refused> {
+        if let Some(member) = &self.member
+            && let Some(answer) = member.answer(&ask).await
+        {
+            return Ok(answer);
+        }
         let upto = shorten(&mut ask.entries);
         let take = |answer| match answer {
             Answer::Append(answer) => Ok(answer),
             other => Err(other.into_why()),
         };
-        let answer = self.ask(Ask::Append(ask), &option, take).await?;
+        let (vote, last) = (ask.vote, ask.entries.last().map(|entry| entry.log_id));
+        let answer = self.ask(Ask::Append(ask), &option, take).await;
+        if last.is_some() {
+            let is_taken = matches!(answer, Ok(AppendEntriesResponse::Success));
+            let tail = last.filter(|_| is_taken);
+            match (&self.member, tail) {
+                (Some(member), tail) => member.sent(tail),
+                (None, Some(tail)) => self.member = Some(self.early.join(self.to, vote, tail)),
+                (None, None) => {}
+            }
+        }
+        let answer = answer?;
         Ok(match (answer, upto) {
             (AppendEntriesResponse::Success, Some(upto)) => {
                 AppendEntriesResponse::PartialSuccess(Some(upto))

@@ -23,6 +23,8 @@ enum Step {
 pub enum Trouble {
     SyncFails,
     Full,
+    /// Nothing is written or synced any more.
+    Off,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,12 @@ impl Disk {
         self.lock().steps.len()
     }
 
+    /// How many steps each has done, at one moment.
+    pub fn steps_of_all(disks: &[Self]) -> Vec<usize> {
+        let held: Vec<_> = disks.iter().map(Self::lock).collect();
+        held.iter().map(|inner| inner.steps.len()).collect()
+    }
+
     /// What a program sees, synced or not.
     pub fn live(&self) -> Vec<u8> {
         self.lock().live.clone()
@@ -68,11 +76,24 @@ impl Disk {
 
     /// What a power cut after `cut` steps may leave.
     pub fn after_cut(&self, cut: usize, rng: &mut Rng) -> Vec<u8> {
-        let inner = self.lock();
-        let done = &inner.steps[..cut];
+        self.lock().after_cut(cut, rng)
+    }
+
+    /// What a power cut just now leaves; whoever has it open still, finds it gone.
+    pub fn lose_power(&self, rng: &mut Rng) -> Vec<u8> {
+        let mut inner = self.lock();
+        let cut = inner.steps.len();
+        inner.trouble = Some((cut, Trouble::Off));
+        inner.after_cut(cut, rng)
+    }
+}
+
+impl Inner {
+    fn after_cut(&self, cut: usize, rng: &mut Rng) -> Vec<u8> {
+        let done = &self.steps[..cut];
         let is_sync = |step: &Step| matches!(step, Step::Sync);
         let synced = done.iter().rposition(is_sync).map_or(0, |last| last + 1);
-        let mut image = inner.base.clone();
+        let mut image = self.base.clone();
         for step in &done[..synced] {
             apply(&mut image, step);
         }
@@ -122,9 +143,11 @@ fn keep_some(image: &mut [u8], at: usize, bytes: &[u8], chance: f64, rng: &mut R
 impl Inner {
     fn check(&self, trouble: Trouble) -> Result<(), io::Error> {
         match self.trouble {
-            Some((from, what)) if what == trouble && self.steps.len() >= from => {
-                let kind = match trouble {
-                    Trouble::SyncFails => io::Error::from_raw_os_error(5),
+            Some((from, what))
+                if (what == trouble || what == Trouble::Off) && self.steps.len() >= from =>
+            {
+                let kind = match what {
+                    Trouble::SyncFails | Trouble::Off => io::Error::from_raw_os_error(5),
                     Trouble::Full => io::Error::from_raw_os_error(28),
                 };
                 Err(kind)

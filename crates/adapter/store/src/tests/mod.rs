@@ -6,17 +6,22 @@ mod changes;
 mod cruel;
 mod cuts;
 mod damage;
+mod early;
 mod faults;
 mod growth;
+mod histories;
 mod members;
+mod net;
 mod state;
 
 use crate::file::Place;
+use crate::group::{Early, Ways};
 use crate::suite::{self, Subject};
 use crate::types::{StorageError, TypeConfig};
 use crate::{EmbeddedStore, Options, Tuning, disk, file, raft, shared};
 use kernel::NodeId;
 use node::store::{Operation, Store, Transaction};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 struct Builder;
@@ -25,11 +30,11 @@ impl openraft::testing::StoreBuilder<TypeConfig, raft::Log, raft::Machine, ()> f
     async fn build(&self) -> Result<((), raft::Log, raft::Machine), StorageError> {
         let memory = redb::backends::InMemoryBackend::new();
         let (database, loaded) = file::open(Place::layer(memory), 0).expect("opens");
-        let health = std::sync::Arc::default();
+        let health = Arc::default();
         let disk = disk::start(database, "memory".into(), health).expect("starts");
-        let (log, machine) =
-            raft::halves(&disk, loaded, std::sync::Arc::new(shared::Shared::new(100)))
-                .expect("decodes");
+        let shared = Arc::new(shared::Shared::new(100));
+        let early = Arc::new(Early::new(Ways(None), 0, Duration::ZERO));
+        let (log, machine) = raft::halves(&disk, loaded, shared, early).expect("decodes");
         Ok(((), log, machine))
     }
 }

@@ -7,8 +7,8 @@
 
 use kernel::{FencingEpoch, Revision, Time};
 use node::store::{
-    Compare, Entry, Event, KEY_BYTES_MAX, Key, Lease, Operation, Outcome, RangeReply, StoreError,
-    TRANSACTION_OPERATIONS_MAX, Transaction, VALUE_BYTES_MAX, WatchEvent,
+    Compare, Entry, Event, Key, Lease, Operation, Outcome, RangeReply, StoreError, Transaction,
+    WatchEvent,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -79,7 +79,7 @@ impl Model {
         transaction: &Transaction,
         now: Time,
     ) -> Result<Outcome, StoreError> {
-        check(transaction)?;
+        transaction.check()?;
         let compare = transaction.compare.iter();
         let succeeded = compare.into_iter().all(|one| self.holds(one, now));
         let operations = if succeeded {
@@ -262,25 +262,4 @@ fn key(event: &Event) -> &str {
         Event::Put(entry) => &entry.key,
         Event::Deleted(key) => key,
     }
-}
-
-fn check(transaction: &Transaction) -> Result<(), StoreError> {
-    let invalid = |why: String| Err(StoreError::Invalid(why));
-    let operations = transaction.then.iter().chain(&transaction.otherwise);
-    if operations.clone().count() + transaction.compare.len() > TRANSACTION_OPERATIONS_MAX {
-        return invalid(format!("over {TRANSACTION_OPERATIONS_MAX} operations"));
-    }
-    for operation in operations {
-        let (Operation::Put(key, _) | Operation::Delete(key) | Operation::DeletePrefix(key)) =
-            operation;
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return invalid(format!("a key of {} bytes", key.len()));
-        }
-        if let Operation::Put(_, value) = operation
-            && value.len() > VALUE_BYTES_MAX
-        {
-            return invalid(format!("a value of {} bytes", value.len()));
-        }
-    }
-    Ok(())
 }

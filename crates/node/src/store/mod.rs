@@ -5,6 +5,14 @@
 //! [`Store::transact`] is durable; revisions grow by one per transaction that
 //! writes; a watch never skips a revision, or says that it must resync.
 
+mod limits;
+
+pub use limits::{
+    KEY_BYTES_MAX, LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX,
+    TRANSACTION_OPERATIONS_MAX, VALUE_BYTES_MAX, check_key, check_label, check_lease, check_prefix,
+    check_value, too_large,
+};
+
 use crate::BoxFuture;
 use kernel::{Bytes, FencingEpoch, Revision};
 use serde::{Deserialize, Serialize};
@@ -12,9 +20,6 @@ use std::time::Duration;
 
 /// Keys are UTF-8, `/`-separated: `/service/news/search`.
 pub type Key = String;
-pub const KEY_BYTES_MAX: usize = 1 << 10;
-pub const VALUE_BYTES_MAX: usize = 1 << 20;
-pub const TRANSACTION_OPERATIONS_MAX: usize = 4_096;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
