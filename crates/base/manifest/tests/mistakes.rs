@@ -91,6 +91,37 @@ routes = [{ path = "/search/" }, { path = "/search" }, { path = "/" }]
     "#);
 }
 
+#[test]
+fn what_is_wrong_with_a_job_is_pointed_at() {
+    let text = r#"
+[service.twice]
+run = { process = ["x"] }
+[job.twice]
+run = { wasm = "x.wasm" }
+schedule = "0 25 * * *"
+overlap = "maybe"
+[job.often]
+run = { process = [] }
+catch_up = "1h"
+time_zone = "UTC"
+indices = 2
+parallel = 3
+once = true
+overlap = "allow"
+retries = 101
+deadline = "1m"
+attempt_timeout = "2m"
+replicas = 2
+[job.when]
+schedule = "0 0 30 2 *"
+[job.where]
+run = { process = ["x"] }
+schedule = "0 0 * * *"
+time_zone = "Europe/Atlantis"
+"#;
+    insta::assert_snapshot!(told(text), @"");
+}
+
 /// What is written in place of a part of the good manifest, the code that is
 /// told, and a word of the help or message.
 const PLANTED: &[(&str, &str, &str, &str)] = &[

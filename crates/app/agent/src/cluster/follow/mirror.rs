@@ -6,7 +6,7 @@
 //! which they changed there. Never: has secrets; is written by anyone else.
 
 use kernel::Revision;
-use node::desired::{POLICY_PREFIX, PREFIX};
+use node::desired::{JOBS_PREFIX, POLICY_PREFIX, PREFIX};
 use node::members::{MEMBERS_KEY, MEMBERS_PREFIX, Members};
 use node::nodes::NODES_PREFIX;
 use node::store::{
@@ -15,8 +15,9 @@ use node::store::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-const PREFIXES: [&str; 5] = [
+const PREFIXES: [&str; 6] = [
     PREFIX,
+    JOBS_PREFIX,
     POLICY_PREFIX,
     NODES_PREFIX,
     MEMBERS_PREFIX,

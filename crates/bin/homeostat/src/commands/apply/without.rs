@@ -1,6 +1,6 @@
 //! What would come of a loss.
 
-use super::Context;
+use crate::commands::Context;
 use crate::arguments::Format;
 use crate::failure::{Failure, PENDING};
 use crate::output::{self, data, say};
