@@ -12,7 +12,7 @@ use croner::time::{CivilDate, CivilDateTime, CivilTime, CronDateTime, Resolution
 use croner::{Cron, Direction};
 use jiff::civil::DateTime;
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use jiff::{SignedDuration, Timestamp, Zoned};
+use jiff::{SignedDuration, Timestamp, ZonedDateTime};
 use kernel::UnixMillis;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -56,7 +56,7 @@ impl Schedule {
         };
         let cron = schedule.cron()?;
         schedule.zone().ok_or(ScheduleError::TimeZone)?;
-        let epoch = Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
+        let epoch = Timestamp::UNIX_EPOCH.to_zoned_datetime(TimeZone::UTC);
         let first = cron.find_next_occurrence(&At(epoch), true);
         first.map_err(|_| ScheduleError::Never)?;
         Ok(schedule)
@@ -95,7 +95,7 @@ impl Schedule {
     fn find(&self, from: UnixMillis, direction: Direction) -> Option<UnixMillis> {
         // Instants are whole seconds, and the search leaves off what is below one.
         let second = i64::try_from(from.0 / 1_000).ok()?;
-        let from = Timestamp::from_second(second).ok()?.to_zoned(self.zone()?);
+        let from = Timestamp::from_second(second).ok()?.to_zoned_datetime(self.zone()?);
         let cron = self.cron().ok()?;
         let found = match direction {
             Direction::Forward => cron.find_next_occurrence(&At(from), false),
@@ -124,7 +124,7 @@ fn told(error: &CronError) -> String {
 
 /// The calendar that the search walks.
 #[derive(Clone)]
-struct At(Zoned);
+struct At(ZonedDateTime);
 
 impl CronDateTime for At {
     fn to_civil(&self) -> CivilDateTime {
@@ -160,8 +160,8 @@ impl CronDateTime for At {
         );
         let at = DateTime::new(year, month, day, hour, minute, second, 0);
         let at = at.map_err(|_| CronError::InvalidDate)?;
-        let found = self.0.time_zone().to_ambiguous_zoned(at);
-        let sure = |at: Result<Zoned, jiff::Error>| at.map(At).map_err(|_| CronError::InvalidTime);
+        let found = self.0.time_zone().to_ambiguous_zoned_datetime(at);
+        let sure = |at: Result<ZonedDateTime, jiff::Error>| at.map(At).map_err(|_| CronError::InvalidTime);
         match found.offset() {
             AmbiguousOffset::Unambiguous { .. } => {
                 Ok(Resolution::Single(sure(found.unambiguous())?))

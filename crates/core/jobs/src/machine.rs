@@ -107,7 +107,7 @@ impl<'a> Machine<'a> {
         if record.schedule != job.schedule {
             record.schedule.clone_from(&job.schedule);
             // What another schedule would have begun before is not missed.
-            record.dealt_until = now.wall;
+            record.dealt_until = record.dealt_until.max(now.wall);
         }
         if job.schedule.is_none() && (is_new || was_scheduled) {
             self.end_all("another version was applied");
