@@ -4,7 +4,7 @@
 
 use kernel::{FencingEpoch, Hash, Name, NodeId, Revision, Rng, ScopedName, Time, UnixMillis};
 use node::desired::{Applied, Desired};
-use node::lease::{self, Ask, Change, Grant, Grantor, Holder, Knows, Lease, Placed};
+use node::lease::{self, Ask, Change, Grant, Grantor, Holder, Knows, Lease};
 use node::nodes::{NodeRecord, NodeTable};
 use node::placing::Known;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,7 @@ fn first_desired() -> Desired {
         revision: Revision(1),
         projects: BTreeMap::from([(name("p"), applied)]),
         policies: BTreeMap::new(),
+        jobs: BTreeMap::new(),
     }
 }
 

@@ -323,6 +323,7 @@ mod tests {
             revision: Revision(1),
             projects: BTreeMap::from([(manifest.project.clone(), applied)]),
             policies: BTreeMap::new(),
+            jobs: BTreeMap::new(),
         }
     }
 

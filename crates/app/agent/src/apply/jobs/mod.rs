@@ -8,14 +8,14 @@
 
 mod view;
 
-pub use view::{list, view};
+pub use view::list;
 
 use crate::apply::{api_error, placing, read_desired, storage};
 use crate::cluster::group::lease::Granting;
 use crate::machine::{now, unix_now};
 use crate::shared::{Message, Shared};
 use ::jobs::{Effect, Event, Now, Record};
-use kernel::{FencingEpoch, Revision, ScopedName, Time, UnixMillis};
+use kernel::{Revision, ScopedName, Time, UnixMillis};
 use node::NodeEvent;
 use node::desired::{Desired, JOBS_PREFIX, job_key};
 use node::jobs::{Look, Looked, machine};
@@ -116,7 +116,6 @@ async fn look(
     grantor: &mut Grantor,
     clocks: Clocks,
 ) -> Result<Option<Duration>, StoreError> {
-    // Written down anew below: what was read first would not be all.
     let desired = read_desired(&shared.control).await?;
     let has_any = desired.manifest_jobs().next().is_some();
     if desired.jobs.is_empty() && !has_any {
@@ -129,22 +128,7 @@ async fn look(
         attempts.map(|(.., attempt)| (name.clone(), attempt.serial))
     });
     grantor.keep_attempts(&going.collect::<BTreeSet<_>>());
-    let cluster = &shared.cluster;
-    let nodes = cluster.nodes.borrow().clone();
-    let reports = cluster.reports.borrow().clone();
-    let look = Look {
-        nodes: &nodes,
-        reports: &reports,
-        grantor,
-        reach: &|node| cluster.reach(node),
-        known: &|node| placing::known(shared, node),
-        called: &|node| cluster.called(node),
-        epoch: FencingEpoch(desired.revision.0 + 1),
-        since: clocks.since,
-        now: now(),
-        clocks: clocks.now(),
-    };
-    let (mut looked, wake) = look.at(&desired);
+    let (mut looked, wake) = look_at(shared, grantor, &desired, clocks);
     for job in grantor.unsure() {
         // Written again as it is: then what was written before cannot be done later.
         let is_looked_at = looked.iter().any(|one| one.job == *job);
@@ -171,6 +155,30 @@ async fn look(
         }
     }
     Ok(Some(wake.map_or(LOOK, |wake| wake.min(LOOK))))
+}
+
+fn look_at(
+    shared: &Shared,
+    grantor: &Grantor,
+    desired: &Desired,
+    clocks: Clocks,
+) -> (Vec<Looked>, Option<Duration>) {
+    let cluster = &shared.cluster;
+    let nodes = cluster.nodes.borrow().clone();
+    let reports = cluster.reports.borrow().clone();
+    let look = Look {
+        nodes: &nodes,
+        reports: &reports,
+        grantor,
+        reach: &|node| cluster.reach(node),
+        known: &|node| placing::known(shared, node),
+        called: &|node| cluster.called(node),
+        epoch: desired.next_epoch(),
+        since: clocks.since,
+        now: now(),
+        clocks: clocks.now(),
+    };
+    look.at(desired)
 }
 
 fn with_records(

@@ -30,7 +30,7 @@ pub fn list(shared: &Shared, desired: &Desired) -> Vec<Object> {
     .collect()
 }
 
-pub fn view(shared: &Shared, name: &ScopedName, job: &Job, record: Option<&Record>) -> JobView {
+fn view(shared: &Shared, name: &ScopedName, job: &Job, record: Option<&Record>) -> JobView {
     let next = job.schedule.as_ref().and_then(|it| it.next(unix_now()));
     let runs = record.map_or(&[][..], |record| &record.runs);
     JobView {
