@@ -145,7 +145,8 @@ impl Attempts {
                 continue;
             }
             let lease = leases.get(&id.service);
-            let may = !run.once || matches!(lease, Some(Lease::Held(from)) if *from <= attempt.epoch);
+            let may =
+                !run.once || matches!(lease, Some(Lease::Held(from)) if *from <= attempt.epoch);
             if let (Some(of), true) = (of, may) {
                 let spec = attempt_spec(id.clone(), placed, of, desired, settings);
                 let one = One::new(AttemptStatus::Starting, of.0.stop_grace);

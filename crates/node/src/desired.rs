@@ -1,8 +1,8 @@
 //! Desired state as it lies in the store: which key holds what.
 
 use crate::cluster::placing::Placements;
-use kernel::{Bytes, FencingEpoch, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use jobs::Record;
+use kernel::{Bytes, FencingEpoch, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Binding, BindingTarget, Job, Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

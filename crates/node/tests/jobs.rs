@@ -22,9 +22,8 @@ fn name() -> ScopedName {
 }
 
 fn desired(more: &str) -> Desired {
-    let text = format!(
-        "[project]\nname = \"p\"\n[job.j]\nrun = {{ process = [\"work\"] }}\n{more}\n"
-    );
+    let text =
+        format!("[project]\nname = \"p\"\n[job.j]\nrun = {{ process = [\"work\"] }}\n{more}\n");
     let ScopedName { project, name } = name();
     let manifest = manifest::parse(&text, &project).expect("a manifest");
     let applied = Applied {
@@ -101,7 +100,9 @@ fn starts(effects: &[NodeEffect]) -> Vec<&ReplicaId> {
 
 #[test]
 fn an_attempt_starts_once_and_is_told_until_its_end_is_written_down() {
-    let desired = placed(desired("environment = { A = \"b\", HOMEOSTAT_JOB_RUN = \"x\" }"));
+    let desired = placed(desired(
+        "environment = { A = \"b\", HOMEOSTAT_JOB_RUN = \"x\" }",
+    ));
     let id = first_attempt(&desired);
     let mut node = node(Vec::new());
     let effects = node.handle(NodeEvent::Desired(desired.clone()), Time(2));
@@ -131,7 +132,10 @@ fn an_attempt_starts_once_and_is_told_until_its_end_is_written_down() {
         at,
     };
     let _ = node.handle(NodeEvent::Driver(started), at);
-    assert_eq!(node.status().attempts[&id], AttemptStatus::Running { pid: 7 });
+    assert_eq!(
+        node.status().attempts[&id],
+        AttemptStatus::Running { pid: 7 }
+    );
     let replica = id.clone();
     let exit = Exit::Code(0);
     let exited = DriverEvent::Exited { replica, exit, at };
@@ -302,7 +306,10 @@ fn parts_are_spread_and_a_lost_nodes_are_tried_elsewhere() {
     assert_eq!(leader.on().len(), 3, "{:?}", leader.record());
     leader.dead.insert(NodeId(2));
     let effects = leader.look();
-    assert!(matches!(effects.as_slice(), [Effect::Retried { .. }]), "{effects:?}");
+    assert!(
+        matches!(effects.as_slice(), [Effect::Retried { .. }]),
+        "{effects:?}"
+    );
     leader.pass(Duration::from_secs(2));
     let _ = leader.look();
     assert_eq!(leader.record().attempts().count(), 3);
@@ -346,7 +353,10 @@ fn what_runs_once_and_was_never_begun_is_placed_again() {
     leader.dead.extend(on.clone());
     leader.pass(TIME_TO_LIVE);
     let effects = leader.look();
-    assert!(matches!(effects.as_slice(), [Effect::Retried { .. }]), "{effects:?}");
+    assert!(
+        matches!(effects.as_slice(), [Effect::Retried { .. }]),
+        "{effects:?}"
+    );
     leader.pass(Duration::from_secs(2));
     let _ = leader.look();
     assert!(leader.on().is_disjoint(&on));

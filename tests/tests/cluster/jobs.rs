@@ -86,26 +86,48 @@ fn a_job_succeeds_at_its_third_attempt_and_tells_why() {
     node.ok(&["up"]);
     let written = node.scratch().join("written");
     let script = format!(
-        "echo $HOMEOSTAT_JOB_ATTEMPT $HOMEOSTAT_JOB_RUN $1 >> {}; echo trying; [ $HOMEOSTAT_JOB_ATTEMPT = 3 ]",
+        "echo $HOMEOSTAT_JOB_ATTEMPT $HOMEOSTAT_JOB_RUN $0 >> {}; echo trying; [ $HOMEOSTAT_JOB_ATTEMPT = 3 ]",
         written.display()
     );
     let directory = project(&node, &job("third", &script, "backoff = \"200ms\""));
     node.ok(&["apply", text(&directory)]);
     let run = over(&node, "third");
-    assert_eq!((&run["state"], &run["succeeded"]), (&"succeeded".into(), &1.into()));
-    assert_eq!(lines(&written), ["1 1 ", "2 1 ", "3 1 "]);
+    assert_eq!(
+        (&run["state"], &run["succeeded"]),
+        (&"succeeded".into(), &1.into())
+    );
+    assert_eq!(lines(&written), ["1 1 sh", "2 1 sh", "3 1 sh"]);
     let shown = node.ok(&["job", "ls"]);
-    assert!(shown.contains("third") && shown.contains("succeeded"), "{shown}");
+    assert!(
+        shown.contains("third") && shown.contains("succeeded"),
+        "{shown}"
+    );
     let why = node.ok(&["why", "job/third"]);
-    assert!(why.contains("try again in 200ms") && why.contains("run 1 is over"), "{why}");
+    assert!(
+        why.contains("try again in 200ms") && why.contains("run 1 is over"),
+        "{why}"
+    );
     let logs = node.ok(&["job", "logs", "third"]);
     assert_eq!(logs.matches("trying").count(), 3, "{logs}");
 
     // Applied as it was, it does not run again; asked, it does.
     node.ok(&["apply", text(&directory)]);
-    let asked = ["job", "run", "work/third", "--wait", "--arg", "x", "-o", "json"];
+    let asked = [
+        "job",
+        "run",
+        "work/third",
+        "--wait",
+        "--arg",
+        "x",
+        "-o",
+        "json",
+    ];
     let asked: Value = serde_json::from_str(&node.ok(&asked)).expect("JSON");
-    assert_eq!((&asked["number"], &asked["state"]), (&2.into(), &"succeeded".into()));
+    assert_eq!(
+        (&asked["number"], &asked["state"]),
+        (&2.into(), &"succeeded".into())
+    );
+    assert_eq!(lines(&written).last().map(String::as_str), Some("3 2 x"));
 
     // In another version it runs again, and fails with its reason.
     let never = job("third", "exit 7", "retries = 1\nbackoff = \"100ms\"");
@@ -123,7 +145,11 @@ fn a_job_succeeds_at_its_third_attempt_and_tells_why() {
 fn what_takes_too_long_is_stopped_and_what_is_cancelled_ends() {
     let node = TestNode::new();
     node.ok(&["up"]);
-    let long = job("long", "sleep 1000", "deadline = \"1s\"\nstop_grace = \"1s\"");
+    let long = job(
+        "long",
+        "sleep 1000",
+        "deadline = \"1s\"\nstop_grace = \"1s\"",
+    );
     let slow = job(
         "slow",
         "[ $HOMEOSTAT_JOB_ATTEMPT = 2 ] || exec sleep 1000",
@@ -133,11 +159,20 @@ fn what_takes_too_long_is_stopped_and_what_is_cancelled_ends() {
     let directory = project(&node, &(long + &slow + &open));
     node.ok(&["apply", text(&directory)]);
     let run = over(&node, "long");
-    assert_eq!((&run["state"], &run["why"]), (&"failed".into(), &"it is not done after 1s".into()));
+    assert_eq!(
+        (&run["state"], &run["why"]),
+        (&"failed".into(), &"it is not done after 1s".into())
+    );
     let run = over(&node, "slow");
     assert_eq!(run["state"], "succeeded");
     let first = &run["attempts"][1];
-    assert!(first["why"].as_str().expect("why").starts_with("it took too long"), "{run}");
+    assert!(
+        first["why"]
+            .as_str()
+            .expect("why")
+            .starts_with("it took too long"),
+        "{run}"
+    );
     running(&node, "open");
     let again = node.run(&["job", "run", "open"]);
     assert_eq!(again.status.code(), Some(5), "{}", says(&again));
@@ -153,7 +188,9 @@ fn what_takes_too_long_is_stopped_and_what_is_cancelled_ends() {
     assert_eq!(node.run(&["get", "job/open"]).status.code(), Some(3));
     until("nothing of it is left", || {
         let left = std::fs::read_dir(node.layout.replicas()).ok()?;
-        let specs = left.flatten().filter(|it| it.path().join("spec.json").exists());
+        let specs = left
+            .flatten()
+            .filter(|it| it.path().join("spec.json").exists());
         (specs.count() == 0).then_some(())
     });
 }
@@ -167,13 +204,18 @@ fn a_schedule_begins_a_run_each_time_and_each_time_once() {
     let more = "schedule = \"* * * * * *\"\ntime_zone = \"Europe/Vienna\"\noverlap = \"allow\"";
     let directory = project(&node, &job("often", &script, more));
     node.ok(&["apply", text(&directory)]);
-    until("it ran four times", || (lines(&written).len() >= 4).then_some(()));
-    let all: Value = serde_json::from_str(&node.ok(&["get", "job/often", "-o", "json"])).expect("JSON");
+    until("it ran four times", || {
+        (lines(&written).len() >= 4).then_some(())
+    });
+    let all: Value =
+        serde_json::from_str(&node.ok(&["get", "job/often", "-o", "json"])).expect("JSON");
     assert!(all["observed"]["next_unix_ms"].is_u64(), "{all}");
     // Its agent is killed, and takes the schedule up again.
     kill(node.pids().1);
     let before = lines(&written).len();
-    until("it goes on", || (lines(&written).len() >= before + 3).then_some(()));
+    until("it goes on", || {
+        (lines(&written).len() >= before + 3).then_some(())
+    });
     let mut numbers = lines(&written);
     numbers.sort();
     numbers.dedup();
@@ -195,7 +237,7 @@ fn each_part_runs_once_over_three_nodes_whoever_is_killed() {
         open = open.display(),
         written = written.display()
     );
-    let more = "indices = 8\nparallel = 4\nretries = 0\nonce = true";
+    let more = "indices = 8\nparallel = 4\nbackoff = \"100ms\"";
     let directory = project(&nodes[0], &job("parts", &script, more));
     nodes[0].ok(&["apply", text(&directory)]);
     let run = until("four run", || {
@@ -208,7 +250,8 @@ fn each_part_runs_once_over_three_nodes_whoever_is_killed() {
     assert_eq!(attempts.len(), 4, "no more than `parallel`: {run}");
     let mut on: BTreeMap<String, u32> = BTreeMap::new();
     for one in &attempts {
-        *on.entry(one["node"].as_str().expect("a node").to_owned()).or_default() += 1;
+        *on.entry(one["node"].as_str().expect("a node").to_owned())
+            .or_default() += 1;
     }
     assert_eq!(on.len(), 3, "all nodes take part: {on:?}");
 
@@ -220,10 +263,24 @@ fn each_part_runs_once_over_three_nodes_whoever_is_killed() {
     std::fs::write(&open, "").expect("a file");
     let by = called(&nodes, other);
     let run = over(by, "parts");
-    assert_eq!((&run["state"], &run["succeeded"]), (&"succeeded".into(), &8.into()), "{run}");
+    assert_eq!(
+        (&run["state"], &run["succeeded"]),
+        (&"succeeded".into(), &8.into()),
+        "{run}"
+    );
+    let attempts = run["attempts"].as_array().expect("attempts");
     for index in 0..8 {
         let wrote = lines(&written.join(index.to_string()));
-        assert_eq!(wrote, [format!("{index}/8")], "part {index}");
+        let of = attempts.iter().filter(|one| one["index"] == index).count();
+        // One agent may have been away for so long that its node was taken for lost.
+        assert!(
+            (1..=of.max(1)).contains(&wrote.len()),
+            "part {index}: {run}"
+        );
+        assert!(
+            wrote.iter().all(|line| *line == format!("{index}/8")),
+            "{wrote:?}"
+        );
     }
 }
 
@@ -231,17 +288,27 @@ fn each_part_runs_once_over_three_nodes_whoever_is_killed() {
 fn a_lost_nodes_attempt_is_tried_elsewhere_and_what_runs_once_is_told_unknown() {
     let nodes = three();
     let written = nodes[0].scratch().join("written");
-    let script = format!("echo $HOMEOSTAT_EPOCH >> {}; exec sleep 1000", written.display());
+    let script = format!(
+        "echo $HOMEOSTAT_EPOCH >> {}; exec sleep 1000",
+        written.display()
+    );
     // It ends where it is tried again.
     let again = format!(
         "echo begun >> {}.again; [ $HOMEOSTAT_JOB_ATTEMPT = 2 ] || exec sleep 1000",
         written.display()
     );
     let again = job("again", &again, "backoff = \"100ms\"");
-    let once = job("once", &script, "once = true\nretries = 5\nbackoff = \"100ms\"");
+    let once = job(
+        "once",
+        &script,
+        "once = true\nretries = 5\nbackoff = \"100ms\"",
+    );
     // All on one node that does not lead.
     let leads = leader(&nodes[0]);
-    let lost = ["one", "two", "three"].into_iter().find(|it| *it != leads).expect("one");
+    let lost = ["one", "two", "three"]
+        .into_iter()
+        .find(|it| *it != leads)
+        .expect("one");
     let by = called(&nodes, &leads);
     for name in ["one", "two", "three"].into_iter().filter(|it| *it != lost) {
         by.ok(&["node", "drain", name]);
@@ -263,7 +330,10 @@ fn a_lost_nodes_attempt_is_tried_elsewhere_and_what_runs_once_is_told_unknown() 
     assert!(first.contains(lost), "{first}");
     let run = over(by, "once");
     assert_eq!(run["state"], "unknown", "{run}");
-    assert!(run["help"].as_str().expect("help").contains("job run"), "{run}");
+    assert!(
+        run["help"].as_str().expect("help").contains("job run"),
+        "{run}"
+    );
     assert_eq!(epochs(&written).len(), 1, "never again");
 
     // Its node is back, with what it was told before it was lost.

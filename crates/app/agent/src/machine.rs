@@ -332,7 +332,10 @@ pub async fn follow_store(shared: Arc<Shared>) {
 async fn follow_jobs(shared: &Shared, mut desired: Desired) -> Result<(), StoreError> {
     let revision = desired.revision;
     let mut heads = shared.store.watch(node::desired::PREFIX, revision).await?;
-    let mut jobs = shared.store.watch(node::desired::JOBS_PREFIX, revision).await?;
+    let mut jobs = shared
+        .store
+        .watch(node::desired::JOBS_PREFIX, revision)
+        .await?;
     loop {
         tokio::select! {
             // One change or a resync.
@@ -344,7 +347,9 @@ async fn follow_jobs(shared: &Shared, mut desired: Desired) -> Result<(), StoreE
             }
         }
         let records = crate::apply::jobs::read(&shared.store).await?;
-        let records = records.into_iter().map(|(name, (record, _))| (name, record));
+        let records = records
+            .into_iter()
+            .map(|(name, (record, _))| (name, record));
         desired.jobs = records.collect();
         let event = Message::Node(NodeEvent::Desired(desired.clone()));
         if shared.messages.send(event).await.is_err() {

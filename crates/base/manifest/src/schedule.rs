@@ -95,7 +95,9 @@ impl Schedule {
     fn find(&self, from: UnixMillis, direction: Direction) -> Option<UnixMillis> {
         // Instants are whole seconds, and the search leaves off what is below one.
         let second = i64::try_from(from.0 / 1_000).ok()?;
-        let from = Timestamp::from_second(second).ok()?.to_zoned_datetime(self.zone()?);
+        let from = Timestamp::from_second(second)
+            .ok()?
+            .to_zoned_datetime(self.zone()?);
         let cron = self.cron().ok()?;
         let found = match direction {
             Direction::Forward => cron.find_next_occurrence(&At(from), false),
@@ -131,16 +133,8 @@ impl CronDateTime for At {
         let at = self.0.datetime();
         let part = |value: i8| u32::try_from(value).unwrap_or_default();
         CivilDateTime::new(
-            CivilDate::from_parts_unchecked(
-                i32::from(at.year()),
-                part(at.month()),
-                part(at.day()),
-            ),
-            CivilTime::from_parts_unchecked(
-                part(at.hour()),
-                part(at.minute()),
-                part(at.second()),
-            ),
+            CivilDate::from_parts_unchecked(i32::from(at.year()), part(at.month()), part(at.day())),
+            CivilTime::from_parts_unchecked(part(at.hour()), part(at.minute()), part(at.second())),
         )
     }
 
@@ -161,7 +155,8 @@ impl CronDateTime for At {
         let at = DateTime::new(year, month, day, hour, minute, second, 0);
         let at = at.map_err(|_| CronError::InvalidDate)?;
         let found = self.0.time_zone().to_ambiguous_zoned_datetime(at);
-        let sure = |at: Result<ZonedDateTime, jiff::Error>| at.map(At).map_err(|_| CronError::InvalidTime);
+        let sure =
+            |at: Result<ZonedDateTime, jiff::Error>| at.map(At).map_err(|_| CronError::InvalidTime);
         match found.offset() {
             AmbiguousOffset::Unambiguous { .. } => {
                 Ok(Resolution::Single(sure(found.unambiguous())?))

@@ -84,7 +84,10 @@ fn unknown_fields_are_answered_with_the_nearest() {
     assert!(explain("service.search.environment.KEY").is_some());
     assert_eq!(suggest("service.replcas"), ["service.replicas"]);
     assert_eq!(suggest("servce.replicas"), ["service"]);
-    assert_eq!(suggest("zzzzzz"), ["bucket", "job", "project", "service", "site"]);
+    assert_eq!(
+        suggest("zzzzzz"),
+        ["bucket", "job", "project", "service", "site"]
+    );
 }
 
 #[test]

@@ -17,9 +17,13 @@ pub enum Event {
     /// Time has passed, or the job was applied.
     Tick,
     /// A person wants a run.
-    Asked { arguments: Vec<String> },
+    Asked {
+        arguments: Vec<String>,
+    },
     /// A person ends a run; all that go on, if none is named.
-    Cancelled { run: Option<u64> },
+    Cancelled {
+        run: Option<u64>,
+    },
     /// An answer to [`Effect::Place`].
     Placed {
         run: u64,
@@ -28,9 +32,18 @@ pub enum Event {
         epoch: FencingEpoch,
     },
     /// The other answer: there is no place now.
-    Refused { run: u64, index: u32, why: String },
-    Running { attempt: u64 },
-    Ended { attempt: u64, end: End },
+    Refused {
+        run: u64,
+        index: u32,
+        why: String,
+    },
+    Running {
+        attempt: u64,
+    },
+    Ended {
+        attempt: u64,
+        end: End,
+    },
     /// Nothing will be heard of it. Of what runs `once`: it is surely over.
     Lost {
         attempt: u64,
@@ -43,19 +56,33 @@ pub enum Event {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Find a node for this part; told again while it has none.
-    Place { run: u64, index: u32 },
-    Began { run: u64, cause: Cause },
+    Place {
+        run: u64,
+        index: u32,
+    },
+    Began {
+        run: u64,
+        cause: Cause,
+    },
     /// Nothing was begun, or ended.
-    Declined { why: String },
+    Declined {
+        why: String,
+    },
     /// A run that was due was not begun.
-    Skipped { due: UnixMillis, why: String },
+    Skipped {
+        due: UnixMillis,
+        why: String,
+    },
     Retried {
         run: u64,
         index: u32,
         after: Duration,
         why: String,
     },
-    Finished { run: u64, verdict: Verdict },
+    Finished {
+        run: u64,
+        verdict: Verdict,
+    },
 }
 
 impl Effect {

@@ -5,9 +5,7 @@
 //! may come late, twice and in any order.
 
 use crate::event::{Effect, Event, Now};
-use crate::record::{
-    Attempt, Cause, End, EndedAttempt, Part, Record, Run, Stopping, Verdict, cut,
-};
+use crate::record::{Attempt, Cause, End, EndedAttempt, Part, Record, Run, Stopping, Verdict, cut};
 use crate::timing::{after, backoff, between, is_past_deadline, settle, wake};
 use crate::{ARGUMENTS_BYTES_MAX, PARTS_MAX, RECENT_MAX};
 use kernel::{FencingEpoch, NodeId, Revision, format_duration};
@@ -191,7 +189,9 @@ impl<'a> Machine<'a> {
             indices: job.indices,
             once: job.once,
             succeeded: 0,
-            parts: (0..job.indices).map(|index| (index, waiting.clone())).collect(),
+            parts: (0..job.indices)
+                .map(|index| (index, waiting.clone()))
+                .collect(),
             verdict: None,
             ended: None,
             recent: Vec::new(),
@@ -262,7 +262,8 @@ impl<'a> Machine<'a> {
     fn on_refused(&mut self, number: u64, why: &str) {
         let mut runs = self.record.runs.iter_mut();
         if let Some(run) = runs.find(|run| run.number == number && run.verdict.is_none()) {
-            run.waits = Some(cut(why));
+            // Told once: what is free changes each second.
+            run.waits.get_or_insert_with(|| cut(why));
         }
     }
 
@@ -389,9 +390,9 @@ impl<'a> Machine<'a> {
                 continue;
             }
             let room = u64::from(job.parallel).saturating_sub(run.attempts().count() as u64);
-            let due = run.parts.iter().filter(|(_, part)| {
-                matches!(part, Part::Waiting { due, .. } if *due <= now.steady)
-            });
+            let due = run.parts.iter().filter(
+                |(_, part)| matches!(part, Part::Waiting { due, .. } if *due <= now.steady),
+            );
             let room = usize::try_from(room).unwrap_or(usize::MAX);
             effects.extend(due.take(room).map(|(index, _)| Effect::Place {
                 run: run.number,

@@ -174,10 +174,12 @@ impl Record {
 
 impl Run {
     pub fn attempts(&self) -> impl Iterator<Item = (&Self, u32, &Attempt)> {
-        self.parts.iter().filter_map(move |(index, part)| match part {
-            Part::Going(attempt) => Some((self, *index, attempt)),
-            Part::Waiting { .. } => None,
-        })
+        self.parts
+            .iter()
+            .filter_map(move |(index, part)| match part {
+                Part::Going(attempt) => Some((self, *index, attempt)),
+                Part::Waiting { .. } => None,
+            })
     }
 
     /// `going`, `stopping`, or how it ended.

@@ -14,20 +14,39 @@ const HOUR: i64 = 3_600_000;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Pass { millis: u64 },
+    Pass {
+        millis: u64,
+    },
     /// Somebody sets the wall's clock.
-    Jump { millis: i64 },
+    Jump {
+        millis: i64,
+    },
     Ask,
     Cancel,
     /// All that wants a place gets one, or none does.
-    Place { refuse: bool },
-    Running { which: usize },
-    End { which: usize, how: u8 },
-    Lost { which: usize, ran: bool },
+    Place {
+        refuse: bool,
+    },
+    Running {
+        which: usize,
+    },
+    End {
+        which: usize,
+        how: u8,
+    },
+    Lost {
+        which: usize,
+        ran: bool,
+    },
     /// An old report comes again.
-    Again { which: usize },
+    Again {
+        which: usize,
+    },
     /// Another leads, whose clock differs; what was not written is lost.
-    Lead { offset: i64, forgets: bool },
+    Lead {
+        offset: i64,
+        forgets: bool,
+    },
     Apply,
     Remove,
 }
@@ -60,28 +79,37 @@ fn job() -> impl Strategy<Value = Job> {
     ];
     let indices = 1..6_u32;
     let spans = (prop::option::of(1..20_u64), prop::option::of(1..10_u64));
-    (indices, 1..6_u32, 0..4_u32, any::<bool>(), any::<bool>(), overlap, spans).prop_map(
-        |(indices, parallel, retries, once, scheduled, overlap, (deadline, timeout))| {
-            let text = "[project]\nname = \"p\"\n[job.j]\nrun = { process = [\"true\"] }\n";
-            let schedule = "schedule = \"*/3 * * * *\"\n";
-            let text = format!("{text}{}", if scheduled { schedule } else { "" });
-            let name = Name::new("p").expect("a name");
-            let manifest = manifest::parse(&text, &name).expect("a manifest");
-            let job = manifest.jobs[&Name::new("j").expect("a name")].clone();
-            Job {
-                indices,
-                parallel: parallel.min(indices),
-                retries,
-                once,
-                overlap,
-                deadline: deadline.map(|minutes| Duration::from_mins(minutes)),
-                attempt_timeout: timeout.map(|minutes| Duration::from_mins(minutes)),
-                backoff: Duration::from_secs(20),
-                keep_runs: 3,
-                ..job
-            }
-        },
+    (
+        indices,
+        1..6_u32,
+        0..4_u32,
+        any::<bool>(),
+        any::<bool>(),
+        overlap,
+        spans,
     )
+        .prop_map(
+            |(indices, parallel, retries, once, scheduled, overlap, (deadline, timeout))| {
+                let text = "[project]\nname = \"p\"\n[job.j]\nrun = { process = [\"true\"] }\n";
+                let schedule = "schedule = \"*/3 * * * *\"\n";
+                let text = format!("{text}{}", if scheduled { schedule } else { "" });
+                let name = Name::new("p").expect("a name");
+                let manifest = manifest::parse(&text, &name).expect("a manifest");
+                let job = manifest.jobs[&Name::new("j").expect("a name")].clone();
+                Job {
+                    indices,
+                    parallel: parallel.min(indices),
+                    retries,
+                    once,
+                    overlap,
+                    deadline: deadline.map(|minutes| Duration::from_mins(minutes)),
+                    attempt_timeout: timeout.map(|minutes| Duration::from_mins(minutes)),
+                    backoff: Duration::from_secs(20),
+                    keep_runs: 3,
+                    ..job
+                }
+            },
+        )
 }
 
 /// What became of one part, as the world saw it.
@@ -181,7 +209,10 @@ impl World {
             assert!(count <= self.job.retries + 1, "{count} attempts");
             if let Some(deadline) = self.job.deadline {
                 let took = attempt.placed.0 - run.began.0;
-                assert!(u128::from(took) < deadline.as_millis(), "after the deadline");
+                assert!(
+                    u128::from(took) < deadline.as_millis(),
+                    "after the deadline"
+                );
             }
         }
     }
@@ -219,7 +250,11 @@ impl World {
         } else {
             assert!(verdict.why().is_some_and(|why| !why.is_empty()));
         }
-        assert_eq!(self.ended.insert(run, verdict), None, "run {run} ended twice");
+        assert_eq!(
+            self.ended.insert(run, verdict),
+            None,
+            "run {run} ended twice"
+        );
     }
 
     /// What holds of a record at any moment.
@@ -377,9 +412,8 @@ proptest! {
 }
 
 fn fixed(more: &str) -> World {
-    let text = format!(
-        "[project]\nname = \"p\"\n[job.j]\nrun = {{ process = [\"true\"] }}\n{more}\n"
-    );
+    let text =
+        format!("[project]\nname = \"p\"\n[job.j]\nrun = {{ process = [\"true\"] }}\n{more}\n");
     let name = Name::new("p").expect("a name");
     let manifest = manifest::parse(&text, &name).expect("a manifest");
     let mut world = World::new(manifest.jobs[&Name::new("j").expect("a name")].clone());
@@ -472,7 +506,11 @@ fn one_part_that_ran_once_and_ended_unseen_ends_the_run_and_stops_the_others() {
         true,
     );
     assert_eq!(last(&world).word(), "stopping");
-    assert!(last(&world).attempts().all(|(.., it)| it.stopping.is_some()));
+    assert!(
+        last(&world)
+            .attempts()
+            .all(|(.., it)| it.stopping.is_some())
+    );
     end_all(&mut world, &End::Failed("signal 15".to_owned()));
     assert_eq!(last(&world).word(), "unknown");
     // It never ran there: it may run elsewhere.

@@ -55,7 +55,11 @@ pub fn machine<'a>(desired: &'a Desired, name: &ScopedName) -> Machine<'a> {
     let record = desired.jobs.get(name).cloned().unwrap_or_default();
     let job = desired.job(name);
     let generation = job.and_then(|(_, applied)| applied.generations.get(&name.name).copied());
-    Machine::new(job.map(|(job, _)| job), generation.unwrap_or_default(), record)
+    Machine::new(
+        job.map(|(job, _)| job),
+        generation.unwrap_or_default(),
+        record,
+    )
 }
 
 impl Look<'_> {

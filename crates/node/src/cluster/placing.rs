@@ -227,8 +227,8 @@ pub fn placements(
     let mut refused = plan.refused.iter().filter(|refusal| {
         let stay = u32::try_from(refusal.stay.len()).unwrap_or(u32::MAX);
         let service = &refusal.service;
-        let is_its = service.project == manifest.project
-            && manifest.services.contains_key(&service.name);
+        let is_its =
+            service.project == manifest.project && manifest.services.contains_key(&service.name);
         is_its && refusal.missing > stay
     });
     if let Some(refusal) = refused.next() {

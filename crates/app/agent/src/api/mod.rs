@@ -46,10 +46,11 @@ use utoipa::OpenApi;
 use wire::api::Object as NodeObject;
 use wire::api::{
     AdminPort, AggregateRequest, AggregateView, AlertNotice, AlertRequest, AlertView, ApiError,
-    ApplyRequest, AskReply, AskRequest, AskedRow, AttemptView, CertificateReply, CertificateRequest, Change,
-    ContentStatus, Diagnostic, Fault, Follows, JobCancelReply, JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine,
-    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy,
-    Progress, ProjectView, PublishReply, PublishRequest, Role, RunView, SecretReply, SecretRequest,
+    ApplyRequest, AskReply, AskRequest, AskedRow, AttemptView, CertificateReply,
+    CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, JobCancelReply,
+    JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine, NamedValue,
+    NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy, Progress,
+    ProjectView, PublishReply, PublishRequest, Role, RunView, SecretReply, SecretRequest,
     SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply, ZoneMoveRequest,
     ZoneView, ZonesReply,
 };

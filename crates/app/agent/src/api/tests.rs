@@ -62,12 +62,7 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
         Role::Operator,
         Kind::Hidden,
     ),
-    (
-        "post",
-        "/v1/jobs/{job}/runs",
-        Role::Operator,
-        Kind::Hidden,
-    ),
+    ("post", "/v1/jobs/{job}/runs", Role::Operator, Kind::Hidden),
     (
         "post",
         "/v1/jobs/{job}/cancel",

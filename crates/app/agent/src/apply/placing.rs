@@ -90,7 +90,9 @@ pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError
         Some(_) => "job",
         None => "service",
     };
-    let wait: Vec<String> = wait.map(|(name, _)| format!("{}/{name}", kind(name))).collect();
+    let wait: Vec<String> = wait
+        .map(|(name, _)| format!("{}/{name}", kind(name)))
+        .collect();
     let world = world_of_movable(&desired, &nodes, &gone, can_move, |node| {
         known(shared, node)
     });

@@ -68,12 +68,20 @@ fn placed(
         let id = replica.clone();
         return Ok(node::replica_spec(id, service, applied, desired, settings));
     }
-    let job = desired.job(name).ok_or_else(|| format!("there is no {replica}"))?;
+    let job = desired
+        .job(name)
+        .ok_or_else(|| format!("there is no {replica}"))?;
     let record = desired.jobs.get(name).ok_or_else(elsewhere)?;
     let mut attempts = record.attempts();
     let attempt = attempts.find(|(.., it)| it.node == on && attempt_id(name, it) == *replica);
     let attempt = attempt.ok_or_else(elsewhere)?;
-    Ok(attempt_spec(replica.clone(), attempt, job, desired, settings))
+    Ok(attempt_spec(
+        replica.clone(),
+        attempt,
+        job,
+        desired,
+        settings,
+    ))
 }
 
 fn copy_of(layout: &Layout, replica: &ReplicaId) -> PathBuf {

@@ -7,8 +7,8 @@ use crate::job::{Job, Overlap};
 use crate::mistake::short;
 use crate::model::Run;
 use crate::raw::{
-    At, BACKOFF_DEFAULT, CATCH_UP_DEFAULT, DurationText, Field, KEEP_RUNS_DEFAULT,
-    RETRIES_DEFAULT, RawJob, RawRun, STOP_GRACE_DEFAULT, TIME_ZONE_DEFAULT,
+    At, BACKOFF_DEFAULT, CATCH_UP_DEFAULT, DurationText, Field, KEEP_RUNS_DEFAULT, RETRIES_DEFAULT,
+    RawJob, RawRun, STOP_GRACE_DEFAULT, TIME_ZONE_DEFAULT,
 };
 use crate::schedule::{Schedule, ScheduleError};
 use crate::text::{Wrong, duration, wrong};
@@ -48,9 +48,7 @@ impl Checker<'_> {
                 CATCH_UP_DEFAULT,
                 Duration::ZERO..=SPAN_MAX,
             ),
-            overlap: self
-                .text(raw.overlap.as_ref(), overlap)
-                .unwrap_or_default(),
+            overlap: self.text(raw.overlap.as_ref(), overlap).unwrap_or_default(),
             retries: raw.retries.map_or(RETRIES_DEFAULT, |retries| retries.value),
             backoff: self.duration(
                 raw.backoff.as_ref(),
@@ -156,7 +154,10 @@ impl Checker<'_> {
         let spans = (raw.attempt_timeout.as_ref(), raw.deadline.as_ref());
         if let (Some(attempt), Some(run)) = spans {
             let read = |at: &At<DurationText>| kernel::parse_duration(&at.value.0).ok();
-            if read(attempt).zip(read(run)).is_some_and(|(one, all)| one > all) {
+            if read(attempt)
+                .zip(read(run))
+                .is_some_and(|(one, all)| one > all)
+            {
                 let told = "one attempt may take longer than the whole run";
                 let help = "lower it, or raise `deadline`";
                 found.push((&attempt.span, told, help));
@@ -175,7 +176,11 @@ fn overlap(text: &str) -> Result<Overlap, Wrong> {
         "replace" => Ok(Overlap::Replace),
         other => {
             let message = format!("`{}` says nothing about runs that overlap", short(other));
-            Err(wrong("overlap", message, "write `skip`, `allow` or `replace`"))
+            Err(wrong(
+                "overlap",
+                message,
+                "write `skip`, `allow` or `replace`",
+            ))
         }
     }
 }

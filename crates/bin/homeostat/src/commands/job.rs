@@ -73,7 +73,9 @@ async fn runs(context: &Context, job: &str) -> Result<(), Failure> {
         return output::list(&view.runs, context.output, name, ([], rows));
     }
     if view.runs.is_empty() {
-        say(&format!("{job} has not run; begin a run with: homeostat job run {job}"));
+        say(&format!(
+            "{job} has not run; begin a run with: homeostat job run {job}"
+        ));
     }
     for run in &view.runs {
         show(run)?;
@@ -85,7 +87,9 @@ fn show(run: &RunView) -> Result<(), Failure> {
     let RunView { number, state, .. } = run;
     let (done, all, cause) = (run.succeeded, run.parts, &run.cause);
     let began = clock(run.began_unix_ms);
-    data(&format!("run {number}  {state}  {done}/{all} done  {cause}, {began}"))?;
+    data(&format!(
+        "run {number}  {state}  {done}/{all} done  {cause}, {began}"
+    ))?;
     if let Some(why) = &run.why {
         data(&format!("  why    {why}"))?;
     }
@@ -125,7 +129,9 @@ async fn begin(context: &Context, asked: Run) -> Result<ExitCode, Failure> {
         Format::Table => {
             let JobRunReply { job, run } = &begun;
             say(&format!("run {run} of {job} begins"));
-            say(&format!("next: homeostat job runs {job}, homeostat job logs -f {job}"));
+            say(&format!(
+                "next: homeostat job runs {job}, homeostat job logs -f {job}"
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -136,7 +142,10 @@ async fn wait(context: &Context, begun: &JobRunReply) -> Result<ExitCode, Failur
         let (_, view) = look(context, &begun.job).await?;
         let run = view.runs.into_iter().find(|run| run.number == begun.run);
         let Some(run) = run else {
-            let message = format!("run {} of {} is not remembered any more", begun.run, begun.job);
+            let message = format!(
+                "run {} of {} is not remembered any more",
+                begun.run, begun.job
+            );
             return Err(Failure::new(FAILED, message, Some("raise `keep_runs`")));
         };
         if run.ended_unix_ms.is_none() {

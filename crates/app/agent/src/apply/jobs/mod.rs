@@ -22,7 +22,7 @@ use node::jobs::{Look, Looked, machine};
 use node::lease::Grantor;
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 use wire::api::{ApiError, JobCancelReply, JobRunReply};
 
@@ -50,40 +50,29 @@ pub async fn read(
     Ok(all)
 }
 
-/// The wall's clock when this node began to lead, and what has passed since.
-#[derive(Clone, Copy)]
-struct Clocks {
-    wall: UnixMillis,
-    since: Time,
-}
+/// The wall's clock as it was once, and when that was.
+static BEGAN: LazyLock<(UnixMillis, Time)> = LazyLock::new(|| (unix_now(), now()));
 
-impl Clocks {
-    fn new() -> Self {
-        Self {
-            wall: unix_now(),
-            since: now(),
-        }
-    }
-
-    fn now(self) -> Now {
-        let passed = now().since(self.since).as_millis();
-        let passed = u64::try_from(passed).unwrap_or(u64::MAX);
-        Now {
-            wall: unix_now(),
-            steady: UnixMillis(self.wall.0.saturating_add(passed)),
-        }
+/// The wall's clock, and one that goes on evenly from where that was when this
+/// agent began to ask.
+fn clocks() -> Now {
+    let (wall, since) = *BEGAN;
+    let passed = u64::try_from(now().since(since).as_millis()).unwrap_or(u64::MAX);
+    Now {
+        wall: unix_now(),
+        steady: UnixMillis(wall.0.saturating_add(passed)),
     }
 }
 
 /// On the leader; ends with its leadership.
 pub async fn run(shared: Arc<Shared>, grantor: Granting) {
-    let clocks = Clocks::new();
+    let since = now();
     let cluster = &shared.cluster;
     let mut reports = cluster.reports.subscribe();
     let mut reach = cluster.reach_changes();
     let mut mirrored = cluster.mirrored.subscribe();
     loop {
-        let wake = match look(&shared, &mut *grantor.lock().await, clocks).await {
+        let wake = match look(&shared, &mut *grantor.lock().await, since).await {
             Ok(wake) => wake,
             Err(error) => {
                 tracing::warn!(%error, "jobs are not looked at");
@@ -114,7 +103,7 @@ pub async fn run(shared: Arc<Shared>, grantor: Granting) {
 async fn look(
     shared: &Arc<Shared>,
     grantor: &mut Grantor,
-    clocks: Clocks,
+    since: Time,
 ) -> Result<Option<Duration>, StoreError> {
     let desired = read_desired(&shared.control).await?;
     let has_any = desired.manifest_jobs().next().is_some();
@@ -128,7 +117,7 @@ async fn look(
         attempts.map(|(.., attempt)| (name.clone(), attempt.serial))
     });
     grantor.keep_attempts(&going.collect::<BTreeSet<_>>());
-    let (mut looked, wake) = look_at(shared, grantor, &desired, clocks);
+    let (mut looked, wake) = look_at(shared, grantor, &desired, since);
     for job in grantor.unsure() {
         // Written again as it is: then what was written before cannot be done later.
         let is_looked_at = looked.iter().any(|one| one.job == *job);
@@ -161,7 +150,7 @@ fn look_at(
     shared: &Shared,
     grantor: &Grantor,
     desired: &Desired,
-    clocks: Clocks,
+    since: Time,
 ) -> (Vec<Looked>, Option<Duration>) {
     let cluster = &shared.cluster;
     let nodes = cluster.nodes.borrow().clone();
@@ -174,17 +163,14 @@ fn look_at(
         known: &|node| placing::known(shared, node),
         called: &|node| cluster.called(node),
         epoch: desired.next_epoch(),
-        since: clocks.since,
+        since,
         now: now(),
-        clocks: clocks.now(),
+        clocks: clocks(),
     };
     look.at(desired)
 }
 
-fn with_records(
-    desired: Desired,
-    records: &BTreeMap<ScopedName, (Record, Revision)>,
-) -> Desired {
+fn with_records(desired: Desired, records: &BTreeMap<ScopedName, (Record, Revision)>) -> Desired {
     let records = records.iter();
     Desired {
         jobs: records
@@ -235,11 +221,7 @@ async fn say(shared: &Shared, job: &ScopedName, event: &Event) -> Result<Vec<Eff
         let over = records.get(job).map(|(_, revision)| *revision);
         let desired = with_records(desired, &records);
         let mut machine = machine(&desired, job);
-        let clocks = Now {
-            wall: unix_now(),
-            steady: unix_now(),
-        };
-        let mut effects = machine.handle(event.clone(), clocks);
+        let mut effects = machine.handle(event.clone(), clocks());
         effects.retain(|effect| !matches!(effect, Effect::Place { .. }));
         let declined = effects.iter().find_map(|effect| match effect {
             Effect::Declined { why } => Some(why.clone()),
@@ -287,7 +269,9 @@ pub async fn cancel(
     let desired = desired.map_err(|error| storage(&error))?;
     let going = desired.jobs.get(job).into_iter().flat_map(Record::going);
     let going = going.map(|one| one.number);
-    let runs = going.filter(|one| run.is_none_or(|run| run == *one)).collect();
+    let runs = going
+        .filter(|one| run.is_none_or(|run| run == *one))
+        .collect();
     say(shared, job, &Event::Cancelled { run }).await?;
     Ok(JobCancelReply {
         job: job.to_string(),

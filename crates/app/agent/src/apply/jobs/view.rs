@@ -35,7 +35,11 @@ fn view(shared: &Shared, name: &ScopedName, job: &Job, record: Option<&Record>) 
     let runs = record.map_or(&[][..], |record| &record.runs);
     JobView {
         next_unix_ms: next.map(|at| at.0),
-        runs: runs.iter().rev().map(|run| of_run(shared, name, run)).collect(),
+        runs: runs
+            .iter()
+            .rev()
+            .map(|run| of_run(shared, name, run))
+            .collect(),
     }
 }
 

@@ -93,7 +93,10 @@ fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));
     tasks.spawn(repair::run(Arc::clone(shared)));
     let grantor = Arc::new(Mutex::new(Grantor::new(now())));
-    tasks.spawn(super::lease::grant(Arc::clone(shared), Arc::clone(&grantor)));
+    tasks.spawn(super::lease::grant(
+        Arc::clone(shared),
+        Arc::clone(&grantor),
+    ));
     tasks.spawn(jobs::run(Arc::clone(shared), grantor));
     tasks
 }
