@@ -443,6 +443,8 @@ fn jobs() -> Vec<(&'static str, Vec<u8>)> {
         ..Record::default()
     };
     let mut going = serde_json::to_vec(&record).expect("writes");
-    going.extend([0, 4, 1, 0, 0, 0, 2, 3, 6, 0, 5, 1, 1, 6, 2, 9, 1, 0, 0, 2, 0, 0]);
+    going.extend([
+        0, 4, 1, 0, 0, 0, 2, 3, 6, 0, 5, 1, 1, 6, 2, 9, 1, 0, 0, 2, 0, 0,
+    ]);
     vec![("going", going), ("none", b"{}\0\x01\0\x01".to_vec())]
 }
