@@ -260,7 +260,7 @@ impl Leader {
             grantor: &self.grantor,
             reach: &|node| if up(node) { Reach::Alive } else { Reach::Dead },
             known: &|node| Known::reach(up(node)),
-            called: &|node| format!("n{node}"),
+            called: &|node| format!("n{}", node.0),
             epoch: self.desired.next_epoch(),
             since: Time(0),
             now: self.now,
@@ -338,7 +338,8 @@ fn what_runs_once_is_unknown_only_when_its_nodes_lease_is_over() {
     leader.pass(TIME_TO_LIVE);
     let _ = leader.look();
     let verdict = leader.record().runs[0].verdict.clone();
-    assert!(matches!(verdict, Some(Verdict::Unknown(why)) if why.contains("n2")));
+    let is_unknown = matches!(&verdict, Some(Verdict::Unknown(why)) if why.contains("n2"));
+    assert!(is_unknown, "{verdict:?}");
     assert!(rights(&leader.desired).values().all(BTreeMap::is_empty));
     // How it ended is said too late, and changes nothing.
     leader.says(id, NodeId(2), AttemptStatus::Ended(End::Succeeded));
