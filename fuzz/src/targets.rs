@@ -11,7 +11,7 @@ use std::time::Duration;
 
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("identity", identity),
     ("token", token),
     ("head", head),
@@ -27,6 +27,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("peer", peer),
     ("guests", guests),
     ("script", script),
+    ("job", job),
 ];
 
 /// Text, as far as the bytes are any.
@@ -321,4 +322,56 @@ fn script(bytes: &[u8]) {
             let _ = read.manifest("./program");
         }
     });
+}
+
+/// What was written of a job by whoever led before, and what befalls it then: three
+/// bytes an event.
+fn job(bytes: &[u8]) {
+    use jobs::{End, Event, Machine, Now, Record};
+    let split = bytes.iter().position(|byte| *byte == 0);
+    let (record, events) = bytes.split_at(split.unwrap_or(bytes.len()));
+    let Ok(record) = serde_json::from_slice::<Record>(record) else {
+        return;
+    };
+    let text = "[project]\nname = \"p\"\n[job.j]\nrun = { process = [\"true\"] }\n\
+                indices = 3\nparallel = 2\ndeadline = \"1h\"\nschedule = \"* * * * *\"\n";
+    let name = Name::new("p").expect("a name");
+    let manifest = manifest::parse(text, &name).expect("a manifest");
+    let job = manifest.jobs.values().next();
+    let mut clock = 1_700_000_000_000_u64;
+    let mut machine = Machine::new(job, kernel::Revision(1), record);
+    for event in events.get(1..).unwrap_or_default().chunks_exact(3) {
+        let (kind, which, wait) = (event[0], u64::from(event[1]), u64::from(event[2]));
+        clock += wait * 10_000;
+        let now = Now {
+            wall: UnixMillis(clock),
+            steady: UnixMillis(clock),
+        };
+        let (run, index) = (which >> 2, u32::try_from(which & 3).unwrap_or(0));
+        let event = match kind % 7 {
+            0 => Event::Tick,
+            1 => Event::Asked {
+                arguments: Vec::new(),
+            },
+            2 => Event::Cancelled { run: None },
+            3 => Event::Placed {
+                run,
+                index,
+                node: NodeId(1),
+                epoch: kernel::FencingEpoch(1),
+            },
+            4 => Event::Running { attempt: which },
+            5 => Event::Ended {
+                attempt: which,
+                end: End::Succeeded,
+            },
+            _ => Event::Lost {
+                attempt: which,
+                why: "lost".to_owned(),
+                may_have_run: true,
+            },
+        };
+        let _ = machine.handle(event, now);
+        let _ = machine.wake(now);
+    }
 }

@@ -1,8 +1,9 @@
 //! Desired state as it lies in the store: which key holds what.
 
 use crate::cluster::placing::Placements;
+use jobs::Record;
 use kernel::{Bytes, FencingEpoch, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
-use manifest::{Binding, BindingTarget, Manifest, Service, Site};
+use manifest::{Binding, BindingTarget, Job, Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -23,6 +24,13 @@ pub const POLICY_PREFIX: &str = "/policy/";
 /// The project's [`ProjectPolicy`], if one was set.
 pub fn policy_key(project: &Name) -> String {
     format!("{POLICY_PREFIX}{project}")
+}
+
+/// Of all jobs, those of manifests that are gone among them, [`Record`]s are under
+/// this prefix.
+pub const JOBS_PREFIX: &str = "/job/";
+pub fn job_key(job: &ScopedName) -> String {
+    format!("{JOBS_PREFIX}{job}")
 }
 
 /// What a project may do on this node. Unset means no limit of ours.
@@ -137,7 +145,8 @@ impl Applied {
     /// anything its replicas are started from moves.
     pub fn generations_after(&self, old: Option<&Self>) -> BTreeMap<Name, Revision> {
         let services = self.manifest.services.keys();
-        services
+        let named = services.chain(self.manifest.jobs.keys());
+        named
             .map(|name| {
                 let same = old.filter(|old| self.starts_alike(old, name));
                 let same = same.and_then(|old| old.generations.get(name).copied());
@@ -151,8 +160,20 @@ impl Applied {
             self.manifest.services.get(name),
             old.manifest.services.get(name),
         );
-        let (Some(service), Some(before)) = services else {
-            return false;
+        let jobs = (self.manifest.jobs.get(name), old.manifest.jobs.get(name));
+        let (bindings, alike) = match (services, jobs) {
+            ((Some(service), Some(before)), _) => {
+                let alike = before.run == service.run
+                    && before.singleton == service.singleton
+                    && before.environment == service.environment
+                    && before.limits == service.limits
+                    && before.secrets == service.secrets
+                    && before.bindings == service.bindings
+                    && before.probes == service.probes;
+                (&service.bindings, alike)
+            }
+            (_, (Some(job), Some(before))) => (&job.bindings, job.starts_alike(before)),
+            _ => return false,
         };
         let bound_alike = |binding: &Binding| match &binding.target {
             BindingTarget::Site(site) => old.trees.get(site) == self.trees.get(site),
@@ -161,16 +182,10 @@ impl Applied {
             }
             BindingTarget::Service(_) => true,
         };
-        before.run == service.run
-            && before.singleton == service.singleton
-            && before.environment == service.environment
-            && before.limits == service.limits
-            && before.secrets == service.secrets
-            && before.bindings == service.bindings
-            && before.probes == service.probes
+        alike
             && old.directory == self.directory
             && old.programs.get(name) == self.programs.get(name)
-            && service.bindings.values().all(bound_alike)
+            && bindings.values().all(bound_alike)
     }
 
     /// What its manifest calls `name`.
@@ -187,9 +202,26 @@ pub struct Desired {
     /// Of the projects that have one, applied or not.
     #[serde(default)]
     pub policies: BTreeMap<Name, ProjectPolicy>,
+    /// Of all jobs, those of manifests that are gone among them.
+    #[serde(default)]
+    pub jobs: BTreeMap<ScopedName, Record>,
 }
 
 impl Desired {
+    /// The jobs of all manifests.
+    pub fn manifest_jobs(&self) -> impl Iterator<Item = (ScopedName, &Job, &Applied)> {
+        self.projects.values().flat_map(|applied| {
+            let jobs = applied.manifest.jobs.iter();
+            jobs.map(move |(name, job)| (applied.scoped(name), job, applied))
+        })
+    }
+
+    /// One of a manifest, and what was applied with it.
+    pub fn job(&self, name: &ScopedName) -> Option<(&Job, &Applied)> {
+        let applied = self.projects.get(&name.project)?;
+        Some((applied.manifest.jobs.get(&name.name)?, applied))
+    }
+
     /// Of a singleton's next place: greater than all that were read with this.
     pub fn next_epoch(&self) -> FencingEpoch {
         FencingEpoch(self.revision.0 + 1)

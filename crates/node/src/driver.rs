@@ -80,6 +80,17 @@ pub enum DriverEvent {
     },
 }
 
+impl DriverEvent {
+    pub fn replica(&self) -> &ReplicaId {
+        match self {
+            Self::Prepared { replica, .. }
+            | Self::Started { replica, .. }
+            | Self::StartFailed { replica, .. }
+            | Self::Exited { replica, .. } => replica,
+        }
+    }
+}
+
 /// Called from the driver's own tasks; must not block.
 pub type DriverEvents = Arc<dyn Fn(DriverEvent) + Send + Sync>;
 

@@ -1,6 +1,7 @@
 //! What the node is told and what it wants done.
 
 use crate::alerts::{AlertSpec, AlertStatus};
+use crate::attempts::AttemptStatus;
 use crate::cluster::lease::{Knows, Lease};
 use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
@@ -107,6 +108,12 @@ pub enum NodeEvent {
         to: Option<String>,
         why: String,
     },
+    /// On the leader: something was decided about a job.
+    JobDecided {
+        job: ScopedName,
+        seen: String,
+        decided: String,
+    },
     /// Which singletons this node may run, and which it may not any more.
     Leases(BTreeMap<ScopedName, Lease>),
     /// All that this node keeps.
@@ -204,6 +211,9 @@ pub struct NodeStatus {
     pub services: BTreeMap<ScopedName, ServiceStatus>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub singletons: BTreeMap<ScopedName, Knows>,
+    /// Of jobs: those that are placed here, until the leader has heard how they ended.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attempts: BTreeMap<ReplicaId, AttemptStatus>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub alerts: BTreeMap<String, AlertStatus>,
 }

@@ -4,6 +4,7 @@
 //! Never: reads a clock, does I/O, knows a runtime.
 
 mod alerts;
+pub mod attempts;
 pub mod buckets;
 mod cluster;
 pub mod desired;
@@ -22,7 +23,7 @@ pub mod store;
 mod why;
 
 pub use alerts::{AlertSpec, AlertStatus};
-pub use cluster::{lease, members, mending, placing, wishes};
+pub use cluster::{jobs, lease, members, mending, placing, wishes};
 pub use control::{ReplayMismatch, replay};
 pub use event::{NodeEffect, NodeEvent, NodeStatus, Peer, ReplicaStatus, ServiceStatus, Settings};
 pub use holding::{Copies, copies};

@@ -6,6 +6,7 @@
 //! Never: reads a clock, does I/O, draws unseeded randomness.
 
 use crate::alerts::Alerts;
+use crate::attempts::Attempts;
 use crate::cluster::lease::{self, Knows, Lease};
 use crate::cluster::mending::Mending;
 use crate::desired::Desired;
@@ -17,8 +18,9 @@ use crate::replica::{Replica, Turn};
 use crate::service::{Tended, Wanted};
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
-use control::singleton::{Reading, Singleton};
+use control::singleton::Singleton;
 use control::{DecisionIds, Effort, Loop};
+use control::{job, singleton};
 use kernel::{FencingEpoch, NodeId, ObjectRef, ReplicaId, Rng, ScopedName, Time};
 use manifest::Service;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +36,7 @@ pub struct Node {
     taken_over: bool,
     desired: Option<Desired>,
     services: BTreeMap<ScopedName, Tended>,
+    attempts: Attempts,
     /// Of all singletons of `desired`: asked for with each status.
     epochs: BTreeMap<ScopedName, FencingEpoch>,
     /// Of singletons: what this node may run, and may not any more.
@@ -61,6 +64,7 @@ impl Node {
             taken_over: false,
             desired: None,
             services: BTreeMap::new(),
+            attempts: Attempts::default(),
             epochs: BTreeMap::new(),
             leases: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -112,6 +116,9 @@ impl Node {
             now,
         };
         match event {
+            NodeEvent::Driver(event) if self.attempts.has(event.replica()) => {
+                self.attempts.heard(event, &mut turn);
+            }
             NodeEvent::Driver(event) => {
                 on_driver(
                     &mut self.services,
@@ -155,7 +162,12 @@ impl Node {
             NodeEvent::SingletonPlaced { service, to, why } => {
                 let subject = ObjectRef::new("service", &service);
                 let mut told: Loop<Singleton> = Loop::new((), subject, Effort::default());
-                let _ = turn.step(&mut told, &Reading { to, why }, Vec::new());
+                let _ = turn.step(&mut told, &singleton::Reading { to, why }, Vec::new());
+            }
+            NodeEvent::JobDecided { job, seen, decided } => {
+                let subject = ObjectRef::new("job", &job);
+                let mut told: Loop<job::Job> = Loop::new((), subject, Effort::default());
+                let _ = turn.step(&mut told, &job::Reading { seen, decided }, Vec::new());
             }
             NodeEvent::Alerts(specs) => self.alerts.are(specs, &mut turn),
             NodeEvent::AlertAnswered { name, value } if !self.going_down => {
@@ -167,6 +179,7 @@ impl Node {
             NodeEvent::Shutdown => {
                 self.going_down = true;
                 want_nothing(&mut self.services, &self.settings, &mut self.rng, &mut turn);
+                self.attempts.stop_all(&mut turn);
             }
             _ => {}
         }
@@ -187,7 +200,8 @@ impl Node {
         }
         self.services.retain(|_, service| !service.is_over());
         self.publish(effects);
-        if self.going_down && self.services.is_empty() && !self.down {
+        let still = self.services.is_empty() && self.attempts.is_still();
+        if self.going_down && still && !self.down {
             self.down = true;
             effects.push(NodeEffect::AllStopped);
         }
@@ -220,6 +234,9 @@ impl Node {
                 known.entry(name.clone()).or_default().runs = true;
             }
         }
+        for (name, knows) in self.attempts.leased() {
+            known.insert(name, knows);
+        }
         known
     }
 
@@ -230,6 +247,7 @@ impl Node {
             services: services
                 .map(|(name, one)| (name.clone(), one.status()))
                 .collect(),
+            attempts: self.attempts.status(),
             alerts: self.alerts.status(),
         }
     }
@@ -259,7 +277,14 @@ impl Node {
             !wanted.service.singleton || may_run(lease, wanted.epoch, runs)
         });
         let mut by_service: BTreeMap<ScopedName, Vec<Adopted>> = BTreeMap::new();
-        for one in self.found.take().unwrap_or_default() {
+        let found = self.found.take().unwrap_or_default();
+        let (of_jobs, found) = found.into_iter().partition(|one| {
+            let name = &one.replica.service;
+            desired.jobs.contains_key(name) && !wanted.contains_key(name)
+        });
+        self.attempts.adopt(of_jobs);
+        self.attempts.want(desired, &self.leases, settings, turn);
+        for one in found {
             by_service
                 .entry(one.replica.service.clone())
                 .or_default()

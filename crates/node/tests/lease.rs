@@ -4,7 +4,7 @@
 
 use kernel::{FencingEpoch, Hash, Name, NodeId, Revision, Rng, ScopedName, Time, UnixMillis};
 use node::desired::{Applied, Desired};
-use node::lease::{self, Ask, Change, Grant, Grantor, Holder, Knows, Lease, Placed};
+use node::lease::{self, Ask, Change, Grant, Grantor, Holder, Knows, Lease};
 use node::nodes::{NodeRecord, NodeTable};
 use node::placing::Known;
 use std::collections::{BTreeMap, BTreeSet};
@@ -49,6 +49,7 @@ fn first_desired() -> Desired {
         revision: Revision(1),
         projects: BTreeMap::from([(name("p"), applied)]),
         policies: BTreeMap::new(),
+        jobs: BTreeMap::new(),
     }
 }
 
@@ -296,7 +297,7 @@ impl World {
             return;
         }
         let now = self.clock(node);
-        let placed: BTreeMap<ScopedName, Placed> = lease::placed(&self.desired);
+        let placed = lease::rights(&self.desired);
         let agent = self.agents.get_mut(&node).expect("there");
         let grantor = agent.grantor.as_mut().expect("leads");
         let answers: Vec<(NodeId, Grant)> = std::mem::take(&mut agent.asked)
@@ -510,11 +511,11 @@ fn what_a_node_said_before_it_knew_of_the_change_does_not_free_it() {
         )]),
     };
     for node in nodes.keys() {
-        let _ = grantor.grant(*node, says(0), &lease::placed(&desired), at);
+        let _ = grantor.grant(*node, says(0), &lease::rights(&desired), at);
     }
     assert_eq!(lease::changes(&desired, &nodes, &grantor, known, at), []);
     for node in nodes.keys() {
-        let _ = grantor.grant(*node, says(1), &lease::placed(&desired), at);
+        let _ = grantor.grant(*node, says(1), &lease::rights(&desired), at);
     }
     let changes = lease::changes(&desired, &nodes, &grantor, known, at);
     assert!(matches!(&changes[..], [Change { to: Some(_), .. }]));

@@ -35,6 +35,7 @@ pub fn all() -> Vec<Seed> {
     put("peer", peer());
     put("guests", guests());
     put("manifest", manifests());
+    put("job", jobs());
     for (name, text) in node::script::SCRIPTS {
         all.push(("script", name.to_owned(), text.as_bytes().to_vec()));
     }
@@ -404,4 +405,46 @@ fn manifests() -> Vec<(&'static str, Vec<u8>)> {
         ("news", news.as_bytes().to_vec()),
         ("script", script.manifest("./program").into_bytes()),
     ]
+}
+
+/// A record in which a part goes on, and what befalls it.
+fn jobs() -> Vec<(&'static str, Vec<u8>)> {
+    use jobs::{Attempt, Cause, Part, Record, Run};
+    let attempt = Attempt {
+        serial: 1,
+        number: 1,
+        node: NodeId(1),
+        epoch: kernel::FencingEpoch(7),
+        placed: UnixMillis(1_700_000_000_000),
+        started: None,
+        stopping: None,
+    };
+    let waiting = Part::Waiting {
+        attempts: 1,
+        due: UnixMillis(1_700_000_010_000),
+    };
+    let record = Record {
+        runs_begun: 1,
+        attempts_begun: 1,
+        runs: vec![Run {
+            number: 1,
+            cause: Cause::Asked,
+            arguments: vec!["--all".to_owned()],
+            began: UnixMillis(1_700_000_000_000),
+            indices: 3,
+            once: true,
+            succeeded: 1,
+            parts: BTreeMap::from([(0, Part::Going(attempt)), (2, waiting)]),
+            verdict: None,
+            ended: None,
+            recent: Vec::new(),
+            waits: None,
+        }],
+        ..Record::default()
+    };
+    let mut going = serde_json::to_vec(&record).expect("writes");
+    going.extend([
+        0, 4, 1, 0, 0, 0, 2, 3, 6, 0, 5, 1, 1, 6, 2, 9, 1, 0, 0, 2, 0, 0,
+    ]);
+    vec![("going", going), ("none", b"{}\0\x01\0\x01".to_vec())]
 }

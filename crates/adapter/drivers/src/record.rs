@@ -3,8 +3,8 @@
 //!
 //! Holds: a file is replaced as a whole or not at all; a process is signalled
 //! only while its start time and boot are those recorded, so a reused pid is
-//! never hit. Not synced: a record speaks of processes, which no power cut
-//! outlives.
+//! never hit. Not synced, but for what must never run twice: a record speaks of
+//! processes, which no power cut outlives.
 
 use rustix::process::{Pid, PidfdFlags, Signal};
 use serde::de::DeserializeOwned;
@@ -106,7 +106,17 @@ pub fn write_spec(directory: &Path, spec: &ShimSpec) -> io::Result<()> {
     if read_spec(directory).is_ok_and(|found| found == *spec) {
         return Ok(());
     }
-    write(&spec_path(directory), spec)
+    write(&spec_path(directory), spec)?;
+    // What must never run twice leaves a trace before it starts, for after a power cut.
+    if spec.leased {
+        for path in [&spec_path(directory), directory] {
+            std::fs::File::open(path)?.sync_all()?;
+        }
+        if let Some(parent) = directory.parent() {
+            std::fs::File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 /// None when there is no state, or none that this program understands.

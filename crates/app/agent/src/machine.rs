@@ -9,6 +9,7 @@ use crate::shared::{Message, Settlement, Shared};
 use kernel::{ReplicaId, Time, UnixMillis};
 use node::desired::Desired;
 use node::driver::{Driver, DriverError, DriverEvent, ProbeOutcome, ReplicaSpec, Work};
+use node::store::{Store, StoreError, WatchEvent};
 use node::{Node, NodeEffect, NodeEvent};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -304,7 +305,6 @@ fn define_buckets(shared: &Shared, desired: &Desired) {
 
 /// Follows the store and hands each new desired state to the machine.
 pub async fn follow_store(shared: Arc<Shared>) {
-    use node::store::Store;
     loop {
         let desired = match crate::apply::read_desired(&shared.store).await {
             Ok(desired) => desired,
@@ -314,25 +314,46 @@ pub async fn follow_store(shared: Arc<Shared>) {
                 continue;
             }
         };
-        let revision = desired.revision;
         define_buckets(&shared, &desired);
         crate::cluster::content::ready(&shared, &desired).await;
-        let event = Message::Node(NodeEvent::Desired(desired));
+        let event = Message::Node(NodeEvent::Desired(desired.clone()));
         if shared.messages.send(event).await.is_err() {
             return;
         }
-        // One change or a resync: either way the heads are few and read anew.
-        match shared.store.watch(node::desired::PREFIX, revision).await {
-            Ok(mut watch) => {
-                if let Err(error) = watch.next().await {
-                    tracing::error!(%error, "the watch on desired state ended");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+        if let Err(error) = follow_jobs(&shared, desired).await {
+            tracing::error!(%error, "the watch on desired state ended");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+/// Hands on what becomes of jobs, until something else has changed: then all is
+/// read anew, for the heads are few.
+async fn follow_jobs(shared: &Shared, mut desired: Desired) -> Result<(), StoreError> {
+    let revision = desired.revision;
+    let mut heads = shared.store.watch(node::desired::PREFIX, revision).await?;
+    let mut jobs = shared
+        .store
+        .watch(node::desired::JOBS_PREFIX, revision)
+        .await?;
+    loop {
+        tokio::select! {
+            // One change or a resync.
+            changed = heads.next() => return changed.map(drop),
+            changed = jobs.next() => {
+                if let WatchEvent::Resync { .. } = changed? {
+                    return Ok(());
                 }
             }
-            Err(error) => {
-                tracing::error!(%error, "cannot watch desired state");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+        }
+        let records = crate::apply::jobs::read(&shared.store).await?;
+        let records = records
+            .into_iter()
+            .map(|(name, (record, _))| (name, record));
+        desired.jobs = records.collect();
+        let event = Message::Node(NodeEvent::Desired(desired.clone()));
+        if shared.messages.send(event).await.is_err() {
+            return Ok(());
         }
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wire::api::{ApiError, Object};
 use wire::decision::JournalEntry;
 
-pub const KINDS: [&str; 5] = ["site", "service", "replica", "node", "revision"];
+pub const KINDS: [&str; 6] = ["site", "service", "job", "replica", "node", "revision"];
 
 /// `only`: the one project that whoever asks may know of, if it is so.
 pub async fn list(
@@ -29,6 +29,7 @@ pub async fn list(
     let mut objects = match kind {
         "site" => sites(&desired),
         "service" => services(shared, &desired),
+        "job" => crate::apply::jobs::list(shared, &desired),
         "replica" => replicas(shared, only),
         "node" => nodes(shared, only.is_none()),
         "revision" => revisions(shared, &desired).await?,
@@ -114,15 +115,35 @@ pub async fn service(
     said: &str,
     only: Option<&Name>,
 ) -> Result<ScopedName, ApiError> {
-    let object = one(shared, "service", said, only).await?;
-    let name = as_subject(&object).name.parse();
+    scoped(&one(shared, "service", said, only).await?)
+}
+
+/// A job by what a person calls it.
+pub async fn job(shared: &Shared, said: &str, only: Option<&Name>) -> Result<ScopedName, ApiError> {
+    scoped(&one(shared, "job", said, only).await?)
+}
+
+/// What has logs: a service, or a job as `job/NAME`.
+pub async fn logged(
+    shared: &Shared,
+    said: &str,
+    only: Option<&Name>,
+) -> Result<(ScopedName, bool), ApiError> {
+    match said.strip_prefix("job/") {
+        Some(said) => Ok((job(shared, said, only).await?, true)),
+        None => Ok((service(shared, said, only).await?, false)),
+    }
+}
+
+fn scoped(object: &Object) -> Result<ScopedName, ApiError> {
+    let name = as_subject(object).name.parse();
     name.map_err(|error: ScopedNameError| api_error("internal", error.to_string(), None))
 }
 
 /// As decisions name it.
 fn as_subject(object: &Object) -> ObjectRef {
     match (object.kind.as_str(), &object.project) {
-        (kind @ ("site" | "service"), Some(project)) => {
+        (kind @ ("site" | "service" | "job"), Some(project)) => {
             ObjectRef::new(kind, format!("{project}/{}", object.name))
         }
         (kind, _) => ObjectRef::new(kind, &object.name),

@@ -178,11 +178,16 @@ pub async fn list(shared: &Shared) -> Result<Vec<SecretView>, ApiError> {
 
 fn users(desired: &Desired, project: &str, name: &str) -> Vec<String> {
     let of = |service: &manifest::Service| service.secrets.values().any(|it| it.as_str() == name);
-    desired
+    let of_job = |job: &manifest::Job| job.secrets.values().any(|it| it.as_str() == name);
+    let services = desired
         .services()
         .filter(|(_, service, applied)| applied.manifest.project.as_str() == project && of(service))
-        .map(|(service, ..)| format!("service/{}", service.name))
-        .collect()
+        .map(|(service, ..)| format!("service/{}", service.name));
+    let jobs = desired
+        .manifest_jobs()
+        .filter(|(job, it, _)| job.project.as_str() == project && of_job(it))
+        .map(|(job, ..)| format!("job/{}", job.name));
+    services.chain(jobs).collect()
 }
 
 /// Refused while a service names it.
@@ -228,10 +233,14 @@ pub async fn require(store: &dyn Store, manifest: &Manifest) -> Result<(), ApiEr
         .filter_map(|entry| entry.key.strip_prefix(&prefix))
         .collect();
     let mut missing = Vec::new();
-    for (service, definition) in &manifest.services {
-        for (variable, name) in &definition.secrets {
+    let services = manifest.services.iter();
+    let services = services.map(|(name, it)| (format!("service/{name}"), &it.secrets));
+    let jobs = manifest.jobs.iter();
+    let jobs = jobs.map(|(name, it)| (format!("job/{name}"), &it.secrets));
+    for (object, secrets) in services.chain(jobs) {
+        for (variable, name) in secrets {
             if !there.contains(name.as_str()) {
-                missing.push((service, variable, name));
+                missing.push((object.clone(), variable, name));
             }
         }
     }
@@ -240,8 +249,8 @@ pub async fn require(store: &dyn Store, manifest: &Manifest) -> Result<(), ApiEr
     };
     let told: Vec<String> = missing
         .iter()
-        .map(|(service, variable, name)| {
-            format!("service/{service} takes {variable} from the secret `{name}`")
+        .map(|(object, variable, name)| {
+            format!("{object} takes {variable} from the secret `{name}`")
         })
         .collect();
     Err(api_error(

@@ -1,7 +1,7 @@
 //! What would change between two checked manifests.
 //!
 //! Holds: equal manifests differ in nothing; changes come in the order site,
-//! service, bucket, and by name. Never: shows a value of the environment; it may be a
+//! service, job, bucket, and by name. Never: shows a value of the environment; it may be a
 //! secret, and plans are kept and shown.
 
 use crate::model::Manifest;
@@ -56,6 +56,7 @@ pub fn diff(old: Option<&Manifest>, new: &Manifest) -> Vec<Change> {
         &new.services,
         &mut changes,
     );
+    objects("job", old.map(|old| &old.jobs), &new.jobs, &mut changes);
     objects(
         "bucket",
         old.map(|old| &old.buckets),

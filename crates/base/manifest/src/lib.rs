@@ -8,15 +8,18 @@
 mod check;
 mod diff;
 mod explain;
+mod job;
 mod mistake;
 mod model;
 mod parse;
 mod raw;
+mod schedule;
 mod shape;
 mod text;
 
 pub use diff::{Action, Change, diff};
 pub use explain::{Explanation, FieldExplanation, explain, suggest};
+pub use job::{Job, Overlap};
 pub use mistake::{Mistake, Position, position};
 pub use model::{
     Binding, BindingTarget, Bucket, CachePolicy, Check, Goals, HostPattern, Limits, Manifest,
@@ -24,3 +27,4 @@ pub use model::{
 };
 pub use parse::{TEXT_BYTES_MAX, parse};
 pub use raw::schema;
+pub use schedule::{Schedule, ScheduleError};

@@ -4,6 +4,7 @@
 //! manifest; defaults are filled in. These types are also what the store keeps
 //! and what `get -o json` shows, so a field added later needs a serde default.
 
+use crate::job::Job;
 use kernel::{Bytes, Name, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -16,6 +17,8 @@ pub struct Manifest {
     pub project: Name,
     pub sites: BTreeMap<Name, Site>,
     pub services: BTreeMap<Name, Service>,
+    #[serde(default)]
+    pub jobs: BTreeMap<Name, Job>,
     #[serde(default)]
     pub buckets: BTreeMap<Name, Bucket>,
 }
@@ -199,9 +202,10 @@ pub struct Limits {
 }
 
 /// As [`duration_text`], where there may be none.
-mod optional_duration_text {
-    use super::{Duration, duration_text};
+pub(crate) mod optional_duration_text {
+    use kernel::duration_text;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use std::time::Duration;
 
     #[derive(Serialize, Deserialize)]
     struct Text(#[serde(with = "duration_text")] Duration);

@@ -55,8 +55,7 @@ fn read(text: &str, default_project: &Name, findings: &mut Findings) -> Option<M
     let span = tree.span();
     if errors.is_empty() && tree.get_ref().is_empty() {
         // An empty file is far more often a lost one than a wish to stop all.
-        let help =
-            "write a `[site.NAME]` or a `[service.NAME]`, or `[project]` alone to run nothing";
+        let help = "write a `[site.NAME]`, `[service.NAME]` or `[job.NAME]`, or `[project]` alone to run nothing";
         let empty = Mistake::new("missing", 0..text.len(), "the manifest is empty").help(help);
         findings.mistakes.push(empty);
         return None;

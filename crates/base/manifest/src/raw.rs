@@ -13,14 +13,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+pub const BACKOFF_DEFAULT: &str = "10s";
 pub const BUCKET_QUOTA_DEFAULT: &str = "64 MiB";
 pub const BUCKET_RATE_DEFAULT: u32 = 10_000;
 pub const CACHE_MAX_AGE_DEFAULT: &str = "5m";
+pub const CATCH_UP_DEFAULT: &str = "1h";
 pub const DEADLINE_DEFAULT: &str = "30s";
 pub const FAILURES_DEFAULT: u32 = 3;
 pub const INDEX_DEFAULT: &str = "index.html";
+pub const KEEP_RUNS_DEFAULT: u32 = 10;
+pub const OVERLAP_DEFAULT: &str = "skip";
+pub const RETRIES_DEFAULT: u32 = 3;
 pub const STOP_GRACE_DEFAULT: &str = "10s";
 pub const TIMEOUT_DEFAULT: &str = "1s";
+pub const TIME_ZONE_DEFAULT: &str = "UTC";
 
 const LIST_ITEMS_MAX: u32 = 100;
 const MAP_ENTRIES_MAX: u32 = 1000;
@@ -133,6 +139,10 @@ pub struct RawManifest {
     /// Programs that run, by name: `[service.search]`.
     #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
     pub service: Option<Entries<RawService>>,
+    /// Programs that run to their end, by name: `[job.backup]`. Without a `schedule` one
+    /// runs once it is applied, and again when it is applied anew and has changed.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub job: Option<Entries<RawJob>>,
     /// Keys and values that services share, by name: `[bucket.comments]`. Each change
     /// is on disk before it is acknowledged, and seen by whoever reads after it.
     #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
@@ -249,6 +259,71 @@ pub struct RawRun {
     /// A core module with the actor interface: its file, relative to the manifest. There is
     /// one of it, and its memory lives on between requests.
     pub actor: Field<String>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawJob {
+    /// What runs: a `process`. Must be given. It has done its work when it ends with exit
+    /// code 0.
+    pub run: Field<RawRun>,
+    /// When it runs, as cron has it: minute, hour, day of the month, month, day of the week;
+    /// six fields begin with the second. Without it, it runs when it is applied and when
+    /// somebody asks.
+    pub schedule: Field<String>,
+    /// Whose clock `schedule` means, such as `Europe/Vienna`.
+    #[schemars(extend("default" = TIME_ZONE_DEFAULT))]
+    pub time_zone: Field<String>,
+    /// A run that was missed, because nobody led the cluster, still begins when it is no
+    /// later than this; of several, the last one.
+    #[schemars(extend("default" = CATCH_UP_DEFAULT))]
+    pub catch_up: Field<DurationText>,
+    /// What is done when a run is due and the one before goes on: `skip` the new one,
+    /// `allow` both, or `replace` the old one.
+    #[schemars(extend("default" = OVERLAP_DEFAULT))]
+    pub overlap: Field<String>,
+    /// How often an attempt that failed is followed by another one.
+    #[schemars(extend("default" = RETRIES_DEFAULT, "minimum" = 0, "maximum" = 100))]
+    pub retries: Field<u32>,
+    /// The wait before the second attempt; each further wait is twice as long, up to 10 minutes.
+    #[schemars(extend("default" = BACKOFF_DEFAULT))]
+    pub backoff: Field<DurationText>,
+    /// How long a whole run may take, its waits and retries included. Then it has failed.
+    pub deadline: Field<DurationText>,
+    /// How long one attempt may take. Then it is stopped, and has failed.
+    pub attempt_timeout: Field<DurationText>,
+    /// How many parts a run has: each must succeed, and finds its number, from 0, in
+    /// `HOMEOSTAT_JOB_INDEX`.
+    #[schemars(extend("default" = 1, "minimum" = 1, "maximum" = 1000))]
+    pub indices: Field<u32>,
+    /// How many parts run at the same time; all of them, unless set.
+    #[schemars(extend("minimum" = 1, "maximum" = 1000))]
+    pub parallel: Field<u32>,
+    /// Whether a part must never run twice at the same time, and never again when it is not
+    /// known how it ended: then the run is `unknown`, and a person decides.
+    #[schemars(extend("default" = false))]
+    pub once: Field<bool>,
+    /// How many runs that have ended are remembered.
+    #[schemars(extend("default" = KEEP_RUNS_DEFAULT, "minimum" = 1, "maximum" = 100))]
+    pub keep_runs: Field<u32>,
+    /// The node that it runs on, by its name; without it, where there is room.
+    pub node: Field<String>,
+    /// What one attempt may use; unset means no limit.
+    pub limits: Field<RawLimits>,
+    /// Environment variables of each attempt. Those that begin with `HOMEOSTAT_` are set by
+    /// the node.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub environment: Option<Entries<String>>,
+    /// Secrets that each attempt finds in its environment: the variable, and the secret's
+    /// name as `homeostat secret set` gave it.
+    #[schemars(extend("maxProperties" = LIST_ITEMS_MAX))]
+    pub secrets: Option<Entries<String>>,
+    /// Other objects that the job needs, each by a name of its own.
+    #[schemars(extend("maxProperties" = MAP_ENTRIES_MAX))]
+    pub bindings: Option<Entries<RawBinding>>,
+    /// The time between the polite signal to stop and the kill.
+    #[schemars(extend("default" = STOP_GRACE_DEFAULT))]
+    pub stop_grace: Field<DurationText>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -91,6 +91,67 @@ routes = [{ path = "/search/" }, { path = "/search" }, { path = "/" }]
     "#);
 }
 
+#[test]
+fn what_is_wrong_with_a_job_is_pointed_at() {
+    let text = r#"
+[service.twice]
+run = { process = ["x"] }
+[job.twice]
+run = { wasm = "x.wasm" }
+schedule = "0 25 * * *"
+overlap = "maybe"
+[job.often]
+run = { process = [] }
+catch_up = "1h"
+time_zone = "UTC"
+indices = 2
+parallel = 3
+once = true
+overlap = "allow"
+retries = 101
+deadline = "1m"
+attempt_timeout = "2m"
+replicas = 2
+[job.when]
+schedule = "0 0 30 2 *"
+[job.where]
+run = { process = ["x"] }
+schedule = "0 0 * * *"
+time_zone = "Europe/Atlantis"
+"#;
+    insta::assert_snapshot!(told(text), @r#"
+    4:6 [name] `twice` is a service too
+         help: give one of them another name
+    5:16 [conflict] a job is a `process`: a component and an actor answer requests
+         help: write `run = { process = ["PROGRAM", "ARGUMENT"] }`
+    6:12 [schedule] `0 25 * * *`: this is no cron pattern: number out of bounds
+         help: write minute, hour, day, month, weekday: `30 3 * * 1-5` is 3:30 from Monday to Friday
+    7:11 [overlap] `maybe` says nothing about runs that overlap
+         help: write `skip`, `allow` or `replace`
+    9:19 [range] `process` is empty
+    10:12 [conflict] `catch_up` is a schedule's, and there is none
+         help: write `schedule`, or leave it out
+    11:13 [conflict] `time_zone` is a schedule's, and there is none
+         help: write `schedule`, or leave it out
+    13:12 [conflict] `parallel` is more than there are parts
+         help: lower it, or write more `indices`
+    15:11 [conflict] what runs `once` allows no second run beside it
+         help: write `skip` or `replace`
+    16:11 [range] `retries` is out of range
+         help: write a number from 0 to 100
+    18:19 [conflict] one attempt may take longer than the whole run
+         help: lower it, or raise `deadline`
+    19:1 [unknown-key] unknown key `replicas` in `often`
+         help: `often` knows `attempt_timeout`, `backoff`, `bindings`, `catch_up`, `deadline`, `environment`, `indices`, `keep_runs`, `limits`, `node`, `once`, `overlap`, `parallel`, `retries`, `run`, `schedule`, `secrets`, `stop_grace` and `time_zone`
+    20:6 [missing] `when` has no `run`
+         help: write `run = { process = ["PROGRAM", "ARGUMENT"] }`
+    21:12 [schedule] `0 0 30 2 *`: it is never due: no such day comes
+         help: write minute, hour, day, month, weekday: `30 3 * * 1-5` is 3:30 from Monday to Friday
+    25:13 [schedule] `Europe/Atlantis`: there is no time zone of that name
+         help: write a name such as `Europe/Vienna`, or leave it out for UTC
+    "#);
+}
+
 /// What is written in place of a part of the good manifest, the code that is
 /// told, and a word of the help or message.
 const PLANTED: &[(&str, &str, &str, &str)] = &[

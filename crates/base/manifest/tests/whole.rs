@@ -84,7 +84,10 @@ fn unknown_fields_are_answered_with_the_nearest() {
     assert!(explain("service.search.environment.KEY").is_some());
     assert_eq!(suggest("service.replcas"), ["service.replicas"]);
     assert_eq!(suggest("servce.replicas"), ["service"]);
-    assert_eq!(suggest("zzzzzz"), ["bucket", "project", "service", "site"]);
+    assert_eq!(
+        suggest("zzzzzz"),
+        ["bucket", "job", "project", "service", "site"]
+    );
 }
 
 #[test]
@@ -129,6 +132,8 @@ fn differences_are_told_by_object_and_field() {
       probes.liveness.timeout: 1s -> unset
       replicas: 2 -> 3
       routes: news.localhost/search -> news.localhost/find
+    update job/digest
+      bindings.site.target.site: news -> new
     ");
 }
 

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod cluster;
+pub mod job;
 pub mod lab;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -112,7 +113,7 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER")]
         to: Option<u64>,
     },
-    /// List objects, or show one: sites, services, replicas, nodes, revisions
+    /// List objects, or show one: sites, services, jobs, replicas, nodes, revisions
     #[command(
         after_help = "Examples:\n  homeostat get services\n  homeostat get service/search -o json\n  homeostat get service/news/search"
     )]
@@ -135,10 +136,12 @@ pub enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
-    /// Show what a service's replicas printed
-    #[command(after_help = "Examples:\n  homeostat logs -f search\n  homeostat logs news/search")]
+    /// Show what a service's replicas, or a job's attempts, printed
+    #[command(
+        after_help = "Examples:\n  homeostat logs -f search\n  homeostat logs news/search\n  homeostat logs job/backup"
+    )]
     Logs {
-        /// NAME, or PROJECT/NAME where several have the name
+        /// NAME, or PROJECT/NAME where several have the name; of a job, job/NAME
         service: String,
         /// Go on with what comes
         #[arg(short, long)]
@@ -214,6 +217,9 @@ pub enum Command {
     /// Programs that compute what zones come to
     #[command(subcommand)]
     Aggregates(cluster::Aggregates),
+    /// What runs to its end: how it stands, begin a run, end one
+    #[command(subcommand)]
+    Job(job::Jobs),
     /// Who is told when something holds of a zone's nodes
     #[command(subcommand)]
     Alerts(alerts::Alerts),

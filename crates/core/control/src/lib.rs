@@ -6,6 +6,7 @@
 pub mod alert;
 mod engine;
 pub mod holding;
+pub mod job;
 pub mod readiness;
 pub mod repair;
 mod replay;

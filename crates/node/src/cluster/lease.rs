@@ -83,6 +83,40 @@ pub fn placed(desired: &Desired) -> BTreeMap<ScopedName, Placed> {
     placed.collect()
 }
 
+/// Which nodes may run what, each from which epoch on: the one that a singleton is
+/// placed on, and those with attempts of a job that runs `once`.
+pub type Rights = BTreeMap<ScopedName, BTreeMap<NodeId, FencingEpoch>>;
+
+pub fn rights(desired: &Desired) -> Rights {
+    let mut rights = Rights::new();
+    for (name, placed) in placed(desired) {
+        let on = placed.on.map(|node| (node, placed.epoch));
+        rights.insert(name, on.into_iter().collect());
+    }
+    for (name, record) in &desired.jobs {
+        for (run, _, attempt) in record.attempts() {
+            if run.once {
+                let on = rights.entry(name.clone()).or_default();
+                // A node's attempts are lost together: none is left that is older.
+                let least = on.entry(attempt.node).or_insert(attempt.epoch);
+                *least = attempt.epoch.min(*least);
+            }
+        }
+    }
+    rights
+}
+
+/// What a leader knows of an attempt that runs `once`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its node may run it.
+    Held,
+    /// Its node never had the right to.
+    NeverHeld,
+    /// Its node cannot run it any more.
+    Over,
+}
+
 /// The leader's side; made anew with each leadership.
 #[derive(Clone, Debug)]
 pub struct Grantor {
@@ -90,6 +124,8 @@ pub struct Grantor {
     began: Time,
     granted: BTreeMap<(NodeId, ScopedName), Time>,
     said: BTreeMap<NodeId, BTreeMap<ScopedName, Knows>>,
+    /// When attempts of jobs were placed, by this leader.
+    placed: BTreeMap<(ScopedName, u64), Time>,
     /// It was written that their place changes, and it is not known whether that
     /// was done: nobody is granted them.
     unsure: BTreeSet<ScopedName>,
@@ -101,23 +137,19 @@ impl Grantor {
             began: now,
             granted: BTreeMap::new(),
             said: BTreeMap::new(),
+            placed: BTreeMap::new(),
             unsure: BTreeSet::new(),
         }
     }
 
-    /// * `placed`: read after the ask had come, when a majority had confirmed,
+    /// * `rights`: read after the ask had come, when a majority had confirmed,
     ///   after that too, that this node leads.
-    pub fn grant(
-        &mut self,
-        node: NodeId,
-        ask: Ask,
-        placed: &BTreeMap<ScopedName, Placed>,
-        now: Time,
-    ) -> Grant {
-        let its = placed
+    pub fn grant(&mut self, node: NodeId, ask: Ask, rights: &Rights, now: Time) -> Grant {
+        let sure = rights
             .iter()
-            .filter(|(name, it)| it.on == Some(node) && !self.unsure.contains(*name));
-        let epochs: BTreeMap<_, _> = its.map(|(name, it)| (name.clone(), it.epoch)).collect();
+            .filter(|(name, _)| !self.unsure.contains(*name));
+        let its = sure.filter_map(|(name, on)| Some((name.clone(), *on.get(&node)?)));
+        let epochs: BTreeMap<_, _> = its.collect();
         for name in epochs.keys() {
             self.granted.insert((node, name.clone()), now);
         }
@@ -125,6 +157,39 @@ impl Grantor {
         Grant {
             number: ask.number,
             epochs,
+        }
+    }
+
+    /// Before it is written that attempts of a job start, or are over.
+    ///
+    /// * `placed`: serials of new ones.
+    pub fn job_changes(&mut self, job: &ScopedName, placed: &[u64], now: Time) {
+        self.unsure.insert(job.clone());
+        for serial in placed {
+            self.placed.insert((job.clone(), *serial), now);
+        }
+    }
+
+    /// What was written last of these is not known: nobody is granted them until it
+    /// is written again.
+    pub fn unsure(&self) -> &BTreeSet<ScopedName> {
+        &self.unsure
+    }
+
+    /// Forgets attempts that are over.
+    pub fn keep_attempts(&mut self, going: &BTreeSet<(ScopedName, u64)>) {
+        self.placed.retain(|attempt, _| going.contains(attempt));
+    }
+
+    /// * `serial`: of an attempt of `job` that is placed on `node`.
+    pub fn standing(&self, job: &ScopedName, serial: u64, node: NodeId, now: Time) -> Standing {
+        let granted = self.granted.get(&(node, job.clone())).copied();
+        let placed = self.placed.get(&(job.clone(), serial)).copied();
+        match placed.filter(|placed| granted.is_none_or(|granted| granted < *placed)) {
+            Some(placed) if placed + TIME_TO_LIVE <= now => Standing::NeverHeld,
+            Some(_) => Standing::Held,
+            None if self.is_over(node, job, now) => Standing::Over,
+            None => Standing::Held,
         }
     }
 

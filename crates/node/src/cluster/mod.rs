@@ -1,6 +1,7 @@
 //! What the leader decides for all nodes: who keeps the cluster's state, where
-//! replicas run, what is done about nodes that are gone.
+//! replicas run, which attempts of jobs start, what is done about nodes that are gone.
 
+pub mod jobs;
 pub mod lease;
 pub mod members;
 pub mod mending;

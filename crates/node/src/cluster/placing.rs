@@ -8,6 +8,7 @@
 
 use crate::desired::Desired;
 use crate::nodes::{MachineReport, NodeTable};
+use jobs::Record;
 use kernel::{Bytes, Name, NodeId, ScopedName};
 use manifest::{Manifest, Run, Service};
 use placement::{Node, Plan, Refusal, Resources, World};
@@ -24,8 +25,8 @@ const UNTOLD: u64 = 1 << 50;
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlaceError {
-    #[error("service/{service} is to run on node `{node}`, and there is none")]
-    NoNode { service: Name, node: Name },
+    #[error("{object} is to run on node `{node}`, and there is none")]
+    NoNode { object: String, node: Name },
     #[error("{}", told(.refusal, .names))]
     NoPlace {
         refusal: Box<Refusal<NodeId>>,
@@ -44,7 +45,7 @@ impl PlaceError {
     }
 }
 
-fn told(refusal: &Refusal<NodeId>, names: &BTreeMap<NodeId, Name>) -> String {
+pub(super) fn told(refusal: &Refusal<NodeId>, names: &BTreeMap<NodeId, Name>) -> String {
     let near = refusal.closest.iter().map(|near| {
         let lacks: Vec<String> = near.lacks.iter().map(ToString::to_string).collect();
         let called = names.get(&near.place).map_or("?", Name::as_str);
@@ -135,11 +136,35 @@ pub fn world(
         }
         world.services.insert(name, wanted(service));
     }
+    for (name, record) in &desired.jobs {
+        add_attempts(&mut world, desired, name, record);
+    }
     world
 }
 
+/// What goes on of a job takes room like a service's replicas.
+fn add_attempts(world: &mut World, desired: &Desired, name: &ScopedName, record: &Record) {
+    let Some((job, _)) = desired.job(name) else {
+        return;
+    };
+    let mut on: BTreeMap<NodeId, u32> = BTreeMap::new();
+    for (.., attempt) in record.attempts() {
+        if world.nodes.contains_key(&attempt.node) {
+            *on.entry(attempt.node).or_default() += 1;
+        }
+    }
+    if !on.is_empty() {
+        let service = Service {
+            replicas: on.values().sum(),
+            ..job.as_service()
+        };
+        world.services.insert(name.clone(), wanted(&service));
+        world.running.insert(name.clone(), on);
+    }
+}
+
 /// What a service asks for: its limits are set aside for it.
-fn wanted(service: &Service) -> placement::Service {
+pub(super) fn wanted(service: &Service) -> placement::Service {
     let cpu = service.limits.cpu.unwrap_or_default() * 1e3;
     #[expect(
         clippy::cast_possible_truncation,
@@ -174,14 +199,18 @@ pub fn placements(
     nodes: &NodeTable,
     known: impl Fn(NodeId) -> Known,
 ) -> Result<Placements, PlaceError> {
-    for (name, service) in &manifest.services {
-        let there = |node: &Name| {
+    let services = manifest.services.iter();
+    let services = services.map(|(name, service)| ("service", name, service.node.as_ref()));
+    let jobs = manifest.jobs.iter();
+    let jobs = jobs.map(|(name, job)| ("job", name, job.node.as_ref()));
+    for (kind, name, node) in services.chain(jobs) {
+        let there = |node: &&Name| {
             let mut belonging = nodes.values().filter(|record| record.belongs());
-            belonging.any(|record| record.name == *node)
+            belonging.any(|record| record.name == **node)
         };
-        if let Some(node) = service.node.as_ref().filter(|node| !there(node)) {
+        if let Some(node) = node.filter(|node| !there(node)) {
             return Err(PlaceError::NoNode {
-                service: name.clone(),
+                object: format!("{kind}/{name}"),
                 node: node.clone(),
             });
         }
@@ -189,7 +218,7 @@ pub fn placements(
     let mut world = world(desired, nodes, &BTreeSet::new(), known);
     world
         .services
-        .retain(|name, _| name.project != manifest.project);
+        .retain(|name, _| name.project != manifest.project || desired.job(name).is_some());
     for (name, service) in &manifest.services {
         let name = ScopedName::new(manifest.project.clone(), name.clone());
         world.services.insert(name, wanted(service));
@@ -197,7 +226,10 @@ pub fn placements(
     let plan = placement::cluster(&world);
     let mut refused = plan.refused.iter().filter(|refusal| {
         let stay = u32::try_from(refusal.stay.len()).unwrap_or(u32::MAX);
-        refusal.service.project == manifest.project && refusal.missing > stay
+        let service = &refusal.service;
+        let is_its =
+            service.project == manifest.project && manifest.services.contains_key(&service.name);
+        is_its && refusal.missing > stay
     });
     if let Some(refusal) = refused.next() {
         let near = refusal.closest.iter().map(|near| near.place);
@@ -291,6 +323,7 @@ mod tests {
             revision: Revision(1),
             projects: BTreeMap::from([(manifest.project.clone(), applied)]),
             policies: BTreeMap::new(),
+            jobs: BTreeMap::new(),
         }
     }
 

@@ -82,6 +82,8 @@ async fn why_elsewhere(shared: &Shared, subject: &ObjectRef) -> Vec<WhyStep> {
     let nodes = match (subject.kind.as_str(), objects::scope(subject)) {
         // Each node holds every site.
         ("site", _) => elsewhere::reached(shared),
+        // Whoever led decided about it.
+        ("job", _) => elsewhere::reached(shared),
         ("node", _) => elsewhere::called(shared, &subject.name),
         (_, Some(service)) => elsewhere::with_service(shared, &service),
         _ => Vec::new(),
@@ -113,7 +115,7 @@ fn tail_lines() -> usize {
     100
 }
 
-/// `service`: `search`, or `news/search`, its slash escaped.
+/// `service`: `search`, or `news/search`, or `job/news/backup`, its slashes escaped.
 #[utoipa::path(get, path = "/v1/logs/{service}",
     params(("service" = String, Path), ("follow" = Option<bool>, Query), ("tail" = Option<usize>, Query)),
     responses((status = 200, body = LogLine, content_type = "application/jsonl"),
@@ -124,15 +126,22 @@ pub async fn logs(
     Path(service): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Refused> {
-    let service = objects::service(&shared, &service, caller.who.project())
+    let (service, is_job) = objects::logged(&shared, &service, caller.who.project())
         .await
         .map_err(Refused)?;
     let (lines, receiver) = mpsc::channel(256);
-    for node in elsewhere::with_service(&shared, &service) {
+    let nodes = if is_job {
+        // What an attempt printed stays where it ran.
+        elsewhere::reached(&shared)
+    } else {
+        elsewhere::with_service(&shared, &service)
+    };
+    for node in nodes {
         let (shared, lines) = (Arc::clone(&shared), lines.clone());
         let who = caller.who.clone();
         let LogsQuery { follow, tail } = query;
-        let name = elsewhere::segment(&service);
+        let kind = if is_job { "job%2F" } else { "" };
+        let name = format!("{kind}{}", elsewhere::segment(&service));
         let path = format!("/v1/logs/{name}?follow={follow}&tail={tail}");
         tokio::spawn(async move {
             let ended = tokens::ended(&shared, &who);

@@ -10,6 +10,7 @@ mod changes;
 mod elsewhere;
 mod forward;
 mod guard;
+mod jobs;
 mod looking;
 mod nodes;
 pub mod port;
@@ -45,10 +46,11 @@ use utoipa::OpenApi;
 use wire::api::Object as NodeObject;
 use wire::api::{
     AdminPort, AggregateRequest, AggregateView, AlertNotice, AlertRequest, AlertView, ApiError,
-    ApplyRequest, AskReply, AskRequest, AskedRow, CertificateReply, CertificateRequest, Change,
-    ContentStatus, Diagnostic, Fault, Follows, JoinTokenReply, JoinTokenRequest, LogLine,
-    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy,
-    Progress, ProjectView, PublishReply, PublishRequest, Role, SecretReply, SecretRequest,
+    ApplyRequest, AskReply, AskRequest, AskedRow, AttemptView, CertificateReply,
+    CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, JobCancelReply,
+    JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine, NamedValue,
+    NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy, Progress,
+    ProjectView, PublishReply, PublishRequest, Role, RunView, SecretReply, SecretRequest,
     SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply, ZoneMoveRequest,
     ZoneView, ZonesReply,
 };
@@ -82,6 +84,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::Apply => on(method, changes::apply),
         Act::Rollback => on(method, changes::rollback),
         Act::Restart => on(method, changes::restart),
+        Act::JobRun => on(method, jobs::run),
+        Act::JobCancel => on(method, jobs::cancel),
         Act::Certificates => on(method, changes::certificates),
         Act::Down => on(method, changes::down),
         Act::SecretList => on(method, secrets::list),
@@ -137,6 +141,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         looking::why,
         looking::logs,
         changes::restart,
+        jobs::run,
+        jobs::cancel,
         changes::down,
         secrets::list,
         secrets::set,
@@ -182,6 +188,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         AskReply,
         AskRequest,
         AskedRow,
+        AttemptView,
         CertificateReply,
         CertificateRequest,
         Change,
@@ -191,6 +198,10 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Outcome,
         Verdict,
         Diagnostic,
+        JobCancelReply,
+        JobRunReply,
+        JobRunRequest,
+        JobView,
         JoinTokenReply,
         JoinTokenRequest,
         Fault,
@@ -212,6 +223,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         SecretRequest,
         SecretView,
         Role,
+        RunView,
         SilentZone,
         Status,
         TokenReply,

@@ -5,6 +5,7 @@
 //! that does not come up is taken back, and what ran before keeps running.
 
 use crate::machine::unix_now;
+pub mod jobs;
 pub mod placing;
 pub mod repair;
 pub mod settling;
@@ -60,10 +61,12 @@ pub async fn read_desired(store: &dyn Store) -> Result<Desired, StoreError> {
             .map_err(|error| StoreError::Invalid(format!("{}: {error}", entry.key)))?;
         projects.insert(applied.manifest.project.clone(), applied);
     }
+    let jobs = jobs::read(store).await?.into_iter();
     Ok(Desired {
         revision: range.revision,
         projects,
         policies: crate::projects::read_policies(store).await?,
+        jobs: jobs.map(|(name, (record, _))| (name, record)).collect(),
     })
 }
 
@@ -257,6 +260,8 @@ fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
     ] {
         let noun = if what == "site" { "content" } else { "program" };
         for (name, hash) in after {
+            let is_job = what == "service" && new.manifest.jobs.contains_key(name);
+            let what = if is_job { "job" } else { what };
             if let Some(previous) = before.get(name).filter(|previous| *previous != hash) {
                 add(
                     format!("{what}/{name}"),
@@ -270,7 +275,10 @@ fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
             .generations
             .get(name)
             .is_some_and(|old| old != generation);
-        if moved {
+        if moved && new.manifest.jobs.contains_key(name) {
+            let told = "what starts from now on is of this version".to_owned();
+            add(format!("job/{name}"), told);
+        } else if moved {
             add(
                 format!("service/{name}"),
                 "replicas are replaced one by one".to_owned(),
@@ -514,12 +522,10 @@ pub async fn take_back_failed(
 }
 
 pub async fn lay_out_sites(shared: &Arc<Shared>, applied: &Applied) -> Result<(), ApiError> {
-    let bindings = applied
-        .manifest
-        .services
-        .values()
-        .flat_map(|service| service.bindings.values());
-    for binding in bindings {
+    let manifest = &applied.manifest;
+    let services = manifest.services.values().map(|service| &service.bindings);
+    let jobs = manifest.jobs.values().map(|job| &job.bindings);
+    for binding in services.chain(jobs).flat_map(BTreeMap::values) {
         let BindingTarget::Site(site) = &binding.target else {
             continue;
         };

@@ -86,7 +86,13 @@ pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError
     let is_there = |on: &BTreeMap<NodeId, u32>| on.keys().any(|id| lost.contains(id));
     let there = all.running.iter().filter(|(_, on)| is_there(on));
     let wait = there.filter(|(name, _)| !is_movable(name));
-    let wait: Vec<String> = wait.map(|(name, _)| format!("service/{name}")).collect();
+    let kind = |name: &ScopedName| match desired.job(name) {
+        Some(_) => "job",
+        None => "service",
+    };
+    let wait: Vec<String> = wait
+        .map(|(name, _)| format!("{}/{name}", kind(name)))
+        .collect();
     let world = world_of_movable(&desired, &nodes, &gone, can_move, |node| {
         known(shared, node)
     });

@@ -118,8 +118,12 @@ async fn ingest_programs(
     directory: &Path,
 ) -> Result<BTreeMap<Name, Hash>, ApiError> {
     let mut programs = BTreeMap::new();
-    for (name, service) in &manifest.services {
-        let Some(file) = service.run.file() else {
+    let services = manifest.services.iter();
+    let services = services.map(|(name, service)| ("service", name, &service.run));
+    let jobs = manifest.jobs.iter();
+    let jobs = jobs.map(|(name, job)| ("job", name, &job.run));
+    for (kind, name, run) in services.chain(jobs) {
+        let Some(file) = run.file() else {
             continue;
         };
         let path = directory.join(file);
@@ -127,7 +131,7 @@ async fn ingest_programs(
         let hash = tokio::task::spawn_blocking(move || content.ingest_file(&path, true))
             .await
             .map_err(|error| api_error("internal", error.to_string(), None))?
-            .map_err(|error| not_kept(&format!("service/{name}"), &error))?;
+            .map_err(|error| not_kept(&format!("{kind}/{name}"), &error))?;
         programs.insert(name.clone(), hash);
     }
     Ok(programs)

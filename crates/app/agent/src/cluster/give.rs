@@ -10,6 +10,8 @@ use super::{Cluster, stream};
 use crate::shared::Shared;
 use kernel::{NodeId, ReplicaId, error_chain};
 use net::transport::{CallError, Priority, Stream};
+use node::attempts::{attempt_id, attempt_spec};
+use node::desired::{Applied, Desired};
 use node::driver::ReplicaSpec;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -34,17 +36,12 @@ pub async fn give(shared: &Shared, from: NodeId, replica: &ReplicaId) -> Result<
     let desired = desired.map_err(|error| error.to_string())?;
     let project = desired.projects.get(&replica.service.project);
     let applied = project.ok_or_else(|| format!("there is no {replica}"))?;
-    let service = applied.manifest.services.get(&replica.service.name);
-    let service = service.ok_or_else(|| format!("there is no {replica}"))?;
-    if applied.share(&replica.service.name, service, from) == 0 {
-        return Err(format!("{replica} is not placed on that node"));
-    }
     let settings = node::Settings {
         node: from,
         layout: shared.layout.clone(),
         ..node::Settings::default()
     };
-    let spec = node::replica_spec(replica.clone(), service, applied, &desired, &settings);
+    let spec = placed(&desired, applied, replica, from, &settings)?;
     let secrets = crate::secrets::of_replica(shared, &spec).await;
     let secrets = secrets.map_err(|error| error_chain(&error))?;
     let capability = crate::components::capability(shared, &spec).await;
@@ -52,6 +49,39 @@ pub async fn give(shared: &Shared, from: NodeId, replica: &ReplicaId) -> Result<
         secrets: secrets.0,
         capability: capability.map_err(|error| error_chain(&error))?,
     })
+}
+
+/// What is placed on a node, and may know what it names.
+fn placed(
+    desired: &Desired,
+    applied: &Applied,
+    replica: &ReplicaId,
+    on: NodeId,
+    settings: &node::Settings,
+) -> Result<ReplicaSpec, String> {
+    let elsewhere = || format!("{replica} is not placed on that node");
+    let name = &replica.service;
+    if let Some(service) = applied.manifest.services.get(&name.name) {
+        if applied.share(&name.name, service, on) == 0 {
+            return Err(elsewhere());
+        }
+        let id = replica.clone();
+        return Ok(node::replica_spec(id, service, applied, desired, settings));
+    }
+    let job = desired
+        .job(name)
+        .ok_or_else(|| format!("there is no {replica}"))?;
+    let record = desired.jobs.get(name).ok_or_else(elsewhere)?;
+    let mut attempts = record.attempts();
+    let attempt = attempts.find(|(.., it)| it.node == on && attempt_id(name, it) == *replica);
+    let attempt = attempt.ok_or_else(elsewhere)?;
+    Ok(attempt_spec(
+        replica.clone(),
+        attempt,
+        job,
+        desired,
+        settings,
+    ))
 }
 
 fn copy_of(layout: &Layout, replica: &ReplicaId) -> PathBuf {

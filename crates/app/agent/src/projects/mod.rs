@@ -92,9 +92,11 @@ fn over(policy: &ProjectPolicy, manifest: &Manifest) -> Vec<String> {
         let processes = services
             .iter()
             .filter(|(_, service)| matches!(service.run, Run::Process(_)));
-        for (name, _) in processes {
+        let services = processes.map(|(name, _)| format!("service/{name}"));
+        let jobs = manifest.jobs.keys().map(|name| format!("job/{name}"));
+        for object in services.chain(jobs) {
             found.push(format!(
-                "service/{name} is a process, which an untrusted project may not run"
+                "{object} is a process, which an untrusted project may not run"
             ));
         }
     }

@@ -5,6 +5,7 @@
 //! satisfies every rule; a default is filled in here and nowhere else.
 
 mod binding;
+mod job;
 mod service;
 
 use crate::mistake::{Mistake, short};
@@ -32,6 +33,7 @@ const BUCKET_QUOTA: Bytes = Bytes::mebibytes(64);
 pub fn check(raw: RawManifest, default_project: &Name, findings: &mut Findings) -> Manifest {
     let sites = raw.site.unwrap_or_default();
     let services = raw.service.unwrap_or_default();
+    let jobs = raw.job.unwrap_or_default();
     let buckets = raw.bucket.unwrap_or_default();
     let names = |keys: Vec<&Key>| keys.iter().map(|key| key.0.value.clone()).collect();
     let mut checker = Checker {
@@ -47,6 +49,7 @@ pub fn check(raw: RawManifest, default_project: &Name, findings: &mut Findings) 
         project: project.unwrap_or_else(|| default_project.clone()),
         sites: checker.entries(sites, Checker::site),
         services: checker.entries(services, Checker::service),
+        jobs: checker.entries(jobs, Checker::job),
         buckets: checker.entries(buckets, Checker::bucket),
     }
 }

@@ -109,7 +109,7 @@ impl Checker<'_> {
         }
     }
 
-    fn process(&mut self, words: &[At<String>], example: &str) -> Run {
+    pub(super) fn process(&mut self, words: &[At<String>], example: &str) -> Run {
         if let Some(program) = words.first().filter(|program| program.value.is_empty()) {
             let empty = wrong("argument", "the program's name is empty", example);
             self.report(&program.span, empty);
@@ -224,7 +224,7 @@ impl Checker<'_> {
         check.map(|check| Probe { check, ..probe })
     }
 
-    fn limits(&mut self, raw: Field<RawLimits>) -> Limits {
+    pub(super) fn limits(&mut self, raw: Field<RawLimits>) -> Limits {
         let Some(raw) = raw.map(|raw| raw.value) else {
             return Limits::default();
         };
@@ -239,7 +239,7 @@ impl Checker<'_> {
         }
     }
 
-    fn environment(&mut self, raw: Entries<String>) -> BTreeMap<String, String> {
+    pub(super) fn environment(&mut self, raw: Entries<String>) -> BTreeMap<String, String> {
         let mut checked = BTreeMap::new();
         for (Key(key), value) in raw {
             let name = self.text(Some(&key), variable);
@@ -249,7 +249,7 @@ impl Checker<'_> {
         checked
     }
 
-    fn secrets(
+    pub(super) fn secrets(
         &mut self,
         environment: &BTreeMap<String, String>,
         raw: Entries<String>,
@@ -275,7 +275,7 @@ pub(super) fn taken(variable: &str) -> Wrong {
     wrong("environment", message, "choose another name")
 }
 
-fn node_name(text: &str) -> Result<Name, Wrong> {
+pub(super) fn node_name(text: &str) -> Result<Name, Wrong> {
     Name::new(text).map_err(|error| {
         let help = "write a node's name, as `homeostat node ls` shows it";
         wrong("name", format!("`{text}` names no node: {error}"), help)

@@ -178,8 +178,12 @@ pub async fn logs(
         ));
     }
     if silent {
+        let object = match service.split_once('/') {
+            Some(("job", _)) => service.to_owned(),
+            _ => format!("service/{service}"),
+        };
         say(&format!(
-            "the replicas of {service} have printed nothing; see: homeostat why service/{service}"
+            "{service} has printed nothing; see: homeostat why {object}"
         ));
     }
     Ok(ExitCode::SUCCESS)

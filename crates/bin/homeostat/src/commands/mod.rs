@@ -8,6 +8,7 @@ mod cluster;
 mod doctor;
 mod init;
 mod inspect;
+mod job;
 mod lab;
 mod node;
 mod project;
@@ -17,7 +18,6 @@ mod secret;
 mod store;
 mod token;
 mod up;
-mod without;
 mod zones;
 
 use crate::arguments::lab::LabCommand;
@@ -91,7 +91,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Up(up) => up::up(context, &up).await,
         Command::Down(_) => up::down(context).await,
         Command::Plan { path, without } => match without {
-            Some(lost) => without::run(context, &lost).await,
+            Some(lost) => apply::without::run(context, &lost).await,
             None => apply::plan(context, &path.manifest).await,
         },
         Command::Apply(path) => apply::apply(context, &path.manifest).await,
@@ -127,6 +127,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         } => zones::change(context, &what).await,
         Command::Ask(asked) => zones::ask(context, &asked).await,
         Command::Aggregates(what) => zones::aggregates(context, what).await,
+        Command::Job(what) => job::run(context, what).await,
         Command::Alerts(what) => alerts::run(context, what).await,
         Command::Audit(what) => audit::run(context, &what).await,
         Command::Store(what) => store::run(context, &what).await,

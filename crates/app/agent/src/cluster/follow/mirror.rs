@@ -7,7 +7,7 @@
 
 use futures_util::future::try_join_all;
 use kernel::Revision;
-use node::desired::{POLICY_PREFIX, PREFIX};
+use node::desired::{JOBS_PREFIX, POLICY_PREFIX, PREFIX};
 use node::members::{MEMBERS_KEY, MEMBERS_PREFIX, Members};
 use node::nodes::NODES_PREFIX;
 use node::store::{
@@ -16,8 +16,9 @@ use node::store::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-const PREFIXES: [&str; 5] = [
+const PREFIXES: [&str; 6] = [
     PREFIX,
+    JOBS_PREFIX,
     POLICY_PREFIX,
     NODES_PREFIX,
     MEMBERS_PREFIX,

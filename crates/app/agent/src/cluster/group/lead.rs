@@ -3,11 +3,14 @@
 
 use super::super::{follow, observe, zones};
 use super::tend;
-use crate::apply::{repair, settling};
+use crate::apply::{jobs, repair, settling};
+use crate::machine::now;
 use crate::shared::Shared;
 use kernel::NodeId;
+use node::lease::Grantor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 /// A leader that hears no majority is noticed this long after.
@@ -89,6 +92,11 @@ fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     tasks.spawn(settling::take_back_unattended(Arc::clone(shared)));
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));
     tasks.spawn(repair::run(Arc::clone(shared)));
-    tasks.spawn(super::lease::grant(Arc::clone(shared)));
+    let grantor = Arc::new(Mutex::new(Grantor::new(now())));
+    tasks.spawn(super::lease::grant(
+        Arc::clone(shared),
+        Arc::clone(&grantor),
+    ));
+    tasks.spawn(jobs::run(Arc::clone(shared), grantor));
     tasks
 }

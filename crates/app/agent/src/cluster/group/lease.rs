@@ -3,7 +3,8 @@
 //! The rules are `node::lease`; here are the ways between them, what is read and
 //! what is written.
 //! Holds: one look at a time: what is granted is told before anything is placed
-//! elsewhere, and nothing is granted while that is written.
+//! elsewhere, and nothing is granted while that is written; what is written of jobs
+//! (`apply::jobs`) waits for the same lock.
 
 use crate::apply::{read_desired, read_head, write_head};
 use crate::machine::now;
@@ -11,7 +12,7 @@ use crate::shared::{Message, Shared};
 use kernel::{FencingEpoch, NodeId};
 use node::NodeEvent;
 use node::driver::Driver;
-use node::lease::{ASK_EVERY, Ask, Change, Grant, Grantor, Holder, changes, placed};
+use node::lease::{ASK_EVERY, Ask, Change, Grant, Grantor, Holder, changes, rights};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,9 +63,11 @@ pub fn way_back() -> (mpsc::Sender<Grant>, mpsc::Receiver<Grant>) {
     mpsc::channel(GRANTS_MAX)
 }
 
+/// Of one leadership.
+pub type Granting = Arc<Mutex<Grantor>>;
+
 /// On the leader; ends with its leadership.
-pub async fn grant(shared: Arc<Shared>) {
-    let mut grantor = Grantor::new(now());
+pub async fn grant(shared: Arc<Shared>, grantor: Granting) {
     let mut asked = shared.cluster.leases.asked.lock().await;
     loop {
         let mut waiting = Vec::new();
@@ -78,7 +81,7 @@ pub async fn grant(shared: Arc<Shared>) {
         let has_any = !shared.status.borrow().singletons.is_empty();
         // Whoever asked after this was confirmed is answered by the next look.
         if (has_any || !waiting.is_empty()) && shared.control.is_leader().await {
-            look(&shared, &mut grantor, waiting).await;
+            look(&shared, &mut *grantor.lock().await, waiting).await;
         }
     }
 }
@@ -91,7 +94,7 @@ async fn look(shared: &Arc<Shared>, grantor: &mut Grantor, waiting: Vec<Asked>) 
             return;
         }
     };
-    let all = placed(&desired);
+    let all = rights(&desired);
     for Asked { from, ask, answer } in waiting {
         let grant = grantor.grant(from, ask, &all, now());
         // One that does not take it asks again.

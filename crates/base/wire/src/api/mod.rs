@@ -1,6 +1,10 @@
 //! The admin API's objects (HTTP with JSON on `run/admin.sock`, paths under
 //! `/v1`). Command line, console and SDK use these and nothing else.
 
+mod jobs;
+
+pub use jobs::{AttemptView, JobCancelReply, JobRunReply, JobRunRequest, JobView, RunView};
+
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

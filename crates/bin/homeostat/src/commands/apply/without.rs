@@ -1,7 +1,7 @@
 //! What would come of a loss.
 
-use super::Context;
 use crate::arguments::Format;
+use crate::commands::Context;
 use crate::failure::{Failure, PENDING};
 use crate::output::{self, data, say};
 use client::segment;

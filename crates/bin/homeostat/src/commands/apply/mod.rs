@@ -1,5 +1,7 @@
 //! Changes of desired state: plan, apply, rollback, restart.
 
+pub mod without;
+
 use super::Context;
 use crate::arguments::Format;
 use crate::failure::{DENIED, FAILED, Failure, INTERRUPTED, NOT_FOUND, PENDING};
