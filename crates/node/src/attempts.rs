@@ -123,9 +123,9 @@ impl Attempts {
                 }
             }
         }
-        let once = wanted.iter().filter(|(_, (run, ..))| run.once);
-        let once = once.map(|(id, (.., attempt))| (id.clone(), attempt.epoch));
-        self.once = once.collect();
+        let exclusive = wanted.iter().filter(|(_, (run, ..))| run.once);
+        let exclusive = exclusive.map(|(id, (.., attempt))| (id.clone(), attempt.epoch));
+        self.once = exclusive.collect();
         self.let_go(|id| wanted.contains_key(id), turn);
         for (id, placed) in wanted {
             let (run, _, attempt) = placed;
@@ -226,9 +226,9 @@ impl Attempts {
             if self.all.get(id).is_some_and(ended) {
                 continue;
             }
-            let knows = known.entry(id.service.clone()).or_default();
-            knows.epoch = Some(knows.epoch.map_or(*epoch, |least| least.min(*epoch)));
-            knows.runs |= self.all.contains_key(id);
+            let of = known.entry(id.service.clone()).or_default();
+            of.epoch = Some(of.epoch.map_or(*epoch, |least| least.min(*epoch)));
+            of.runs |= self.all.contains_key(id);
         }
         known
     }

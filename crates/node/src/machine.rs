@@ -159,15 +159,8 @@ impl Node {
                 as_wished,
                 about,
             } if !self.going_down => self.mending.seen(&reading, as_wished, &about, &mut turn),
-            NodeEvent::SingletonPlaced { service, to, why } => {
-                let subject = ObjectRef::new("service", &service);
-                let mut told: Loop<Singleton> = Loop::new((), subject, Effort::default());
-                let _ = turn.step(&mut told, &singleton::Reading { to, why }, Vec::new());
-            }
-            NodeEvent::JobDecided { job, seen, decided } => {
-                let subject = ObjectRef::new("job", &job);
-                let mut told: Loop<job::Job> = Loop::new((), subject, Effort::default());
-                let _ = turn.step(&mut told, &job::Reading { seen, decided }, Vec::new());
+            NodeEvent::SingletonPlaced { .. } | NodeEvent::JobDecided { .. } => {
+                tell_decided(event, &mut turn);
             }
             NodeEvent::Alerts(specs) => self.alerts.are(specs, &mut turn),
             NodeEvent::AlertAnswered { name, value } if !self.going_down => {
@@ -338,6 +331,23 @@ impl Node {
             }),
         );
         self.published = Some(made);
+    }
+}
+
+/// What the leader has decided by itself, for the journal.
+fn tell_decided(event: NodeEvent, turn: &mut Turn<'_>) {
+    match event {
+        NodeEvent::SingletonPlaced { service, to, why } => {
+            let subject = ObjectRef::new("service", &service);
+            let mut told: Loop<Singleton> = Loop::new((), subject, Effort::default());
+            let _ = turn.step(&mut told, &singleton::Reading { to, why }, Vec::new());
+        }
+        NodeEvent::JobDecided { job, seen, decided } => {
+            let subject = ObjectRef::new("job", &job);
+            let mut told: Loop<job::Job> = Loop::new((), subject, Effort::default());
+            let _ = turn.step(&mut told, &job::Reading { seen, decided }, Vec::new());
+        }
+        _ => {}
     }
 }
 

@@ -281,6 +281,18 @@ impl ProcessDriver {
         Ok(())
     }
 
+    /// Lets the shims go whose replicas have ended, before the agent does: how they
+    /// ended is on disk.
+    pub async fn rest(&self) {
+        let links = self.links.lock().await;
+        for link in links.values().filter(|link| link.open()) {
+            let runs = matches!(*link.state.borrow(), ShimState::Running { .. });
+            if !runs {
+                let _ = link.send(ToShim::Leave).await;
+            }
+        }
+    }
+
     async fn adopt_all(&self) -> Result<Vec<Adopted>, DriverError> {
         let unreadable = || because("cannot list the replicas");
         let mut adopted = Vec::new();

@@ -63,6 +63,7 @@ pub async fn run(mut node: Node, shared: Arc<Shared>, mut messages: mpsc::Receiv
                 NodeEffect::AllStopped => {
                     // What is not removed now is left behind: the agent ends next.
                     while removals.join_next().await.is_some() {}
+                    shared.driver.rest().await;
                     let _ = shared.settlements.send(Settlement::AllStopped);
                     return;
                 }

@@ -78,17 +78,14 @@ impl<'a> Machine<'a> {
 
     /// What is due after any event.
     fn advance(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        match self.job {
-            Some(job) => {
-                self.see_version(job, now, effects);
-                self.see_schedule(job, now, effects);
-                self.see_time(job, now);
-            }
-            None => {
-                self.end_all("it is in no manifest any more");
-                self.record.generation = Revision(0);
-                self.record.schedule = None;
-            }
+        if let Some(job) = self.job {
+            self.see_version(job, now, effects);
+            self.see_schedule(job, now, effects);
+            self.see_time(job, now);
+        } else {
+            self.end_all("it is in no manifest any more");
+            self.record.generation = Revision(0);
+            self.record.schedule = None;
         }
         self.wind_up(now, effects);
         if let Some(job) = self.job {

@@ -102,8 +102,8 @@ fn job() -> impl Strategy<Value = Job> {
                     retries,
                     once,
                     overlap,
-                    deadline: deadline.map(|minutes| Duration::from_mins(minutes)),
-                    attempt_timeout: timeout.map(|minutes| Duration::from_mins(minutes)),
+                    deadline: deadline.map(Duration::from_mins),
+                    attempt_timeout: timeout.map(Duration::from_mins),
                     backoff: Duration::from_secs(20),
                     keep_runs: 3,
                     ..job
@@ -162,7 +162,7 @@ impl World {
     }
 
     /// One event; what comes of it is written, unless the leader is lost before.
-    fn handle(&mut self, event: Event, is_written: bool) {
+    fn handle(&mut self, event: &Event, is_written: bool) {
         let job = self.job.clone();
         let job = self.wanted.then_some(&job);
         let record = self.written.clone();
@@ -173,7 +173,7 @@ impl World {
         }
         let before = std::mem::replace(&mut self.written, machine.into_record());
         self.note_attempts(&before);
-        self.note_end(&before, &event);
+        self.note_end(&before, event);
         self.asked.clear();
         for effect in effects {
             match effect {
@@ -298,15 +298,15 @@ impl World {
             };
             // Answers to one question come together, and none of them asks again.
             let asked = self.asked.clone();
-            self.handle(answer, true);
+            self.handle(&answer, true);
             self.asked = asked;
         }
-        self.handle(Event::Tick, true);
+        self.handle(&Event::Tick, true);
     }
 
     fn report(&mut self, event: Event) {
-        self.reports.push(event.clone());
-        self.handle(event, true);
+        self.handle(&event, true);
+        self.reports.push(event);
     }
 
     fn play(&mut self, op: &Op) {
@@ -314,17 +314,17 @@ impl World {
             Op::Pass { millis } => {
                 self.wall += millis;
                 self.steady += millis;
-                self.handle(Event::Tick, true);
+                self.handle(&Event::Tick, true);
             }
             Op::Jump { millis } => {
                 self.wall = self.wall.saturating_add_signed(*millis);
-                self.handle(Event::Tick, true);
+                self.handle(&Event::Tick, true);
             }
             Op::Ask => {
                 let arguments = vec!["x".to_owned()];
-                self.handle(Event::Asked { arguments }, true);
+                self.handle(&Event::Asked { arguments }, true);
             }
-            Op::Cancel => self.handle(Event::Cancelled { run: None }, true),
+            Op::Cancel => self.handle(&Event::Cancelled { run: None }, true),
             Op::Place { refuse } => self.place_all(*refuse),
             Op::Running { which } => {
                 if let Some(attempt) = self.which(*which) {
@@ -354,24 +354,24 @@ impl World {
             Op::Again { which } => {
                 let count = self.reports.len().max(1);
                 if let Some(event) = self.reports.get(which % count).cloned() {
-                    self.handle(event, true);
+                    self.handle(&event, true);
                 }
             }
             Op::Lead { offset, forgets } => {
                 if *forgets {
-                    self.handle(Event::Tick, false);
+                    self.handle(&Event::Tick, false);
                 }
                 self.steady = self.wall.saturating_add_signed(*offset);
-                self.handle(Event::Tick, true);
+                self.handle(&Event::Tick, true);
             }
             Op::Apply => {
                 self.generation += 1;
                 self.wanted = true;
-                self.handle(Event::Tick, true);
+                self.handle(&Event::Tick, true);
             }
             Op::Remove => {
                 self.wanted = false;
-                self.handle(Event::Tick, true);
+                self.handle(&Event::Tick, true);
             }
         }
     }
@@ -384,7 +384,7 @@ impl World {
             self.place_all(false);
             while let Some(attempt) = self.which(0) {
                 let end = End::Succeeded;
-                self.handle(Event::Ended { attempt, end }, true);
+                self.handle(&Event::Ended { attempt, end }, true);
                 if self.written.runs_begun > begun + 1_000 {
                     return;
                 }
@@ -403,7 +403,7 @@ proptest! {
     #[test]
     fn each_part_succeeds_once_or_the_run_ends_with_a_reason(job in job(), ops in ops()) {
         let mut world = World::new(job);
-        world.handle(Event::Tick, true);
+        world.handle(&Event::Tick, true);
         for op in &ops {
             world.play(op);
         }
@@ -417,14 +417,14 @@ fn fixed(more: &str) -> World {
     let name = Name::new("p").expect("a name");
     let manifest = manifest::parse(&text, &name).expect("a manifest");
     let mut world = World::new(manifest.jobs[&Name::new("j").expect("a name")].clone());
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     world
 }
 
 fn end_all(world: &mut World, end: &End) {
     while let Some(attempt) = world.which(0) {
         let end = end.clone();
-        world.handle(Event::Ended { attempt, end }, true);
+        world.handle(&Event::Ended { attempt, end }, true);
     }
 }
 
@@ -444,7 +444,7 @@ fn waits_between_attempts_are_doubled_up_to_a_most() {
         };
         waits.push((due.0 - world.steady) / 60_000);
         world.steady = due.0;
-        world.handle(Event::Tick, true);
+        world.handle(&Event::Tick, true);
     }
     assert_eq!(waits, [1, 2, 4, 8, 10, 10, 10, 10, 10]);
     world.place_all(false);
@@ -460,19 +460,19 @@ fn of_several_that_were_missed_the_last_one_runs_if_it_is_not_too_late() {
     // Nobody looked for five hours; then the last hour is a moment ago.
     let hour = 3_600_000;
     world.wall = from - from % hour + 5 * hour + 60_000;
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     assert_eq!(world.written.runs.len(), 1);
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     assert_eq!(world.written.runs.len(), 1, "once");
     end_all(&mut world, &End::Succeeded);
     world.wall += 2 * hour + 20 * 60_000;
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     assert_eq!(world.written.runs.len(), 1, "too late by 21 minutes");
     // An hour back, and forth again: the same hour is no other one.
     world.wall -= hour;
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     world.wall += hour;
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     assert_eq!(world.written.runs.len(), 1);
 }
 
@@ -481,12 +481,12 @@ fn a_clock_that_was_years_ahead_does_not_stop_a_schedule_for_years() {
     let mut world = fixed("schedule = \"0 * * * *\"");
     let now = world.wall;
     world.wall = now + 40_000_000_000;
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     world.wall = now;
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     world.wall = now + 3_600_000;
     let before = world.written.runs_begun;
-    world.handle(Event::Tick, true);
+    world.handle(&Event::Tick, true);
     assert_eq!(world.written.runs_begun, before + u64::from(before == 0));
     assert!(world.written.dealt_until.0 <= now + 3_600_000);
 }
@@ -498,7 +498,7 @@ fn one_part_that_ran_once_and_ended_unseen_ends_the_run_and_stops_the_others() {
     let attempt = world.which(1).expect("three go on");
     let (why, may_have_run) = ("its node was lost".to_owned(), true);
     world.handle(
-        Event::Lost {
+        &Event::Lost {
             attempt,
             why,
             may_have_run,
@@ -514,12 +514,12 @@ fn one_part_that_ran_once_and_ended_unseen_ends_the_run_and_stops_the_others() {
     end_all(&mut world, &End::Failed("signal 15".to_owned()));
     assert_eq!(last(&world).word(), "unknown");
     // It never ran there: it may run elsewhere.
-    world.handle(Event::Asked { arguments: vec![] }, true);
+    world.handle(&Event::Asked { arguments: vec![] }, true);
     world.place_all(false);
     let attempt = world.which(0).expect("it goes on");
     let (why, may_have_run) = ("its node never began it".to_owned(), false);
     world.handle(
-        Event::Lost {
+        &Event::Lost {
             attempt,
             why,
             may_have_run,
@@ -533,7 +533,7 @@ fn one_part_that_ran_once_and_ended_unseen_ends_the_run_and_stops_the_others() {
 fn a_run_that_takes_anothers_place_begins_when_that_one_has_ended() {
     let mut world = fixed("overlap = \"replace\"");
     world.place_all(false);
-    world.handle(Event::Asked { arguments: vec![] }, true);
+    world.handle(&Event::Asked { arguments: vec![] }, true);
     assert_eq!(world.written.runs[0].word(), "stopping");
     assert!(world.asked.is_empty(), "it waits");
     end_all(&mut world, &End::Failed("signal 15".to_owned()));
@@ -542,6 +542,6 @@ fn a_run_that_takes_anothers_place_begins_when_that_one_has_ended() {
     // One that skips declines, and says what goes on.
     world.job.overlap = Overlap::Skip;
     let begun = world.written.runs_begun;
-    world.handle(Event::Asked { arguments: vec![] }, true);
+    world.handle(&Event::Asked { arguments: vec![] }, true);
     assert_eq!(world.written.runs_begun, begun);
 }

@@ -11,7 +11,7 @@ use super::lease::{Grantor, Standing};
 use super::placing::{Known, told, wanted, world};
 use crate::attempts::{AttemptStatus, attempt_id};
 use crate::desired::Desired;
-use crate::nodes::{NodeReport, NodeTable};
+use crate::nodes::{NodeRecord, NodeReport, NodeTable};
 use aggregation::membership::Reach;
 use jobs::{Attempt, Effect, Event, Machine, Now, Record, Run};
 use kernel::{FencingEpoch, NodeId, ScopedName, Time};
@@ -71,8 +71,8 @@ impl Look<'_> {
         let mut seen = desired.clone();
         let mut all = Vec::new();
         let mut wakes = Vec::new();
-        let named = desired.manifest_jobs().map(|(name, ..)| name);
-        let names: BTreeSet<ScopedName> = named.chain(desired.jobs.keys().cloned()).collect();
+        let wished = desired.manifest_jobs().map(|(name, ..)| name);
+        let names: BTreeSet<ScopedName> = wished.chain(desired.jobs.keys().cloned()).collect();
         for name in names {
             let before = desired.jobs.get(&name);
             let (looked, wake) = self.one(&seen, desired, &name);
@@ -171,7 +171,10 @@ impl Look<'_> {
                 )),
             };
         }
-        let belongs = self.nodes.get(&attempt.node).is_some_and(|it| it.belongs());
+        let belongs = self
+            .nodes
+            .get(&attempt.node)
+            .is_some_and(NodeRecord::belongs);
         let gone = match (self.reach)(attempt.node) {
             _ if !belongs => "does not belong to the cluster any more",
             Reach::Dead => "was lost",

@@ -187,9 +187,8 @@ impl Grantor {
         let placed = self.placed.get(&(job.clone(), serial)).copied();
         match placed.filter(|placed| granted.is_none_or(|granted| granted < *placed)) {
             Some(placed) if placed + TIME_TO_LIVE <= now => Standing::NeverHeld,
-            Some(_) => Standing::Held,
             None if self.is_over(node, job, now) => Standing::Over,
-            None => Standing::Held,
+            Some(_) | None => Standing::Held,
         }
     }
 

@@ -80,10 +80,8 @@ pub async fn why(
 /// What other nodes decided about it.
 async fn why_elsewhere(shared: &Shared, subject: &ObjectRef) -> Vec<WhyStep> {
     let nodes = match (subject.kind.as_str(), objects::scope(subject)) {
-        // Each node holds every site.
-        ("site", _) => elsewhere::reached(shared),
-        // Whoever led decided about it.
-        ("job", _) => elsewhere::reached(shared),
+        // Each node holds every site; whoever led decided about a job.
+        ("site" | "job", _) => elsewhere::reached(shared),
         ("node", _) => elsewhere::called(shared, &subject.name),
         (_, Some(service)) => elsewhere::with_service(shared, &service),
         _ => Vec::new(),
