@@ -10,6 +10,7 @@ mod neighbours;
 mod readers;
 mod single;
 mod stage;
+mod work;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -97,6 +98,9 @@ fn tell(stage: &mut stage::Stage) -> Told {
     )?;
     act("what must not run twice never does", || {
         single::frozen(stage, &neighbours)
+    })?;
+    act("work is done in parts, whoever is killed", || {
+        work::counted(stage, &neighbours)
     })?;
     drop(neighbours);
     act("each decision replays to the same outcome", || {
