@@ -1,6 +1,6 @@
 //! How soon a replica that was lost with its node serves elsewhere.
 
-use crate::cluster::{Cluster, REPLICAS, other};
+use crate::cluster::{Cluster, NODES, REPLICAS};
 use crate::{Report, goals};
 use bench_common::figure::{Figure, quantile};
 use bench_common::node::until;
@@ -14,12 +14,13 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
     for _ in 0..cuts {
         cluster.whole()?;
         let leader = cluster.leader()?;
-        let by = other(leader);
-        let loaded = until("a replica beside the leader and who asks", || {
+        let loaded = until("a replica on another than the leader", || {
             let on = cluster.ready_on(leader).ok()?;
             (on.len() == REPLICAS).then_some(())?;
-            on.into_iter().find(|at| *at != leader && *at != by)
+            on.into_iter().find(|at| *at != leader)
         })?;
+        let by = (0..NODES).find(|at| *at != leader && *at != loaded);
+        let by = by.ok_or("too few nodes")?;
         let moment = Instant::now();
         let cut = cluster.cut(loaded)?;
         until("all replicas ready on others", || {
