@@ -1,5 +1,6 @@
 //! A node's processes as the machine sees them, whatever the node says.
 
+use crate::signal;
 use std::path::Path;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,4 +80,22 @@ pub fn peak_bytes(pid: u32) -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kibibytes << 10)
+}
+
+/// A process that stands still, until this is dropped.
+pub struct Stopped(u32);
+
+impl Stopped {
+    /// # Panics
+    /// When there is no such process.
+    pub fn new(pid: u32) -> Self {
+        signal(pid, "STOP");
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
 }

@@ -2,7 +2,8 @@
 
 use super::members::until_voters;
 use super::{good, join, text};
-use black_box::{TestNode, program, signal, until};
+use black_box::processes::Stopped;
+use black_box::{TestNode, program, until};
 use std::path::{Path, PathBuf};
 
 /// Of the group of nodes: who runs it, by epoch, in the order of what it wrote.
@@ -59,22 +60,6 @@ fn runs_on(by: &TestNode, written: &Path, after: u64) -> (String, u64) {
         let epoch = *epochs(written).last()?;
         (epoch > after).then(|| (on.split(',').next().unwrap_or(on).to_owned(), epoch))
     })
-}
-
-/// A process that stands still, until this is dropped.
-struct Stopped(u32);
-
-impl Stopped {
-    fn new(pid: u32) -> Self {
-        signal(pid, "STOP");
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        signal(self.0, "CONT");
-    }
 }
 
 #[test]

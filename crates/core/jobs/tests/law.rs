@@ -491,20 +491,20 @@ fn a_clock_that_was_years_ahead_does_not_stop_a_schedule_for_years() {
     assert!(world.written.dealt_until.0 <= now + 3_600_000);
 }
 
+fn lose(world: &mut World, which: usize, why: &str, may_have_run: bool) {
+    let lost = Event::Lost {
+        attempt: world.which(which).expect("it goes on"),
+        why: why.to_owned(),
+        may_have_run,
+    };
+    world.handle(&lost, true);
+}
+
 #[test]
 fn one_part_that_ran_once_and_ended_unseen_ends_the_run_and_stops_the_others() {
     let mut world = fixed("once = true\nindices = 3\nretries = 9");
     world.place_all(false);
-    let attempt = world.which(1).expect("three go on");
-    let (why, may_have_run) = ("its node was lost".to_owned(), true);
-    world.handle(
-        &Event::Lost {
-            attempt,
-            why,
-            may_have_run,
-        },
-        true,
-    );
+    lose(&mut world, 1, "its node was lost", true);
     assert_eq!(last(&world).word(), "stopping");
     assert!(
         last(&world)
@@ -516,16 +516,7 @@ fn one_part_that_ran_once_and_ended_unseen_ends_the_run_and_stops_the_others() {
     // It never ran there: it may run elsewhere.
     world.handle(&Event::Asked { arguments: vec![] }, true);
     world.place_all(false);
-    let attempt = world.which(0).expect("it goes on");
-    let (why, may_have_run) = ("its node never began it".to_owned(), false);
-    world.handle(
-        &Event::Lost {
-            attempt,
-            why,
-            may_have_run,
-        },
-        true,
-    );
+    lose(&mut world, 0, "its node never began it", false);
     assert_eq!(last(&world).word(), "going");
 }
 

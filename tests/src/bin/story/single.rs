@@ -4,25 +4,10 @@
 use crate::Told;
 use crate::neighbours::Neighbours;
 use crate::stage::{Stage, expect};
-use black_box::{TestNode, program, signal, until};
+use black_box::processes::Stopped;
+use black_box::{TestNode, program, until};
 use std::path::Path;
 use std::time::Instant;
-
-/// A process that stands still, until this is dropped.
-struct Stopped(u32);
-
-impl Stopped {
-    fn new(pid: u32) -> Self {
-        signal(pid, "STOP");
-        Self(pid)
-    }
-}
-
-impl Drop for Stopped {
-    fn drop(&mut self) {
-        signal(self.0, "CONT");
-    }
-}
 
 /// Of each moment that one was there, its epoch.
 fn epochs(written: &Path) -> Vec<u64> {
