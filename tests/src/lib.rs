@@ -3,12 +3,13 @@
 
 pub mod disk;
 pub mod firewall;
+pub mod ports;
 pub mod processes;
 pub mod scripts;
 pub mod tls;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -73,8 +74,8 @@ impl TestNode {
     fn with(directory: tempfile::TempDir, root: PathBuf) -> Self {
         Self {
             layout: Layout::new(root),
-            http: free_address(),
-            https: free_address(),
+            http: ports::free(),
+            https: ports::free(),
             name: "one".to_owned(),
             address: Ipv4Addr::LOCALHOST.into(),
             namespace: None,
@@ -217,6 +218,10 @@ impl Default for TestNode {
 
 impl Drop for TestNode {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let said = format!("node {} of the failed test\n{}", self.name, self.logs());
+            let _ = std::io::stderr().write_all(said.as_bytes());
+        }
         // A node without a supervisor is brought back to be ended in order.
         let _ = self.run(&["up"]);
         let _ = self.run(&["down"]);
@@ -247,11 +252,6 @@ pub fn signal(pid: u32, name: &str) {
         .status()
         .expect("kill runs");
     assert!(status.success(), "no process {pid}");
-}
-
-fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address")
 }
 
 #[derive(Debug)]

@@ -6,10 +6,11 @@ mod members;
 mod singletons;
 mod zones;
 
+use black_box::ports::free;
 use black_box::{Answer, Load, TestNode, exchange, kill, project, says, signal, tls, until};
 use serde_json::{Value, json};
 use std::io::Write;
-use std::net::{TcpStream, UdpSocket};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -55,12 +56,6 @@ fn addresses(node: &TestNode, name: &str) -> Option<Value> {
     let all: Vec<Value> = serde_json::from_slice(&all.stdout).ok()?;
     let found = all.into_iter().find(|one| one["name"] == name)?;
     Some(found["addresses"].clone())
-}
-
-/// An address for datagrams that nobody has now.
-fn free_port() -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("its address").to_string()
 }
 
 /// Whether a request is answered well within a second: what is held is not.
@@ -313,7 +308,7 @@ fn a_node_that_moves_is_found_where_it_went_also_by_those_who_start_anew() {
     good(&third, "/echo");
     let before = addresses(&third, "two").expect("known");
     second.ok(&["down"]);
-    let (agent, edge) = (free_port(), free_port());
+    let (agent, edge) = (free().to_string(), free().to_string());
     second.ok(&["up", "--agent-listen", &agent, "--edge-listen", &edge]);
     let after = Value::from(vec![agent.as_str()]);
     assert_ne!(before, after);
@@ -332,7 +327,7 @@ fn a_node_that_moves_is_found_where_it_went_also_by_those_who_start_anew() {
     there(&third);
     // The node that holds the store moves too: who follows finds it again.
     first.ok(&["down"]);
-    let agent = free_port();
+    let agent = free().to_string();
     first.ok(&["up", "--agent-listen", &agent]);
     let after = Value::from(vec![agent.as_str()]);
     for node in [&second, &third] {
