@@ -1,5 +1,5 @@
 //! Runs the project's chores: `check`, `generate`, `test`, `story`, `up`, `bench`,
-//! `sim`, `lab`, `fuzz`, `cases`, `soak`.
+//! `sim`, `lab`, `fuzz`, `cases`, `soak`, `chaos`.
 //!
 //! In: one word. Out: the exit status of the first chore that failed.
 //! Holds: the tests run last, so that their summary closes the output.
@@ -40,6 +40,7 @@ const USAGE: &str = "usage: cargo xtask CHORE
              clusters and faults, counted: `sim faults --count 2000`
   lab        plays the same with real agents, beside it: `lab power-cut`; all
              without a name, `lab --quick` those that the tests play
+  chaos      random faults in a lab, and what users saw: `chaos --count 200`
   fuzz       tries what reads others' bytes: `fuzz gossip --seconds 300`; all
              targets without a name
   cases      random cases in large numbers: `cases evaluator 1000000`
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         (Some("bench"), _) => bench::run(&rest),
         (Some("sim"), _) => sim::run(&rest),
         (Some("lab"), _) => lab::run(&rest),
+        (Some("chaos"), _) => lab::chaos(&rest),
         (Some("cases"), _) => cases::run(&rest),
         (Some("soak"), _) => soak::run(&rest),
         (Some("fuzz"), _) => fuzz::run(&rest),

@@ -4,12 +4,15 @@ use crate::load::Target;
 use bench_common::labs::{self, finish};
 use bench_common::node::until;
 use bench_common::{Failure, beside};
+use kernel::ZonePath;
 use lab::Lab;
 use serde_json::Value;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use wire::lab::Fault;
+use wire::layout::Layout;
 
 pub const ZONES: [&str; 3] = ["/eu/1", "/eu/2", "/us/1"];
 pub const NODES: usize = 5;
@@ -24,15 +27,30 @@ pub struct Cluster {
     project: tempfile::TempDir,
 }
 
+/// A service that answers at [`HOST`].
+pub fn echo(replicas: usize) -> Result<String, Failure> {
+    Ok(format!(
+        r#"[service.echo]
+run = {{ process = ["{}"] }}
+replicas = {replicas}
+routes = [{{ host = "{HOST}", path = "/" }}]
+
+[service.echo.probes]
+readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
+"#,
+        beside("black-box-service")?.display()
+    ))
+}
+
 /// Somebody else to ask.
 pub fn other(than: usize) -> usize {
     (than + 1) % NODES
 }
 
 impl Cluster {
-    pub fn start() -> Result<Self, Failure> {
+    pub fn start(nodes: usize) -> Result<Self, Failure> {
         let program = beside("homeostat")?;
-        let lab = labs::start(&program, NODES, &ZONES, "info")?;
+        let lab = labs::start(&program, nodes, &ZONES, "info")?;
         let project = tempfile::tempdir()?;
         Ok(Self {
             lab,
@@ -45,45 +63,65 @@ impl Cluster {
         self.lab.command(self.lab.name(at), &self.program)
     }
 
-    fn asked(&self, at: usize, words: &[&str]) -> Result<Value, Failure> {
+    pub fn asked(&self, at: usize, words: &[&str]) -> Result<Value, Failure> {
         let mut command = self.command(at);
         command.args(words).args(["-o", "json"]);
         Ok(serde_json::from_str(&finish(command)?)?)
     }
 
     fn place(&self, name: &str) -> Option<usize> {
-        (0..NODES).find(|at| self.lab.name(*at).as_str() == name)
+        self.all().find(|at| self.lab.name(*at).as_str() == name)
     }
 
     /// Until all nodes see one another and all voters are up to date.
     pub fn whole(&self) -> Result<(), Failure> {
-        for at in 0..NODES {
+        for at in self.all() {
             until("all nodes alive at each", || {
-                let views = self.asked(at, &["node", "ls"]).ok()?;
-                let views = views.as_array()?.iter();
-                let alive = views.filter(|one| one["state"] == "alive").count();
-                (alive == NODES).then_some(())
+                self.sees_all(at).then_some(())
             })?;
         }
         until("three voters that lack nothing", || {
-            let leader = self.leader().ok()?;
+            self.voters_lack_nothing().then_some(())
+        })
+    }
+
+    pub fn all(&self) -> Range<usize> {
+        0..self.lab.nodes().len()
+    }
+
+    /// Whether this node finds all of them alive.
+    pub fn sees_all(&self, at: usize) -> bool {
+        let views = self.asked(at, &["node", "ls"]).unwrap_or_default();
+        let views = views.as_array().map_or(&[][..], Vec::as_slice);
+        let alive = views.iter().filter(|one| one["state"] == "alive");
+        alive.count() == self.all().len()
+    }
+
+    /// Whether there are three, and all have what the leader has.
+    pub fn voters_lack_nothing(&self) -> bool {
+        let found = || {
+            let leader = self.find_leader()?;
             let status = self.asked(leader, &["store", "status"]).ok()?;
             let group = &status["groups"][0];
             let behind = group["behind"].as_object()?.values();
             let lacks = behind.filter(|entries| **entries != 0).count();
             let voters = group["voters"].as_array()?.len();
-            (voters == 3 && lacks == 0).then_some(())
-        })
+            Some(voters == 3 && lacks == 0)
+        };
+        found().unwrap_or_default()
     }
 
     /// Of the control group, as the nodes that can be asked agree.
     pub fn leader(&self) -> Result<usize, Failure> {
-        until("a leader", || {
-            let views = (0..NODES).find_map(|at| self.asked(at, &["node", "ls"]).ok())?;
-            let mut views = views.as_array()?.iter();
-            let leader = views.find(|one| one["leader"] == true)?;
-            self.place(leader["name"].as_str()?)
-        })
+        until("a leader", || self.find_leader())
+    }
+
+    pub fn find_leader(&self) -> Option<usize> {
+        let mut all = self.all();
+        let views = all.find_map(|at| self.asked(at, &["node", "ls"]).ok())?;
+        let mut views = views.as_array()?.iter();
+        let leader = views.find(|one| one["leader"] == true)?;
+        self.place(leader["name"].as_str()?)
     }
 
     pub fn try_write(&self, at: usize) -> Result<(), Failure> {
@@ -94,26 +132,27 @@ impl Cluster {
 
     /// One project with these services.
     pub fn apply(&self, services: &str) -> Result<(), Failure> {
+        self.apply_by(0, services)
+    }
+
+    pub fn apply_by(&self, at: usize, services: &str) -> Result<(), Failure> {
         let manifest = format!("[project]\nname = \"bench\"\n\n{services}");
         std::fs::write(self.project.path().join("homeostat.toml"), manifest)?;
-        let mut command = self.command(0);
+        let mut command = self.command(at);
         command.arg("apply").arg(self.project.path());
+        finish(command).map(drop)
+    }
+
+    /// A command of the program that prints nothing of use.
+    pub fn run(&self, at: usize, words: &[&str]) -> Result<(), Failure> {
+        let mut command = self.command(at);
+        command.args(words);
         finish(command).map(drop)
     }
 
     /// One service at [`HOST`], [`REPLICAS`] of it.
     pub fn apply_echo(&self) -> Result<(), Failure> {
-        self.apply(&format!(
-            r#"[service.echo]
-run = {{ process = ["{}"] }}
-replicas = {REPLICAS}
-routes = [{{ host = "{HOST}", path = "/" }}]
-
-[service.echo.probes]
-readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
-"#,
-            beside("black-box-service")?.display()
-        ))
+        self.apply(&echo(REPLICAS)?)
     }
 
     pub fn name(&self, at: usize) -> kernel::Name {
@@ -151,6 +190,31 @@ readiness = {{ http = "/", every = "200ms", timeout = "1s", failures = 2 }}
 
     pub fn begin(&self, fault: Fault) -> Result<Option<u64>, Failure> {
         Ok(self.lab.begin(fault, Some(OFF_MAX))?)
+    }
+
+    /// The same, which ends by itself, or is over at once.
+    pub fn begin_for(&self, fault: Fault, span: Option<Duration>) -> Result<(), Failure> {
+        self.lab.begin(fault, span)?;
+        Ok(())
+    }
+
+    /// Whether anything that was begun is not over.
+    pub fn has_faults(&self) -> Result<bool, Failure> {
+        Ok(!self.lab.status()?.faults.is_empty())
+    }
+
+    /// How many processes run in a node, whoever started them.
+    pub fn processes(&self, at: usize) -> usize {
+        self.lab.processes(self.lab.name(at))
+    }
+
+    pub fn zone(&self, at: usize) -> &ZonePath {
+        &self.lab.nodes()[at].zone
+    }
+
+    /// Where a node keeps what its parts said.
+    pub fn logs(&self, at: usize) -> PathBuf {
+        Layout::new(&self.lab.nodes()[at].data).logs()
     }
 
     pub fn undo(&self, cut: Option<u64>) -> Result<(), Failure> {

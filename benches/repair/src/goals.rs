@@ -17,5 +17,7 @@ pub const EDGES: Goal = Goal::number("node_lost_to_edges_well_again", "s", 2.0, 
 pub const SINGLETON: Goal = Goal::number("singleton_elsewhere", "s", 10.0, 8.0);
 /// How often one started while another one ran.
 pub const TWICE: Goal = Goal::number("singleton_ran_twice", "", 0.0, 0.0);
+/// Random faults in a lab after which all was not as wished within two minutes.
+pub const NOT_WHOLE: Goal = Goal::number("faults_not_ended_as_wished", "", 0.0, 0.0);
 /// From the kill of a process to its next start, the median.
 pub const RESTART: Goal = Goal::ratio("crash_to_restarted", "ms", Better::Less, 0.5, 0.2);

@@ -1,10 +1,12 @@
 //! Measures how soon a cluster is what was wished again.
 //!
-//! In: `--quick`, and names of parts to measure alone. Out: conditions and figures
+//! In: `--quick`, and names of parts to measure alone; or `chaos`, for any number of
+//! random faults. Out: conditions and figures
 //! on standard output, single runs on standard error.
 //! Holds: a figure that is short is said and is no failure; an error ends all
 //! without its figures.
 
+mod chaos;
 mod cluster;
 mod edges;
 mod goals;
@@ -17,7 +19,7 @@ mod singleton;
 use bench_common::figure::Figure;
 use bench_common::machine::{cpu_model, first_line};
 use bench_common::{Failure, conditions, say};
-use cluster::Cluster;
+use cluster::{Cluster, HOST};
 use std::process::ExitCode;
 
 type Report<'a> = &'a mut dyn FnMut(Figure);
@@ -37,6 +39,9 @@ const QUICK: usize = 5;
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((_, rest)) = words.split_first().filter(|(first, _)| *first == "chaos") {
+        return ended(chaos::run(rest));
+    }
     let (flags, parts): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.starts_with('-'));
     let cuts = match flags.as_slice() {
         [] => Some(FULL),
@@ -53,7 +58,11 @@ fn main() -> ExitCode {
         ));
         return ExitCode::from(2);
     };
-    match run(cuts, &parts) {
+    ended(run(cuts, &parts))
+}
+
+fn ended(outcome: Result<(), Failure>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             say(&format!("bench repair: {why}"));
@@ -92,7 +101,7 @@ fn run(cuts: usize, parts: &[&String]) -> Result<(), Failure> {
             }
             return Ok(());
         }
-        let cluster = Cluster::start()?;
+        let cluster = Cluster::start(cluster::NODES)?;
         for (name, measure) in PARTS {
             if wanted(name) {
                 measure(&cluster, cuts, report)?;

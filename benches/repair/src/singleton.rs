@@ -15,24 +15,51 @@ use std::fs;
 use std::time::Instant;
 use wire::lab::{Between, Fault, Place};
 
+/// A singleton of which it is seen whenever one starts while another one runs.
+pub struct Watched {
+    scratch: tempfile::TempDir,
+}
+
+impl Watched {
+    pub fn new() -> Result<Self, Failure> {
+        let scratch = tempfile::tempdir()?;
+        Ok(Self { scratch })
+    }
+
+    /// Of a manifest.
+    pub fn service(&self) -> Result<String, Failure> {
+        let at = |name: &str| self.scratch.path().join(name).display().to_string();
+        let script = format!(
+            "exec 9>{lock}; flock -n 9 || echo twice >> {doubles}; echo $HOMEOSTAT_EPOCH >> {starts}; exec {service}",
+            service = beside("black-box-service")?.display(),
+            lock = at("lock"),
+            doubles = at("doubles"),
+            starts = at("starts"),
+        );
+        Ok(format!(
+            "[service.one]\nrun = {{ process = [\"sh\", \"-c\", \"{script}\"] }}\nsingleton = true\n"
+        ))
+    }
+
+    fn lines(&self, name: &str) -> usize {
+        let text = fs::read_to_string(self.scratch.path().join(name));
+        text.map_or(0, |text| text.lines().count())
+    }
+
+    pub fn starts(&self) -> usize {
+        self.lines("starts")
+    }
+
+    pub fn doubles(&self) -> usize {
+        self.lines("doubles")
+    }
+}
+
 pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Failure> {
     cluster.whole()?;
-    let scratch = tempfile::tempdir()?;
-    let (starts, doubles) = (
-        scratch.path().join("starts"),
-        scratch.path().join("doubles"),
-    );
-    let script = format!(
-        "exec 9>{lock}; flock -n 9 || echo twice >> {doubles}; echo $HOMEOSTAT_EPOCH >> {starts}; exec {service}",
-        service = beside("black-box-service")?.display(),
-        lock = scratch.path().join("lock").display(),
-        doubles = doubles.display(),
-        starts = starts.display(),
-    );
-    cluster.apply(&format!(
-        "[service.one]\nrun = {{ process = [\"sh\", \"-c\", \"{script}\"] }}\nsingleton = true\n"
-    ))?;
-    let begun = || fs::read_to_string(&starts).map_or(0, |text| text.lines().count());
+    let watched = Watched::new()?;
+    cluster.apply(&watched.service()?)?;
+    let begun = || watched.starts();
     let mut spans = Vec::new();
     for cut in 0..cuts {
         cluster.whole()?;
@@ -69,7 +96,7 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
         })?;
         cluster.undo(fault)?;
     }
-    let twice = fs::read_to_string(&doubles).map_or(0, |text| text.lines().count());
+    let twice = watched.doubles();
     note("a singleton's node lost to its start elsewhere, s", &spans);
     report(Figure::alone(goals::SINGLETON, quantile(&spans, 1.0)));
     #[expect(clippy::cast_precision_loss, reason = "a few")]

@@ -27,11 +27,11 @@ struct Door {
 }
 
 impl Doorkeeper for Door {
-    fn verifier(&self, _: TokenId) -> Future<'_, Option<TokenVerifier>> {
+    fn verifier(&self, _: TokenId) -> Future<'_, Result<Option<TokenVerifier>, Refusal>> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         let token = self.token.lock().expect("unpoisoned");
         let verifier = token.as_ref().map(TokenVerifier::of);
-        Box::pin(async move { verifier })
+        Box::pin(async move { Ok(verifier) })
     }
 
     fn admit(&self, _: Applicant) -> Future<'_, Result<Welcome, Refusal>> {

@@ -11,6 +11,7 @@ use net::{
     Authority, Doorkeeper, JoinToken, Joining, Kind, NodeKey, Options, TokenId, TokenVerifier, join,
 };
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use wire::net::join::Refusal as Why;
@@ -20,13 +21,20 @@ struct Door {
     cluster: Arc<Cluster>,
     tokens: Mutex<BTreeMap<TokenId, (TokenVerifier, ZonePath, bool)>>,
     admitted: Mutex<Vec<Applicant>>,
+    /// It cannot tell now which tokens there are.
+    is_unable: AtomicBool,
 }
 
 impl Doorkeeper for Door {
-    fn verifier(&self, token: TokenId) -> Future<'_, Option<TokenVerifier>> {
+    fn verifier(&self, token: TokenId) -> Future<'_, Result<Option<TokenVerifier>, Refused>> {
         let tokens = self.tokens.lock().expect("unpoisoned");
         let found = tokens.get(&token).map(|(verifier, ..)| *verifier);
-        Box::pin(async move { found })
+        let unable = Refused {
+            why: Why::Unable,
+            words: "nobody leads".to_owned(),
+        };
+        let is_unable = self.is_unable.load(Ordering::Relaxed);
+        Box::pin(async move { if is_unable { Err(unable) } else { Ok(found) } })
     }
 
     fn admit(&self, applicant: Applicant) -> Future<'_, Result<Welcome, Refused>> {
@@ -70,6 +78,7 @@ impl Place {
     fn new() -> Self {
         let cluster = Arc::new(Cluster::new());
         let door = Arc::new(Door {
+            is_unable: AtomicBool::new(false),
             cluster: cluster.clone(),
             tokens: Mutex::default(),
             admitted: Mutex::default(),
@@ -178,11 +187,20 @@ async fn a_token_serves_once_and_a_wrong_secret_never() {
     ));
     assert_eq!((place.admitted(), place.refused(Counted::Join)), (0, 2));
 
+    place.door.is_unable.store(true, Ordering::Relaxed);
+    let refused = join(&joining(token.clone())).await.expect_err("unable");
+    assert!(refused.may_pass(), "{refused}");
+    place.door.is_unable.store(false, Ordering::Relaxed);
+    assert_eq!(
+        (place.admitted(), place.refused(Counted::JoinRefused)),
+        (0, 1)
+    );
+
     join(&joining(token.clone())).await.expect("joins");
     let again = join(&joining(token)).await.expect_err("used");
     assert!(matches!(&again, JoinError::Refused { why: Why::Used, words } if words == "by node 9"));
     assert!(again.hint().is_some());
-    assert_eq!(place.refused(Counted::JoinRefused), 1);
+    assert_eq!(place.refused(Counted::JoinRefused), 2);
 }
 
 #[tokio::test]

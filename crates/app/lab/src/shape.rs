@@ -134,7 +134,7 @@ impl Shape {
                 }
             }
             // Not the network's.
-            Fault::Cpu { .. } | Fault::Kill { .. } | Fault::Fill { .. } => {}
+            Fault::Cpu { .. } | Fault::Kill { .. } | Fault::Fill { .. } | Fault::Pause { .. } => {}
         }
     }
 
@@ -215,7 +215,8 @@ pub fn unknown(plan: &LabPlan, fault: &Fault) -> Option<String> {
         | Fault::Cpu { node, .. }
         | Fault::Kill { node, .. }
         | Fault::Fill { node, .. }
-        | Fault::PowerOff { node } => missing(&Place::Node(node.clone())),
+        | Fault::PowerOff { node }
+        | Fault::Pause { node } => missing(&Place::Node(node.clone())),
     }
 }
 

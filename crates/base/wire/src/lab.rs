@@ -266,6 +266,10 @@ pub enum Fault {
     PowerOff {
         node: Name,
     },
+    /// All of its processes stand still.
+    Pause {
+        node: Name,
+    },
 }
 
 impl fmt::Display for Fault {
@@ -279,6 +283,7 @@ impl fmt::Display for Fault {
             Self::Kill { node, part } => write!(f, "kill {node} {}", part.word()),
             Self::Fill { node, leave } => write!(f, "fill {node}, {leave} left"),
             Self::PowerOff { node } => write!(f, "poweroff {node}"),
+            Self::Pause { node } => write!(f, "pause {node}"),
         }
     }
 }

@@ -77,8 +77,8 @@ impl JoinError {
                     Some("make a new token on a member: `homeostat token create`")
                 }
                 Why::Name => Some("choose another name"),
-                Why::Busy => Some("try again in a moment"),
-                Why::Key | Why::Unable | Why::Protocol => None,
+                Why::Busy | Why::Unable => Some("try again in a moment"),
+                Why::Key | Why::Protocol => None,
             },
             _ => None,
         }
@@ -86,11 +86,15 @@ impl JoinError {
 
     /// Whether another address may do better.
     fn passes(&self) -> bool {
-        match self {
-            Self::Silent(_) | Self::Stranger { .. } | Self::Protocol { .. } => true,
-            Self::Refused { why, .. } => matches!(why, Why::Busy | Why::Unable),
-            _ => false,
-        }
+        matches!(
+            self,
+            Self::Silent(_) | Self::Stranger { .. } | Self::Protocol { .. }
+        ) || self.may_pass()
+    }
+
+    /// Whether a member answered, and may do better in a moment.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused { why, .. } if matches!(why, Why::Busy | Why::Unable))
     }
 }
 

@@ -51,9 +51,9 @@ pub struct Refused {
 
 /// Knows the tokens and admits nodes: the agent.
 pub trait Doorkeeper: Send + Sync + 'static {
-    /// What checks the token's secret; nothing when there is no such token.
-    /// Changes nothing.
-    fn verifier(&self, token: TokenId) -> Future<'_, Option<TokenVerifier>>;
+    /// What checks the token's secret; nothing when there is no such token, and an
+    /// error when that cannot be told now. Changes nothing.
+    fn verifier(&self, token: TokenId) -> Future<'_, Result<Option<TokenVerifier>, Refused>>;
 
     /// Uses the token up, writes the node into the table and issues, or says
     /// why not. The same applicant may ask again when its answer was lost.
@@ -120,7 +120,7 @@ async fn answer(
         return Err(refused(Why::Protocol));
     }
     // An unknown token and a wrong secret are told alike.
-    let verifier = doorkeeper.verifier(wish.token).await;
+    let verifier = doorkeeper.verifier(wish.token).await?;
     let verifier = verifier.ok_or(refused(Why::Token))?;
     let proof = wish.statement(BY_TOKEN, &export);
     if !verify_statement(&verifier.0, &proof, &request.by_token) {

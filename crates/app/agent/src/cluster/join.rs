@@ -10,10 +10,10 @@ use crate::shared::Shared;
 use kernel::Name;
 use net::identity::IssuedCertificate;
 use net::join::{Applicant, Doorkeeper, Future, Refused, Welcome};
-use net::{Credentials, Joining, PublicKey, TokenVerifier};
+use net::{Credentials, Joined, Joining, PublicKey, TokenVerifier};
 use node::nodes::{NodeRecord, Way};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::cluster::{JoinWords, MemberWords, WelcomeWords};
 use wire::layout::Layout;
 use wire::net::join::Refusal;
@@ -21,6 +21,9 @@ use wire::net::{JoinToken, Kind, TokenId};
 
 /// For one of the token's addresses.
 const WITHIN: Duration = Duration::from_secs(5);
+/// A member that cannot admit now is asked again for so long.
+const ADMITTED_MAX: Duration = Duration::from_secs(15);
+const ASK_AGAIN: Duration = Duration::from_millis(250);
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -90,7 +93,7 @@ pub async fn join(
         words: words.map_err(unreadable)?,
         within: WITHIN,
     };
-    let joined = net::join(&joining).await?;
+    let joined = enter(&joining).await?;
     let welcome: WelcomeWords = serde_json::from_slice(&joined.words).map_err(unreadable)?;
     let name = |text: &str| Name::new(text).map_err(|error| JoinError::Welcome(error.to_string()));
     if welcome.holder != joined.by.node {
@@ -129,6 +132,19 @@ pub async fn join(
 }
 
 /// Clients of this node trust what those of the others do.
+/// Members that choose a leader, or others of them, admit nobody for a moment.
+async fn enter(joining: &Joining) -> Result<Joined, net::join::JoinError> {
+    let deadline = Instant::now() + ADMITTED_MAX;
+    loop {
+        match net::join(joining).await {
+            Err(error) if error.may_pass() && Instant::now() < deadline => {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 fn trust(layout: &Layout, authority_pem: &str) -> Result<(), KeptError> {
     if authority_pem.is_empty() {
         return Ok(());
@@ -256,14 +272,24 @@ pub fn issue(
 }
 
 impl Doorkeeper for Keeper {
-    fn verifier(&self, token: TokenId) -> Future<'_, Option<TokenVerifier>> {
+    fn verifier(&self, token: TokenId) -> Future<'_, Result<Option<TokenVerifier>, Refused>> {
+        let unable = |words: String| Refused {
+            why: Refusal::Unable,
+            words,
+        };
         Box::pin(async move {
-            let shared = self.0.upgrade()?;
+            let going_down = || unable("it is going down".to_owned());
+            let shared = self.0.upgrade().ok_or_else(going_down)?;
             // Who was not entrusted with the authority lets nobody in.
-            shared.cluster.authority.get()?;
-            let found = table::admission(&shared.control, &token.to_string(), unix_now()).await;
-            let admission = found.ok()?;
-            Some(TokenVerifier(PublicKey(admission.verifier)))
+            let entrusted = shared.cluster.authority.get();
+            entrusted.ok_or_else(|| unable("it issues nothing".to_owned()))?;
+            match table::admission(&shared.control, &token.to_string(), unix_now()).await {
+                Ok(admission) => Ok(Some(TokenVerifier(PublicKey(admission.verifier)))),
+                Err(error @ (AdmissionError::Store(_) | AdmissionError::Contended)) => {
+                    Err(unable(error.to_string()))
+                }
+                Err(_) => Ok(None),
+            }
         })
     }
 

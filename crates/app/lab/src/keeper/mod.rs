@@ -243,6 +243,10 @@ impl Keeper {
                 Some(end) => machine::kill_node(&self.plan, end),
                 None => Ok(()),
             },
+            Fault::Pause { node } => match self.plan.node(node) {
+                Some(end) => machine::pause_node(&self.plan, end),
+                None => Ok(()),
+            },
             Fault::Cut(_) | Fault::Slow { .. } | Fault::Loss { .. } | Fault::Rate { .. } => Ok(()),
         }
     }
@@ -294,6 +298,10 @@ impl Keeper {
                 Fault::Cpu { node, .. } => self.limit_cpu(node),
                 Fault::Fill { node, .. } => self.make_room(node),
                 Fault::PowerOff { node } | Fault::Kill { node, .. } => self.start_again(node),
+                Fault::Pause { .. } => {
+                    self.go_on(fault);
+                    Ok(())
+                }
                 Fault::Cut(_) | Fault::Slow { .. } | Fault::Loss { .. } | Fault::Rate { .. } => {
                     Ok(())
                 }
@@ -315,6 +323,16 @@ impl Keeper {
             return Ok(());
         }
         machine::unfill(&self.directory.mount(node))
+    }
+
+    /// Unless another one stops the same node.
+    fn go_on(&self, pause: &Fault) {
+        let Fault::Pause { node } = pause else { return };
+        if let Some(end) = self.plan.node(node)
+            && self.ledger.faults().all(|fault| fault != pause)
+        {
+            machine::go_on(&self.plan, end);
+        }
     }
 
     /// As whoever started it first said.

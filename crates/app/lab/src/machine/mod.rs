@@ -17,6 +17,7 @@ pub use namespace::{host_device, join as join_network, name as namespace_name};
 
 use crate::LabError;
 use crate::directory::Directory;
+use processes::Member;
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -91,21 +92,40 @@ pub fn tear_down(plan: &LabPlan, directory: &Directory) -> Result<(), LabError> 
 
 /// Kills all of a node's processes, as without power.
 pub fn kill_node(plan: &LabPlan, end: usize) -> Result<(), LabError> {
+    each_process(plan, end, "end", Member::kill, |_| false)
+}
+
+/// Stops all of a node's processes, as a virtual machine's pause does.
+pub fn pause_node(plan: &LabPlan, end: usize) -> Result<(), LabError> {
+    each_process(plan, end, "stop", Member::stop, Member::stands_still)
+}
+
+/// After [`pause_node`].
+pub fn go_on(plan: &LabPlan, end: usize) {
+    processes::of(plan, end).iter().for_each(Member::go_on);
+}
+
+/// Until all that there are, are `done`.
+fn each_process(
+    plan: &LabPlan,
+    end: usize,
+    word: &str,
+    act: fn(&Member),
+    done: fn(&Member) -> bool,
+) -> Result<(), LabError> {
     let deadline = Instant::now() + END_MAX;
     loop {
-        // Forks race with the kill; each round catches what the last one missed.
+        // Forks race with the signal; each round catches what the last one missed.
         let members = processes::of(plan, end);
-        if members.is_empty() {
+        if members.iter().all(done) {
             return Ok(());
         }
         if Instant::now() >= deadline {
             let name = plan.nodes.get(end).map(|node| node.name.to_string());
-            let what = format!("end all processes of {}", name.unwrap_or_default());
+            let what = format!("{word} all processes of {}", name.unwrap_or_default());
             return Err(LabError::io(what, std::io::ErrorKind::TimedOut.into()));
         }
-        for member in members {
-            member.kill();
-        }
+        members.iter().for_each(act);
         std::thread::sleep(LOOK);
     }
 }

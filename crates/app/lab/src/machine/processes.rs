@@ -18,6 +18,19 @@ pub struct Member {
 }
 
 impl Member {
+    pub fn stop(&self) {
+        let _ = pidfd_send_signal(&self.descriptor, Signal::STOP);
+    }
+
+    pub fn go_on(&self) {
+        let _ = pidfd_send_signal(&self.descriptor, Signal::CONT);
+    }
+
+    pub fn stands_still(&self) -> bool {
+        let state = state(Path::new(&format!("/proc/{}", self.pid)));
+        state.is_none_or(|state| matches!(state, 'T' | 't' | 'Z' | 'X'))
+    }
+
     pub fn kill(&self) {
         // One that has ended already needs no signal.
         let _ = pidfd_send_signal(&self.descriptor, Signal::KILL);
@@ -87,11 +100,14 @@ fn marked(mark: &Mark) -> Vec<Member> {
 
 /// Waiting for its parent to look.
 fn has_ended(process: &Path) -> bool {
-    let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
-    let state = stat
-        .rsplit_once(')')
-        .and_then(|(_, rest)| rest.split_whitespace().next());
-    state.is_none_or(|state| matches!(state, "Z" | "X"))
+    state(process).is_none_or(|state| matches!(state, 'Z' | 'X'))
+}
+
+/// As the kernel abbreviates it; none: there is no such process.
+fn state(process: &Path) -> Option<char> {
+    let stat = std::fs::read_to_string(process.join("stat")).ok()?;
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.trim_start().chars().next()
 }
 
 fn parent(pid: u32) -> Option<u32> {

@@ -73,6 +73,38 @@ fn power_off_ends_what_belongs_to_the_node() {
 }
 
 #[test]
+fn a_paused_node_stands_still_until_all_pauses_are_over() {
+    let lab = lab();
+    let mark = lab.nodes()[0].data.join("mark");
+    let script = format!("while :; do echo >> {}; sleep 0.01; done", mark.display());
+    let mut child = lab
+        .command(lab.name(0), "sh")
+        .args(["-c", &script])
+        .spawn()
+        .expect("sh");
+    let lines = || std::fs::read(&mark).map_or(0, |text| text.len());
+    until("its first word", || (lines() > 0).then_some(()));
+    let node = lab.name(0).clone();
+    let begin = || lab.begin(Fault::Pause { node: node.clone() }, None);
+    let (first, second) = (begin().expect("a pause"), begin().expect("another"));
+    let before = lines();
+    let stands = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id()));
+        stat.is_ok_and(|stat| stat.contains(") T "))
+    };
+    assert!(stands(), "it goes on");
+    lab.undo(first).expect("undone");
+    assert!(stands(), "it goes on while another pause is in force");
+    assert_eq!(lines(), before, "it went on");
+    lab.undo(second).expect("undone");
+    until("more words", || (lines() > before).then_some(()));
+    lab.begin(Fault::Pause { node }, None).expect("a pause");
+    // What stands still is ended all the same.
+    lab.down().expect("down");
+    assert!(!child.wait().expect("an end").success());
+}
+
+#[test]
 fn what_needs_root_is_refused_with_the_reason() {
     let lab = lab();
     let fill = Fault::Fill {

@@ -144,6 +144,13 @@ pub enum Chaos {
         #[command(flatten)]
         span: Span,
     },
+    /// Let all processes of a node stand still, as a paused virtual machine does
+    #[command(after_help = "Example:\n  homeostat chaos pause n2 --for 20s")]
+    Pause {
+        node: Name,
+        #[command(flatten)]
+        span: Span,
+    },
     /// List the faults in force, and when each is over
     #[command(after_help = "Example:\n  homeostat chaos ls")]
     Ls(Which),

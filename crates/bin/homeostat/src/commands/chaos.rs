@@ -48,6 +48,9 @@ pub async fn run(context: &Context, what: &Chaos) -> Result<ExitCode, Failure> {
         Chaos::Poweroff { node, span } => {
             in_lab(context, Fault::PowerOff { node: node.clone() }, *span)?;
         }
+        Chaos::Pause { node, span } => {
+            in_lab(context, Fault::Pause { node: node.clone() }, *span)?;
+        }
         Chaos::Kill {
             node,
             process,

@@ -336,6 +336,9 @@ fn tell(shared: &Arc<Shared>, told: &mut Told) {
             handle(shared, Event::Notice { notice, age });
         }
     }
+    if told.layout != Some(places.layout()) {
+        lay(shared, told, places.layout_begun(own.id));
+    }
     far::look(cluster, &places, &table, &mut told.far);
     for event in news(shared, &table, &places, told) {
         handle(shared, event);
@@ -350,6 +353,13 @@ fn tell(shared: &Arc<Shared>, told: &mut Told) {
     settle(shared, told);
 }
 
+fn lay(shared: &Arc<Shared>, told: &mut Told, layout: u64) {
+    if told.layout != Some(layout) {
+        told.layout = Some(layout);
+        handle(shared, Event::Laid(layout));
+    }
+}
+
 /// A layout is told once no zone is left that it has emptied.
 fn settle(shared: &Arc<Shared>, told: &mut Told) {
     let cluster = &shared.cluster;
@@ -362,8 +372,7 @@ fn settle(shared: &Arc<Shared>, told: &mut Told) {
         .zones
         .read(|tree| ended::emptied(&places, tree).next().is_none());
     if settled == Some(true) {
-        told.layout = Some(places.layout());
-        handle(shared, Event::Laid(places.layout()));
+        lay(shared, told, places.layout());
     }
 }
 

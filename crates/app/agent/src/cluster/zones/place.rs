@@ -4,7 +4,7 @@
 //! first machine of a cluster, mostly) are taken together as one more zone
 //! there, called [`HERE`]; every node that has the same table finds the same.
 
-use kernel::{ZonePath, fnv1a};
+use kernel::{NodeId, ZonePath, fnv1a};
 use node::nodes::NodeTable;
 use std::collections::BTreeSet;
 
@@ -67,6 +67,13 @@ impl Places {
         self.layout
     }
 
+    /// The number that `own` says while it goes by this layout in part only: nobody
+    /// else's, so that nothing is added to what it says as if it were of one layout.
+    pub fn layout_begun(&self, own: NodeId) -> u64 {
+        let numbers = [self.layout, own.0].map(u64::to_be_bytes);
+        fnv1a(numbers.into_iter().flatten())
+    }
+
     /// Whether no node is in the zone, nor below it.
     pub fn is_empty(&self, zone: &ZonePath) -> bool {
         !self.occupied.contains(zone)
@@ -76,7 +83,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kernel::{Hash, NodeId, UnixMillis};
+    use kernel::{Hash, UnixMillis};
     use node::nodes::{FormerZone, NodeRecord};
 
     fn table(zones: &[&str]) -> NodeTable {
@@ -128,6 +135,9 @@ mod tests {
             until: UnixMillis(1),
         });
         assert_ne!(layout(&after), layout(&before));
+        let begun = |node| Places::of(&after).layout_begun(NodeId(node));
+        assert_ne!(begun(1), layout(&after));
+        assert_ne!(begun(1), begun(2));
     }
 
     #[test]
