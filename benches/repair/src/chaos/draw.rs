@@ -1,8 +1,9 @@
 //! Draws what befalls a cluster next.
 //!
-//! In: a seed, who leads. Out: a deed, where it is felt, for how long.
-//! Holds: the same seed and leader draw the same; of a cluster of three voters,
-//! not all nodes are struck at once.
+//! In: a seed, who leads, where replicas run. Out: a deed, where it is felt, for
+//! how long.
+//! Holds: the same of these draw the same; at most two nodes, or a zone, are struck
+//! at once.
 
 use fastrand::Rng;
 use kernel::{Bytes, Name, ZonePath};
@@ -76,14 +77,16 @@ const MOST_MS: u64 = 10_000;
 
 /// * `nodes`: in the lab's order.
 /// * `leader`: struck more often than the others.
-pub fn draw(seed: u64, nodes: &[Struck], leader: usize) -> Drawn {
+/// * `running`: nodes with replicas, one at least.
+pub fn draw(seed: u64, nodes: &[Struck], leader: usize, running: &[usize]) -> Drawn {
     let mut rng = Rng::with_seed(seed);
     let kind = KINDS[rng.usize(..KINDS.len())];
     let span = Duration::from_millis(rng.u64(LEAST_MS..=MOST_MS));
-    let one = if rng.u8(..3) == 0 {
-        leader
-    } else {
-        rng.usize(..nodes.len())
+    let one = match (kind, rng.u8(..3)) {
+        // Elsewhere are none.
+        ("kill replicas", _) => running[rng.usize(..running.len())],
+        (_, 0) => leader,
+        _ => rng.usize(..nodes.len()),
     };
     let other = (one + rng.usize(1..nodes.len())) % nodes.len();
     let mut field = Field {
@@ -215,8 +218,8 @@ mod tests {
         let nodes = nodes();
         let mut kinds = BTreeSet::new();
         for seed in 0..1_000 {
-            let drawn = draw(seed, &nodes, 2);
-            assert_eq!(drawn, draw(seed, &nodes, 2));
+            let drawn = draw(seed, &nodes, 2, &[1, 4]);
+            assert_eq!(drawn, draw(seed, &nodes, 2, &[1, 4]));
             assert!(drawn.at.len() <= 2, "{drawn:?}");
             if let Deed::Faults(faults) = &drawn.deed {
                 assert!(!faults.is_empty() && !drawn.at.is_empty(), "{drawn:?}");

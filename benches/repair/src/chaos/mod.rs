@@ -135,7 +135,9 @@ impl Chaos {
 
     fn play(&mut self, number: u64, report: &mut Report) -> Result<(), Failure> {
         let leader = self.cluster.leader()?;
-        let drawn = draw::draw(self.seed.wrapping_add(number), &self.nodes, leader);
+        let running = self.cluster.ready_on(leader)?;
+        let seed = self.seed.wrapping_add(number);
+        let drawn = draw::draw(seed, &self.nodes, leader, &running);
         let others = self.cluster.all().filter(|at| !drawn.at.contains(at));
         let others = others.map(|at| self.cluster.target(at)).collect();
         let at = drawn.at.iter().map(|at| self.cluster.target(*at)).collect();
