@@ -6,6 +6,7 @@
 
 use crate::machine::unix_now;
 pub mod jobs;
+pub mod links;
 pub mod placing;
 pub mod repair;
 pub mod settling;

@@ -86,6 +86,10 @@ impl PeerConnector for Lines {
         })
     }
 
+    fn link(&self, _: NodeId, _: &wire::peer::Link, _: Instant) -> Connecting {
+        Box::pin(async { Err(io::ErrorKind::NotConnected.into()) })
+    }
+
     fn round_trip(&self, node: NodeId) -> Option<Duration> {
         self.with(node, |to| to.round_trip)
     }
