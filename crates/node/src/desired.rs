@@ -187,7 +187,9 @@ impl Applied {
             }
             BindingTarget::Foreign(_) => true,
         };
+        // Where it is denied by default, callers find each other at other addresses.
         alike
+            && old.manifest.network == self.manifest.network
             && old.directory == self.directory
             && old.programs.get(name) == self.programs.get(name)
             && bindings.values().all(bound_alike)

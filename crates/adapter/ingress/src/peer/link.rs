@@ -32,16 +32,38 @@ struct Linked {
 }
 
 enum LinkWay {
-    Here(TcpStream),
+    Here(Socket),
     /// By way of its node's edge.
     There(Box<dyn PeerStream>),
+}
+
+/// Dropped before its end, it breaks: the other side reads an error, not an end.
+struct Socket {
+    stream: TcpStream,
+    ended: bool,
+}
+
+impl Socket {
+    fn new(stream: TcpStream) -> Self {
+        let _ = stream.set_nodelay(true);
+        let ended = false;
+        Self { stream, ended }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.stream.set_zero_linger();
+        }
+    }
 }
 
 impl Ingress {
     /// Carries a connection to a replica of `callee`, until it ends.
     pub async fn link(self: Arc<Self>, client: TcpStream, callee: &ScopedName) {
         let _slot = Slot::take(&self.connections);
-        let _ = client.set_nodelay(true);
+        let mut client = Socket::new(client);
         let service = self.table.load().services.get(callee).cloned();
         let linked = match service {
             Some(service) => self.find_replica(&service, Way::default()).await,
@@ -49,12 +71,11 @@ impl Ingress {
         };
         let Some(linked) = linked else {
             tracing::debug!(%callee, "no replica takes a connection");
-            return break_off(&client);
+            return;
         };
-        let mut client = client;
-        if let Err(error) = self.carry(&mut client, linked).await {
-            tracing::debug!(%callee, %error, "a connection broke");
-            break_off(&client);
+        match self.carry(&mut client.stream, linked).await {
+            Ok(()) => client.ended = true,
+            Err(error) => tracing::debug!(%callee, %error, "a connection broke"),
         }
     }
 
@@ -123,7 +144,7 @@ impl Ingress {
             let found = match &endpoint.place {
                 Place::Address(address) => {
                     let reached = self.reach_here(&endpoint, *address).await;
-                    reached.map(LinkWay::Here)
+                    reached.map(|stream| LinkWay::Here(Socket::new(stream)))
                 }
                 Place::Peer(peer) => {
                     let reached = self.reach_there(&endpoint, peer).await;
@@ -146,10 +167,7 @@ impl Ingress {
     ) -> Option<TcpStream> {
         let connecting = TcpStream::connect(address);
         let why = match timeout(self.limits.connect_time, connecting).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                return Some(stream);
-            }
+            Ok(Ok(stream)) => return Some(stream),
             Ok(Err(error)) => format!("connecting failed: {error}"),
             Err(_) => "connecting took too long".to_owned(),
         };
@@ -221,7 +239,7 @@ impl Ingress {
         let begun = Instant::now();
         let mut phase = self.phase.subscribe();
         let replica: &mut dyn PeerStream = match &mut way {
-            LinkWay::Here(stream) => stream,
+            LinkWay::Here(socket) => &mut socket.stream,
             LinkWay::There(stream) => stream,
         };
         let ended = tokio::select! {
@@ -230,8 +248,8 @@ impl Ingress {
                 Err(io::Error::other("the edge leaves"))
             }
         };
-        if let (Err(_), LinkWay::Here(stream)) = (&ended, &way) {
-            break_off(stream);
+        if let LinkWay::Here(socket) = &mut way {
+            socket.ended = ended.is_ok();
         }
         if let Err(error) = &ended
             && let Place::Peer(peer) = &lease.endpoint.place
@@ -241,9 +259,4 @@ impl Ingress {
         }
         ended
     }
-}
-
-/// Once it is dropped, the other side reads an error instead of an end.
-fn break_off(stream: &TcpStream) {
-    let _ = stream.set_zero_linger();
 }
