@@ -29,7 +29,13 @@ fn main() {
     let _ = writeln!(std::io::stdout(), "listening");
     let repeats = std::env::var_os("REPEAT").is_some();
     for stream in listener.incoming().flatten() {
-        std::thread::spawn(move || if repeats { repeat(stream) } else { serve(stream) });
+        std::thread::spawn(move || {
+            if repeats {
+                repeat(stream)
+            } else {
+                serve(stream)
+            }
+        });
     }
 }
 
@@ -121,7 +127,10 @@ fn call(address: &str) -> String {
 
 fn say(text: &str, writer: &mut impl Write) -> std::io::Result<()> {
     let length = text.len();
-    write!(writer, "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}")
+    write!(
+        writer,
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}"
+    )
 }
 
 fn give(bytes: u64, writer: &mut impl Write) -> std::io::Result<()> {

@@ -96,7 +96,9 @@ fn runs_on(by: &TestNode, service: &str) -> String {
         });
         let text = ready?.to_string();
         let names = ["one", "two", "three"];
-        let on = names.iter().find(|name| text.contains(&format!("on {name}")))?;
+        let on = names
+            .iter()
+            .find(|name| text.contains(&format!("on {name}")))?;
         Some((*on).to_owned())
     })
 }
@@ -170,7 +172,10 @@ fn who_denies_lets_its_services_call_only_what_they_are_bound_to() {
     }
     // What it is not bound to is not there for it.
     let resolver = variable(&node, "bound", "HOMEOSTAT_DNS");
-    assert_eq!(resolve(&resolver, "web.bound.homeostat.internal"), (3, None));
+    assert_eq!(
+        resolve(&resolver, "web.bound.homeostat.internal"),
+        (3, None)
+    );
     let resolver = variable(&node, "open", "HOMEOSTAT_DNS");
     assert_eq!(resolve(&resolver, "db.bound.homeostat.internal"), (3, None));
 

@@ -170,7 +170,10 @@ impl Ingress {
             Ok(authority) => {
                 account.row.host.clone_from(&authority);
                 match connection.from {
-                    None => self.dispatch(request, &authority, connection, account).await,
+                    None => {
+                        self.dispatch(request, &authority, connection, account)
+                            .await
+                    }
                     Some(from) => self.answer_peer(request, &authority, from, account).await,
                 }
             }

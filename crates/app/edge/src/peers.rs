@@ -257,7 +257,6 @@ impl Peers {
             }
         })
     }
-
 }
 
 impl PeerConnector for Peers {

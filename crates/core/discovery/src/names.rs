@@ -46,9 +46,7 @@ pub fn find(domain: &str) -> Found {
     let mut labels = below.split('.').map(Name::new);
     match (labels.next(), labels.next(), labels.next()) {
         (Some(Ok(project)), None, None) => Found::Project(project),
-        (Some(Ok(name)), Some(Ok(project)), None) => {
-            Found::Service(ScopedName::new(project, name))
-        }
+        (Some(Ok(name)), Some(Ok(project)), None) => Found::Service(ScopedName::new(project, name)),
         _ => Found::Nothing,
     }
 }
@@ -57,8 +55,10 @@ pub fn find(domain: &str) -> Found {
 pub fn environment(caller: &ScopedName, view: &CallerView) -> BTreeMap<String, String> {
     let resolver = (RESOLVER_VARIABLE.to_owned(), view.resolver.to_string());
     // Last, the project's own: where two come to one text, they win.
-    let (own, others): (Vec<_>, Vec<_>) =
-        view.links.iter().partition(|(name, _)| name.project == caller.project);
+    let (own, others): (Vec<_>, Vec<_>) = view
+        .links
+        .iter()
+        .partition(|(name, _)| name.project == caller.project);
     let links = others.into_iter().chain(own);
     let links = links.map(|(name, link)| (variable(caller, name), link.address.to_string()));
     std::iter::once(resolver).chain(links).collect()
@@ -87,16 +87,30 @@ mod tests {
     fn names_lead_back_to_what_they_were_made_of() {
         let db = scoped("news/my-db");
         assert_eq!(domain(&db), "my-db.news.homeostat.internal");
-        for text in ["my-db.news.homeostat.internal", "MY-db.News.Homeostat.INTERNAL."] {
+        for text in [
+            "my-db.news.homeostat.internal",
+            "MY-db.News.Homeostat.INTERNAL.",
+        ] {
             assert_eq!(find(text), Found::Service(db.clone()));
         }
         assert_eq!(find("homeostat.internal."), Found::Zone);
         let project = Name::new("news").expect("a name");
         assert_eq!(find("news.homeostat.internal"), Found::Project(project));
-        for text in ["a.b.c.homeostat.internal", "_x.news.homeostat.internal", ".homeostat.internal"] {
+        for text in [
+            "a.b.c.homeostat.internal",
+            "_x.news.homeostat.internal",
+            ".homeostat.internal",
+        ] {
             assert_eq!(find(text), Found::Nothing, "{text}");
         }
-        for text in ["", ".", "internal", "nothomeostat.internal", "example.com", "homeostat.internal.example"] {
+        for text in [
+            "",
+            ".",
+            "internal",
+            "nothomeostat.internal",
+            "example.com",
+            "homeostat.internal.example",
+        ] {
             assert_eq!(find(text), Found::Outside, "{text}");
         }
     }
@@ -104,8 +118,14 @@ mod tests {
     #[test]
     fn variables_of_other_projects_say_whose_they_are() {
         let caller = scoped("news/web");
-        assert_eq!(variable(&caller, &scoped("news/my-db")), "HOMEOSTAT_SERVICE_MY_DB");
-        assert_eq!(variable(&caller, &scoped("shop/db")), "HOMEOSTAT_SERVICE_SHOP__DB");
+        assert_eq!(
+            variable(&caller, &scoped("news/my-db")),
+            "HOMEOSTAT_SERVICE_MY_DB"
+        );
+        assert_eq!(
+            variable(&caller, &scoped("shop/db")),
+            "HOMEOSTAT_SERVICE_SHOP__DB"
+        );
     }
 
     proptest! {

@@ -29,7 +29,14 @@ pub fn callees<'a>(
     let service = own.services.get(&caller.name);
     let job = own.jobs.get(&caller.name);
     let bindings = match (service, job) {
-        (Some(Service { run: Run::Process(_), bindings, .. }), _) => bindings,
+        (
+            Some(Service {
+                run: Run::Process(_),
+                bindings,
+                ..
+            }),
+            _,
+        ) => bindings,
         (None, Some(job)) => &job.bindings,
         _ => return found,
     };
@@ -37,8 +44,15 @@ pub fn callees<'a>(
     let open = own.network == Reach::Allow && service.is_some();
     let scoped = |name| ScopedName::new(caller.project.clone(), name);
     if open {
-        let callee = |service| Callee { service, to_all: true };
-        found.extend(own.services.iter().map(|(name, it)| (scoped(name.clone()), callee(it))));
+        let callee = |service| Callee {
+            service,
+            to_all: true,
+        };
+        found.extend(
+            own.services
+                .iter()
+                .map(|(name, it)| (scoped(name.clone()), callee(it))),
+        );
     }
     for binding in bindings.values() {
         let (name, service) = match &binding.target {
@@ -46,11 +60,17 @@ pub fn callees<'a>(
             BindingTarget::Foreign(name) => {
                 let project = projects.get(&name.project);
                 let there = project.and_then(|project| project.services.get(&name.name));
-                (name.clone(), there.filter(|service| admits(service, caller)))
+                (
+                    name.clone(),
+                    there.filter(|service| admits(service, caller)),
+                )
             }
             _ => continue,
         };
-        let callee = |service| Callee { service, to_all: false };
+        let callee = |service| Callee {
+            service,
+            to_all: false,
+        };
         found.extend(service.map(|service| (name, callee(service))));
     }
     found

@@ -47,22 +47,40 @@ fn allowed(news: &Manifest, shop: &Manifest, caller: &str) -> Vec<String> {
 #[test]
 fn who_may_call_whom_is_what_both_sides_say() {
     let (open, shop) = (manifest(NEWS), manifest(SHOP));
-    let closed = NEWS.replace("name = \"news\"", "name = \"news\", network = { default = \"deny\" }");
+    let closed = NEWS.replace(
+        "name = \"news\"",
+        "name = \"news\", network = { default = \"deny\" }",
+    );
     let closed = manifest(&closed);
-    assert_eq!(allowed(&open, &shop, "news/web"), ["news/db", "news/page", "news/web", "shop/till"]);
-    assert_eq!(allowed(&open, &shop, "news/db"), ["news/db", "news/page", "news/web"]);
-    assert_eq!(allowed(&closed, &shop, "news/web"), ["news/db", "shop/till"]);
+    assert_eq!(
+        allowed(&open, &shop, "news/web"),
+        ["news/db", "news/page", "news/web", "shop/till"]
+    );
+    assert_eq!(
+        allowed(&open, &shop, "news/db"),
+        ["news/db", "news/page", "news/web"]
+    );
+    assert_eq!(
+        allowed(&closed, &shop, "news/web"),
+        ["news/db", "shop/till"]
+    );
     assert!(allowed(&closed, &shop, "news/db").is_empty());
     // Wasm has its own way; a job reaches what it is bound to.
     assert!(allowed(&open, &shop, "news/page").is_empty());
     assert_eq!(allowed(&open, &shop, "news/dump"), ["news/db"]);
-    assert_eq!(allowed(&open, &shop, "shop/till"), ["shop/safe", "shop/till"]);
+    assert_eq!(
+        allowed(&open, &shop, "shop/till"),
+        ["shop/safe", "shop/till"]
+    );
     assert!(allowed(&open, &shop, "gone/web").is_empty());
 }
 
 #[test]
 fn callers_that_may_call_alike_share_an_address_and_others_do_not() {
-    let closed = NEWS.replace("name = \"news\"", "name = \"news\", network = { default = \"deny\" }");
+    let closed = NEWS.replace(
+        "name = \"news\"",
+        "name = \"news\", network = { default = \"deny\" }",
+    );
     let (open, closed, shop) = (manifest(NEWS), manifest(&closed), manifest(SHOP));
     let here = ["news/web", "news/db", "news/page", "news/dump"].map(scoped);
     let here = BTreeSet::from(here);
@@ -77,16 +95,35 @@ fn callers_that_may_call_alike_share_an_address_and_others_do_not() {
     };
     let db = link(&shown, "news/web", "news/db").expect("a link");
     assert_eq!(db.address.port(), 5432);
-    assert!(!db.requests && link(&shown, "news/web", "news/page").expect("a link").requests);
+    assert!(
+        !db.requests
+            && link(&shown, "news/web", "news/page")
+                .expect("a link")
+                .requests
+    );
     assert_eq!(link(&shown, "news/db", "news/db"), Some(db));
     assert_ne!(link(&shown, "news/dump", "news/db"), Some(db));
-    assert_ne!(shown[&scoped("news/web")].resolver, shown[&scoped("news/db")].resolver);
+    assert_ne!(
+        shown[&scoped("news/web")].resolver,
+        shown[&scoped("news/db")].resolver
+    );
     assert_eq!(of(&open, &mut book), shown, "nothing moves");
 
     let shown = of(&closed, &mut book);
     assert!(!shown.contains_key(&scoped("news/db")));
-    assert_ne!(link(&shown, "news/web", "news/db"), Some(db), "the shared one is nobody's now");
+    assert_ne!(
+        link(&shown, "news/web", "news/db"),
+        Some(db),
+        "the shared one is nobody's now"
+    );
     let variables = environment(&scoped("news/web"), &shown[&scoped("news/web")]);
     let names: Vec<&str> = variables.keys().map(String::as_str).collect();
-    assert_eq!(names, ["HOMEOSTAT_DNS", "HOMEOSTAT_SERVICE_DB", "HOMEOSTAT_SERVICE_SHOP__TILL"]);
+    assert_eq!(
+        names,
+        [
+            "HOMEOSTAT_DNS",
+            "HOMEOSTAT_SERVICE_DB",
+            "HOMEOSTAT_SERVICE_SHOP__TILL"
+        ]
+    );
 }

@@ -160,11 +160,7 @@ impl Ingress {
         }
     }
 
-    async fn reach_here(
-        &self,
-        endpoint: &EndpointState,
-        address: SocketAddr,
-    ) -> Option<TcpStream> {
+    async fn reach_here(&self, endpoint: &EndpointState, address: SocketAddr) -> Option<TcpStream> {
         let connecting = TcpStream::connect(address);
         let why = match timeout(self.limits.connect_time, connecting).await {
             Ok(Ok(stream)) => return Some(stream),

@@ -112,11 +112,17 @@ async fn replicas_here_come_first_and_those_that_are_gone_are_passed_over() {
 #[tokio::test]
 async fn nobody_there_breaks_the_connection_at_once() {
     let [mut one, mut two] = nodes(Limits::default()).await;
-    assert_eq!(error_of(&mut call(&one).await).await, ErrorKind::ConnectionReset);
+    assert_eq!(
+        error_of(&mut call(&one).await).await,
+        ErrorKind::ConnectionReset
+    );
     for world in [&mut one, &mut two] {
         world.replicas(&[(2, gone().await)], DEADLINE);
     }
-    assert_eq!(error_of(&mut call(&one).await).await, ErrorKind::ConnectionReset);
+    assert_eq!(
+        error_of(&mut call(&one).await).await,
+        ErrorKind::ConnectionReset
+    );
     // The node is there: nothing is held against it.
     assert!(one.evidence().is_empty());
 }

@@ -49,7 +49,10 @@ impl Links {
             write_private(&self.path, &bytes).map_err(|error| kernel::error_chain(&error))
         });
         if let Err(why) = written {
-            tracing::error!(why, "services' addresses are not on disk: after a restart they may be others");
+            tracing::error!(
+                why,
+                "services' addresses are not on disk: after a restart they may be others"
+            );
         }
     }
 }
@@ -57,9 +60,8 @@ impl Links {
 /// Services that are placed here, and all jobs, which come without notice.
 fn wanted_here(desired: &Desired, own: NodeId) -> BTreeSet<ScopedName> {
     let services = desired.services();
-    let placed = services.filter(|(name, service, applied)| {
-        applied.share(&name.name, service, own) > 0
-    });
+    let placed =
+        services.filter(|(name, service, applied)| applied.share(&name.name, service, own) > 0);
     let placed = placed.map(|(name, ..)| name);
     let jobs = desired.manifest_jobs().map(|(name, ..)| name);
     placed.chain(jobs).collect()

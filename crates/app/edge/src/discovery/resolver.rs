@@ -25,7 +25,10 @@ const DATAGRAM_BYTES_MAX: usize = 4_096;
 
 pub async fn run(address: SocketAddr, names: Names, mut leaving: watch::Receiver<bool>) {
     let both = async {
-        tokio::join!(datagrams(address, names.clone()), connections(address, names));
+        tokio::join!(
+            datagrams(address, names.clone()),
+            connections(address, names)
+        );
     };
     tokio::select! {
         () = both => {}

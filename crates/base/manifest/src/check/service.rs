@@ -33,7 +33,9 @@ impl Checker<'_> {
         let probes = raw.probes.map(|probes| probes.value);
         let (startup, readiness, liveness) =
             probes.map_or((None, None, None), |p| (p.startup, p.readiness, p.liveness));
-        let callers = raw.allow_from.map_or_else(Vec::new, |callers| callers.value);
+        let callers = raw
+            .allow_from
+            .map_or_else(Vec::new, |callers| callers.value);
         let hour = Duration::from_hours(1);
         Service {
             run: self.run(key, raw.run),
@@ -287,7 +289,11 @@ fn foreign_caller(text: &str) -> Result<String, Wrong> {
         return Ok(text.to_owned());
     }
     let message = format!("`{}` names no caller", short(text));
-    Err(wrong("name", message, "write `PROJECT` or `PROJECT/SERVICE`"))
+    Err(wrong(
+        "name",
+        message,
+        "write `PROJECT` or `PROJECT/SERVICE`",
+    ))
 }
 
 pub(super) fn node_name(text: &str) -> Result<Name, Wrong> {

@@ -101,7 +101,9 @@ impl Lines {
             stream.set_nodelay(true)?;
             stream.write_u64(first).await?;
             if first & LINK != 0 {
-                stream.write_u8(u8::try_from(head.len()).expect("short")).await?;
+                stream
+                    .write_u8(u8::try_from(head.len()).expect("short"))
+                    .await?;
                 stream.write_all(head.as_bytes()).await?;
             }
             Ok(Box::new(Line::new(stream, state)) as _)
