@@ -1,6 +1,7 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
 mod alerts;
+mod discovery;
 mod jobs;
 mod members;
 mod singletons;

@@ -248,6 +248,7 @@ async fn open(
         cluster,
         driver,
         components: components::Components::new(program),
+        links: apply::links::Links::open(layout),
         certificates,
         given,
         journal,

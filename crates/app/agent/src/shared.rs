@@ -1,5 +1,6 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
+use crate::apply::links::Links;
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
 use crate::cluster::content::Holdings;
@@ -68,6 +69,7 @@ pub struct Shared {
     pub cluster: Cluster,
     pub driver: ProcessDriver,
     pub components: Components,
+    pub links: Links,
     pub certificates: Certificates,
     pub given: Given,
     pub journal: Journal,

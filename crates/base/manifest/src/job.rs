@@ -63,6 +63,8 @@ impl Job {
             node: self.node.clone(),
             singleton: false,
             routes: Vec::new(),
+            port: None,
+            allow_from: Vec::new(),
             goals: Goals::default(),
             probes: Probes::default(),
             limits: self.limits.clone(),

@@ -23,7 +23,7 @@ pub use job::{Job, Overlap};
 pub use mistake::{Mistake, Position, position};
 pub use model::{
     Binding, BindingTarget, Bucket, CachePolicy, Check, Goals, HostPattern, Limits, Manifest,
-    PathPrefix, Probe, ProbeKind, Probes, Route, Run, Service, Site,
+    PathPrefix, Probe, ProbeKind, Probes, Reach, Route, Run, Service, Site,
 };
 pub use parse::{TEXT_BYTES_MAX, parse};
 pub use raw::schema;

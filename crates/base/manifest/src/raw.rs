@@ -23,6 +23,7 @@ pub const FAILURES_DEFAULT: u32 = 3;
 pub const INDEX_DEFAULT: &str = "index.html";
 pub const KEEP_RUNS_DEFAULT: u32 = 10;
 pub const OVERLAP_DEFAULT: &str = "skip";
+pub const REACH_DEFAULT: &str = "allow";
 pub const RETRIES_DEFAULT: u32 = 3;
 pub const STOP_GRACE_DEFAULT: &str = "10s";
 pub const TIMEOUT_DEFAULT: &str = "1s";
@@ -154,6 +155,17 @@ pub struct RawManifest {
 pub struct RawProject {
     /// The project's name; without it, the name of the manifest's directory.
     pub name: Field<String>,
+    /// Whom the project's services and jobs may call.
+    pub network: Field<RawNetwork>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawNetwork {
+    /// What they reach that they are not bound to: `allow`, all services of the project;
+    /// `deny`, nothing.
+    #[schemars(extend("default" = REACH_DEFAULT))]
+    pub default: Field<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -222,6 +234,15 @@ pub struct RawService {
     /// Where requests come in: hosts and path prefixes.
     #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
     pub routes: Field<Vec<At<RawRoute>>>,
+    /// The port at which other services find it under its name,
+    /// `NAME.PROJECT.homeostat.internal`; TCP, whatever it speaks. Below 1024 the node
+    /// needs the right to listen there.
+    #[schemars(extend("default" = 7080, "minimum" = 1, "maximum" = 65535))]
+    pub port: Field<u16>,
+    /// Who of other projects may call it: `PROJECT`, or `PROJECT/SERVICE`. They must be
+    /// bound to it.
+    #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
+    pub allow_from: Field<Vec<At<String>>>,
     /// How the service should feel; the loops of the node work towards it.
     pub goals: Field<RawGoals>,
     /// How the node finds out whether a copy works.
@@ -407,11 +428,13 @@ pub struct RawLimits {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBinding {
-    /// What is needed: `site/NAME`, `service/NAME` or `bucket/NAME`. Must be given.
+    /// What is needed: `site/NAME`, `service/NAME` or `bucket/NAME`; another project's
+    /// service is `service/PROJECT/NAME`. Must be given.
     pub to: Field<String>,
     /// The variable in which the copy finds it: a service's URL at the local
-    /// edge, the directory of a site's current tree. Must be given, but not for
-    /// a bucket: that is opened by the binding's name.
+    /// edge, the directory of a site's current tree. Must be given for a site. A bucket
+    /// is opened by the binding's name, and a service's own address is in
+    /// `HOMEOSTAT_SERVICE_NAME`.
     pub environment: Field<String>,
 }
 

@@ -481,3 +481,21 @@ rate = 0
          help: write a number from 1 to 10000000
     "#);
 }
+
+#[test]
+fn who_may_call_is_said_in_known_words() {
+    let text = r#"
+[project]
+name = "p"
+network = { default = "closed" }
+[service.a]
+run = { process = ["a"] }
+port = 0
+allow_from = ["shop", "shop/web/x", "Shop"]
+bindings = { b = { to = "service/b" }, c = { to = "service/shop/till" }, d = { to = "service/p/nobody" } }
+[service.b]
+run = { actor = "b.wasm" }
+bindings = { a = { to = "service/shop/till" } }
+"#;
+    insta::assert_snapshot!(told(text), @"");
+}

@@ -6,6 +6,7 @@
 
 use crate::machine::unix_now;
 pub mod jobs;
+pub mod links;
 pub mod placing;
 pub mod repair;
 pub mod settling;
@@ -67,6 +68,7 @@ pub async fn read_desired(store: &dyn Store) -> Result<Desired, StoreError> {
         projects,
         policies: crate::projects::read_policies(store).await?,
         jobs: jobs.map(|(name, (record, _))| (name, record)).collect(),
+        ..Desired::default()
     })
 }
 
