@@ -42,6 +42,7 @@ fn first_desired() -> Desired {
         generations: BTreeMap::new(),
         placements: BTreeMap::new(),
         epochs: BTreeMap::new(),
+        rollouts: BTreeMap::new(),
         origin: NodeId(1),
     };
     applied.keep_singletons(None, FencingEpoch(1));

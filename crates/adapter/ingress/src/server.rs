@@ -4,6 +4,7 @@
 //! once; draining stops accepting at once and cuts only what outlives its
 //! deadline.
 
+use crate::tally;
 use crate::body::Answer;
 use crate::choose::draw;
 use crate::connection::Connection;
@@ -281,6 +282,7 @@ impl Ingress {
                     retried: state.retried.load(Relaxed),
                     forwarded: state.forwarded.load(Relaxed),
                     latency_ms: state.latencies.counts(),
+                    generations: tally::generations(&state.config.load().endpoints),
                 };
                 (name.clone(), readings)
             })

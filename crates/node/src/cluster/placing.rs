@@ -317,6 +317,7 @@ mod tests {
             generations: BTreeMap::new(),
             placements,
             epochs: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             origin: NodeId(1),
         };
         Desired {
