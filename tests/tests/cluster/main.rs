@@ -3,6 +3,7 @@
 mod alerts;
 mod jobs;
 mod members;
+mod rollouts;
 mod singletons;
 mod zones;
 
