@@ -1,6 +1,7 @@
 //! Desired state as it lies in the store: which key holds what.
 
 use crate::cluster::placing::Placements;
+use crate::cluster::rollouts::UnderWay;
 use jobs::Record;
 use kernel::{Bytes, FencingEpoch, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Binding, BindingTarget, Job, Manifest, Service, Site};
@@ -86,6 +87,9 @@ pub struct Applied {
     /// Of each singleton: it grows whenever its place changes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub epochs: BTreeMap<Name, FencingEpoch>,
+    /// Of services that go from one generation to the next by stages.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rollouts: BTreeMap<Name, UnderWay>,
     /// The node it was applied on: where `directory` is.
     #[serde(default = "first_node")]
     pub origin: NodeId,
@@ -156,7 +160,7 @@ impl Applied {
             .collect()
     }
 
-    fn starts_alike(&self, old: &Self, name: &Name) -> bool {
+    pub(crate) fn starts_alike(&self, old: &Self, name: &Name) -> bool {
         let services = (
             self.manifest.services.get(name),
             old.manifest.services.get(name),

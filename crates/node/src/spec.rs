@@ -254,6 +254,7 @@ mod tests {
             generations: BTreeMap::from([(name("a"), Revision(1))]),
             placements: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             origin: crate::desired::FIRST_NODE,
             manifest,
         };

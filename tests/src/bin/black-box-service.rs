@@ -1,7 +1,8 @@
 //! A service for the tests: says who answers, and misbehaves when told to.
 //!
 //! Environment: `VERSION` is in each answer; `FAIL_START` ends it at once; with
-//! `REPEAT` it speaks no HTTP, but sends back what comes, once all has come.
+//! `REPEAT` it speaks no HTTP, but sends back what comes, once all has come;
+//! `STATUS`, such as `500 Broken`, is its answer to all but `/`.
 //! Paths: `/slow?MS` answers late, `/crash` ends the process, `/log?TEXT`
 //! prints a line, `POST /count` counts in the file `COUNT_FILE`, one line a
 //! request that was carried out; `/give?BYTES` answers so many, `/events?COUNT`
@@ -76,8 +77,10 @@ fn serve(stream: TcpStream) -> Option<()> {
             std::process::id(),
             std::env::var("VERSION").unwrap_or_default()
         );
+        let status = std::env::var("STATUS").ok().filter(|_| path != "/");
+        let status = status.as_deref().unwrap_or("200 OK");
         let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
             text.len()
         );
         // At once: the kernel would hold small pieces back for each other.

@@ -4,6 +4,7 @@ mod alerts;
 mod discovery;
 mod jobs;
 mod members;
+mod rollouts;
 mod singletons;
 mod zones;
 

@@ -23,6 +23,7 @@ mod router;
 mod server;
 mod site;
 mod streams;
+mod tally;
 mod tls;
 mod tunnel;
 mod upstream;

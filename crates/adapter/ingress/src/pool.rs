@@ -8,6 +8,7 @@ use crate::Component;
 use crate::body::Outgoing;
 use crate::limits::Limits;
 use crate::peer::PeerState;
+use crate::tally::Tally;
 use crate::upstream::Upstream;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -36,6 +37,7 @@ pub struct EndpointState {
     pub replica: ReplicaId,
     pub place: Place,
     pub in_flight: AtomicUsize,
+    pub tally: Tally,
     born: Instant,
     /// Milliseconds since `born`.
     paused_until: AtomicU64,
@@ -48,6 +50,7 @@ impl EndpointState {
             replica,
             place,
             in_flight: AtomicUsize::new(0),
+            tally: Tally::default(),
             born: Instant::now(),
             paused_until: AtomicU64::new(0),
             idle: Mutex::new(Vec::new()),

@@ -14,6 +14,7 @@ use crate::proxy::{self, finish};
 use crate::router::{Served, SnapshotError, Table};
 use crate::site::{self, Asked};
 use crate::streams::Pace;
+use crate::tally;
 use crate::tls::{Certificates, Resolver};
 use crate::tunnel::Tunnel;
 use crate::{AccessLog, Components, Documents, Evidence, PeerConnector};
@@ -292,6 +293,7 @@ impl Ingress {
                     retried: state.retried.load(Relaxed),
                     forwarded: state.forwarded.load(Relaxed),
                     latency_ms: state.latencies.counts(),
+                    generations: tally::generations(&state.config.load().endpoints),
                 };
                 (name.clone(), readings)
             })

@@ -261,6 +261,7 @@ async fn open(
         edge_applied: watch::Sender::new(0),
         listeners: watch::Sender::new((None, None)),
         admin_port: watch::Sender::new(None),
+        rollouts: watch::Sender::default(),
         settlements: broadcast::Sender::new(1_024),
         messages,
         applying: Mutex::new(()),

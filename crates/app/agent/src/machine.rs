@@ -149,6 +149,17 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
                 at_most,
             ));
         }
+        NodeEffect::Advance {
+            service,
+            generation,
+            stage,
+            action,
+        } => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(crate::apply::rollouts::advance(
+                shared, service, generation, stage, action,
+            ));
+        }
         NodeEffect::Notify { name, standing } => {
             crate::cluster::zones::alerts::notify(shared, name, standing);
         }

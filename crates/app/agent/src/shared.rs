@@ -85,6 +85,8 @@ pub struct Shared {
     pub listeners: watch::Sender<Listeners>,
     /// Where the admin API listens beside its socket, or why it does not.
     pub admin_port: watch::Sender<Option<AdminPort>>,
+    /// On the leader: rollouts by stages, as it saw them last.
+    pub rollouts: watch::Sender<crate::apply::rollouts::Seen>,
     pub settlements: broadcast::Sender<Settlement>,
     pub messages: mpsc::Sender<Message>,
     /// Held for the whole of an apply or rollback: one change at a time.

@@ -13,6 +13,7 @@ mod mistake;
 mod model;
 mod parse;
 mod raw;
+mod rollout;
 mod schedule;
 mod shape;
 mod text;
@@ -27,4 +28,5 @@ pub use model::{
 };
 pub use parse::{TEXT_BYTES_MAX, parse};
 pub use raw::schema;
+pub use rollout::{BlueGreen, Canary, Rollout};
 pub use schedule::{Schedule, ScheduleError};

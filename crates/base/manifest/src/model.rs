@@ -5,6 +5,7 @@
 //! and what `get -o json` shows, so a field added later needs a serde default.
 
 use crate::job::Job;
+use crate::rollout::Rollout;
 use kernel::{Bytes, Name, ScopedName, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,6 +111,8 @@ pub struct Service {
     /// Between the polite signal and the kill.
     #[serde(with = "duration_text")]
     pub stop_grace: Duration,
+    #[serde(default, skip_serializing_if = "Rollout::is_rolling")]
+    pub rollout: Rollout,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

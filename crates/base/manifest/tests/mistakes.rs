@@ -499,3 +499,26 @@ bindings = { a = { to = "service/shop/till" } }
 "#;
     insta::assert_snapshot!(told(text), @"");
 }
+
+#[test]
+fn a_rollout_has_the_keys_of_its_strategy_and_of_nothing_that_is_one() {
+    let text = r#"
+[service.a]
+run = { process = ["a"] }
+rollout = { strategy = "green", share = "10%" }
+[service.b]
+run = { process = ["b"] }
+rollout = { strategy = "canary", share = "200%", for = "soon", keep = "1m" }
+[service.c]
+run = { process = ["c"] }
+singleton = true
+rollout = { strategy = "blue-green", keep = "1m", max_latency = "1s" }
+[service.d]
+run = { wasm = "d.wasm" }
+rollout = { strategy = "canary", for = "manual" }
+[service.e]
+run = { actor = "e.wasm" }
+rollout = { strategy = "canary" }
+"#;
+    insta::assert_snapshot!(told(text), @"");
+}

@@ -293,6 +293,18 @@ pub struct ServiceReadings {
     /// As in [`EdgeReadings`].
     #[serde(default)]
     pub latency_ms: Vec<(i32, u64)>,
+    /// What this node's replicas answered, whoever asked; while there are several
+    /// generations of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generations: BTreeMap<Revision, GenerationReadings>,
+}
+
+/// Counts begin anew with each start of a replica.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GenerationReadings {
+    pub requests: u64,
+    pub errors: u64,
+    pub latency_ms: Vec<(i32, u64)>,
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod binding;
 mod job;
+mod rollout;
 mod service;
 
 use crate::mistake::{Mistake, short};

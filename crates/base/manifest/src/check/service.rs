@@ -19,6 +19,7 @@ const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from
 impl Checker<'_> {
     pub(super) fn service(&mut self, key: &At<String>, raw: RawService) -> Service {
         self.misplaced(&raw);
+        let rollout = self.rollout(&raw);
         let owner = Owner {
             name: format!("service/{}", key.value),
             run: raw.run.as_ref().map(|run| Kind::of(&run.value)),
@@ -71,6 +72,7 @@ impl Checker<'_> {
                 STOP_GRACE_DEFAULT,
                 Duration::ZERO..=hour,
             ),
+            rollout,
         }
     }
 
