@@ -497,7 +497,22 @@ bindings = { b = { to = "service/b" }, c = { to = "service/shop/till" }, d = { t
 run = { actor = "b.wasm" }
 bindings = { a = { to = "service/shop/till" } }
 "#;
-    insta::assert_snapshot!(told(text), @"");
+    insta::assert_snapshot!(told(text), @r#"
+    4:23 [network] `closed` is neither `allow` nor `deny`
+         help: write `default = "deny"`
+    7:8 [range] `port` is out of range
+         help: write a number from 1 to 65535
+    8:23 [name] `shop/web/x` names no caller
+         help: write `PROJECT` or `PROJECT/SERVICE`
+    8:37 [name] `Shop` names no caller
+         help: write `PROJECT` or `PROJECT/SERVICE`
+    9:74 [missing] `d` has no `environment`
+         help: write `environment = "VARIABLE"`
+    9:85 [unknown-target] nothing is called `service/p/nobody`
+         help: there is `service/b`
+    12:25 [conflict] an actor makes no requests of its own
+         help: run it as `wasm` or `process`
+    "#);
 }
 
 #[test]
@@ -520,5 +535,24 @@ rollout = { strategy = "canary", for = "manual" }
 run = { actor = "e.wasm" }
 rollout = { strategy = "canary" }
 "#;
-    insta::assert_snapshot!(told(text), @"");
+    insta::assert_snapshot!(told(text), @r#"
+    4:24 [strategy] `green` is no strategy of a rollout
+         help: write `rolling`, `canary` or `blue-green`
+    4:41 [conflict] `share` is of a canary only
+         help: write `strategy = "canary"`, or leave it out
+    7:42 [range] `200%` is out of range
+         help: write a share of more than 0% and of less than 100%
+    7:56 [duration] `soon` is not a duration
+         help: write a number with `ms`, `s`, `m`, `h` or `d`, such as `250ms`
+    7:71 [conflict] `keep` is of blue-green only
+         help: write `strategy = "blue-green"`, or leave it out
+    11:24 [conflict] a singleton cannot run in two generations at once
+         help: leave `rollout` out: it is rolled over node by node
+    11:65 [conflict] `max_latency` is of a canary only
+         help: write `strategy = "canary"`, or leave it out
+    14:24 [conflict] a component runs in the edge of each request, not as replicas of two generations
+         help: leave `rollout` out: it is rolled over node by node
+    17:24 [conflict] an actor cannot run in two generations at once
+         help: leave `rollout` out: it is rolled over node by node
+    "#);
 }
