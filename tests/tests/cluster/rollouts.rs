@@ -94,8 +94,8 @@ fn canary_takes_its_share_until_it_is_promoted_or_aborted() {
     until_only(&node, "3");
     is_over(&node).expect("it is over");
     until("as many as before", || {
-        let shown = node.ok(&["get", "replicas", "-o", "json"]);
-        (shown.matches("\"ready\"").count() == 4).then_some(())
+        let shown = node.ok(&["get", "replicas"]);
+        (shown.matches(" ready ").count() == 4).then_some(())
     });
     let outcome = load.stop();
     assert!(outcome.bad.is_empty() && outcome.good > 0, "{outcome:?}");
