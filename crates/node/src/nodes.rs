@@ -4,9 +4,7 @@
 //! long a node is silent.
 
 use crate::event::NodeStatus;
-use kernel::{
-    Bytes, Hash, Name, NodeId, ReplicaId, Revision, ScopedName, UnixMillis, ZonePath,
-};
+use kernel::{Bytes, Hash, Name, NodeId, ReplicaId, Revision, ScopedName, UnixMillis, ZonePath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -158,13 +158,7 @@ impl Tended {
     }
 
     /// Both generations, as the rollout over the whole cluster says.
-    fn steer(
-        &mut self,
-        beside: &Beside,
-        settings: &Settings,
-        rng: &mut Rng,
-        turn: &mut Turn<'_>,
-    ) {
+    fn steer(&mut self, beside: &Beside, settings: &Settings, rng: &mut Rng, turn: &mut Turn<'_>) {
         let current = beside.current;
         let causes = turn.event("desired state changed");
         let reading = Reading::Steered { current };

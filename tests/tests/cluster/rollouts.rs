@@ -55,7 +55,9 @@ fn is_up(view: &Value) -> bool {
 
 fn is_over(node: &TestNode) -> Option<()> {
     let shown = node.run(&["rollout", "status", "test/echo"]);
-    says(&shown).contains("nothing is being rolled out").then_some(())
+    says(&shown)
+        .contains("nothing is being rolled out")
+        .then_some(())
 }
 
 #[test]
@@ -69,7 +71,10 @@ fn canary_takes_its_share_until_it_is_promoted_or_aborted() {
 
     node.ok(&["apply", text(&written(&node, 4, &version(2), CANARY))]);
     let view = until_status(&node, "the canary is up", is_up);
-    assert_eq!((&view["new"]["wanted"], &view["old"]["wanted"]), (&1.into(), &4.into()));
+    assert_eq!(
+        (&view["new"]["wanted"], &view["old"]["wanted"]),
+        (&1.into(), &4.into())
+    );
     // One of five replicas.
     let seen = until("both answer", || {
         let seen = versions(&node, 200);
@@ -80,7 +85,11 @@ fn canary_takes_its_share_until_it_is_promoted_or_aborted() {
     node.ok(&["rollout", "abort", "test/echo"]);
     until_only(&node, "1");
     let again = node.run(&["rollout", "promote", "test/echo"]);
-    assert!(says(&again).contains("nothing is being rolled out"), "{}", says(&again));
+    assert!(
+        says(&again).contains("nothing is being rolled out"),
+        "{}",
+        says(&again)
+    );
 
     node.ok(&["apply", text(&written(&node, 4, &version(3), CANARY))]);
     until_status(&node, "the canary is up", is_up);
@@ -116,9 +125,20 @@ fn canary_that_is_worse_is_given_up_by_itself() {
     drop(load.stop());
     until_only(&node, "1");
     let why = node.ok(&["why", "service/test/echo"]);
-    assert!(why.contains("requests failed at the new generation"), "{why}");
+    assert!(
+        why.contains("requests failed at the new generation"),
+        "{why}"
+    );
     // What is given up is no way back.
-    node.ok(&["apply", text(&written(&node, 2, &version(3), "{ strategy = \"rolling\" }"))]);
+    node.ok(&[
+        "apply",
+        text(&written(
+            &node,
+            2,
+            &version(3),
+            "{ strategy = \"rolling\" }",
+        )),
+    ]);
     until_only(&node, "3");
     node.ok(&["rollback", "test"]);
     until_only(&node, "1");

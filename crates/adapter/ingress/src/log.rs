@@ -7,12 +7,12 @@
 //! answer's head had said. A request that another edge forwarded counts as a
 //! client's there, not here.
 
-use crate::pool::{EndpointState, Place};
 use crate::AccessLog;
 use crate::choose::Way;
 use crate::connection::{Connection, client_text};
 use crate::latency::Latencies;
 use crate::peer::PeerState;
+use crate::pool::{EndpointState, Place};
 use crate::router::ServiceState;
 use crate::server::Ingress;
 use http::{HeaderMap, HeaderValue};

@@ -4,11 +4,11 @@
 //! connection is reused only after a whole answer; a request counts as in
 //! flight until its [`Lease`] goes.
 
-use crate::tally::Tally;
 use crate::Component;
 use crate::body::Outgoing;
 use crate::limits::Limits;
 use crate::peer::PeerState;
+use crate::tally::Tally;
 use crate::upstream::Upstream;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;

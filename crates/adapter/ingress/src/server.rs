@@ -4,7 +4,6 @@
 //! once; draining stops accepting at once and cuts only what outlives its
 //! deadline.
 
-use crate::tally;
 use crate::body::Answer;
 use crate::choose::draw;
 use crate::connection::Connection;
@@ -15,6 +14,7 @@ use crate::proxy::{self, finish};
 use crate::router::{Served, SnapshotError, Table};
 use crate::site::{self, Asked};
 use crate::streams::Pace;
+use crate::tally;
 use crate::tls::{Certificates, Resolver};
 use crate::tunnel::Tunnel;
 use crate::{AccessLog, Components, Documents, Evidence, PeerConnector};

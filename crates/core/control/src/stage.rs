@@ -291,11 +291,7 @@ mod tests {
 
     #[test]
     fn canary_that_is_good_for_long_enough_is_promoted() {
-        let fine = reading(
-            Stage::Canary,
-            side(1, 400, 0, 10.0),
-            side(1, 100, 1, 10.0),
-        );
+        let fine = reading(Stage::Canary, side(1, 400, 0, 10.0), side(1, 100, 1, 10.0));
         let done = play(&canary(Some(3_000)), &vec![fine.clone(); 4]);
         assert_eq!(done, [None, None, None, Some(Action::Finish)]);
         assert_eq!(play(&canary(None), &vec![fine.clone(); 100]), [None; 100]);
@@ -319,8 +315,16 @@ mod tests {
         assert_eq!(play(&canary(None), &[slow]), [Some(Action::Abort)]);
         let few = reading(Stage::Canary, side(1, 400, 0, 10.0), side(1, 49, 49, 900.0));
         assert_eq!(play(&canary(None), &[few]), [None], "too few to tell");
-        let both = reading(Stage::Canary, side(1, 400, 200, 10.0), side(1, 90, 45, 10.0));
-        assert_eq!(play(&canary(None), &[both]), [None], "the old one fails alike");
+        let both = reading(
+            Stage::Canary,
+            side(1, 400, 200, 10.0),
+            side(1, 90, 45, 10.0),
+        );
+        assert_eq!(
+            play(&canary(None), &[both]),
+            [None],
+            "the old one fails alike"
+        );
     }
 
     #[test]
@@ -347,13 +351,7 @@ mod tests {
             at(Stage::Switched, 1),
         ];
         let done = play(&plan, &told);
-        let expected = [
-            None,
-            Some(Action::Switch),
-            None,
-            None,
-            Some(Action::Finish),
-        ];
+        let expected = [None, Some(Action::Switch), None, None, Some(Action::Finish)];
         assert_eq!(done, expected);
     }
 }

@@ -14,11 +14,7 @@ pub(crate) struct AllStages(BTreeMap<ScopedName, (Parameters, Loop<Stages>)>);
 
 impl AllStages {
     /// * `seen`: of all rollouts under way.
-    pub fn seen(
-        &mut self,
-        seen: BTreeMap<ScopedName, (Parameters, Reading)>,
-        turn: &mut Turn<'_>,
-    ) {
+    pub fn seen(&mut self, seen: BTreeMap<ScopedName, (Parameters, Reading)>, turn: &mut Turn<'_>) {
         self.0.retain(|name, (parameters, _)| {
             seen.get(name).is_some_and(|(now, _)| now == parameters)
         });

@@ -48,12 +48,12 @@ use wire::api::Object as NodeObject;
 use wire::api::{
     AdminPort, AggregateRequest, AggregateView, AlertNotice, AlertRequest, AlertView, ApiError,
     ApplyRequest, AskReply, AskRequest, AskedRow, AttemptView, CertificateReply,
-    CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, GenerationView, JobCancelReply,
-    JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine, NamedValue,
-    NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy, Progress,
-    ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView, SecretReply, SecretRequest,
-    SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply, ZoneMoveRequest,
-    ZoneView, ZonesReply,
+    CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, GenerationView,
+    JobCancelReply, JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine,
+    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy,
+    Progress, ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView, SecretReply,
+    SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply,
+    ZoneMoveRequest, ZoneView, ZonesReply,
 };
 
 type Agent = State<Arc<Shared>>;

@@ -181,7 +181,8 @@ pub async fn say(
         }
         Word::Promote if view.new.ready < view.new.wanted => {
             let (ready, wanted) = (view.new.ready, view.new.wanted);
-            let message = format!("{ready} of {wanted} new replicas of service/{service} are ready");
+            let message =
+                format!("{ready} of {wanted} new replicas of service/{service} are ready");
             let help = format!("homeostat rollout status {service}");
             return Err(api_error("conflict", message, Some(&help)));
         }
@@ -204,11 +205,7 @@ pub async fn status(shared: &Arc<Shared>, service: &ScopedName) -> Result<Rollou
     view_of(shared, service, &head)
 }
 
-fn view_of(
-    shared: &Shared,
-    service: &ScopedName,
-    head: &Applied,
-) -> Result<RolloutView, ApiError> {
+fn view_of(shared: &Shared, service: &ScopedName, head: &Applied) -> Result<RolloutView, ApiError> {
     let gone = || api_error("internal", format!("service/{service} is gone"), None);
     let under_way = head.rollouts.get(&service.name).ok_or_else(gone)?;
     let generation = head.generations.get(&service.name).copied();

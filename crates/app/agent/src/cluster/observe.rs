@@ -222,9 +222,7 @@ fn report(shared: &Shared) -> NodeReport {
     }
 }
 
-fn generations(
-    shared: &Shared,
-) -> BTreeMap<ScopedName, BTreeMap<Revision, GenerationReadings>> {
+fn generations(shared: &Shared) -> BTreeMap<ScopedName, BTreeMap<Revision, GenerationReadings>> {
     let readings = shared.readings.borrow();
     let services = readings.services.iter();
     let rolled = services.filter(|(_, one)| !one.generations.is_empty());

@@ -78,7 +78,9 @@ impl Checker<'_> {
         ];
         let mut found: Vec<(&Range<usize>, String, &str)> = Vec::new();
         if said != Strategy::Canary {
-            let given = canary.iter().filter_map(|(key, span)| Some((*key, (*span)?)));
+            let given = canary
+                .iter()
+                .filter_map(|(key, span)| Some((*key, (*span)?)));
             found.extend(given.map(|(key, span)| {
                 let told = format!("`{key}` is of a canary only");
                 (span, told, "write `strategy = \"canary\"`, or leave it out")

@@ -58,7 +58,11 @@ fn table(view: &RolloutView) -> Result<(), Failure> {
             errors,
             ..
         } = one;
-        let routed = if one.routed { "takes requests" } else { "waits" };
+        let routed = if one.routed {
+            "takes requests"
+        } else {
+            "waits"
+        };
         let p99 = one.latency_p99_ms;
         let p99 = p99.map_or_else(String::new, |ms| format!(", p99 {ms:.1} ms"));
         data(&format!(
