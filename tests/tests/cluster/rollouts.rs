@@ -167,9 +167,9 @@ fn blue_green_switches_at_once_and_back() {
     let load = Load::of(node.http, "/echo");
     node.ok(&["apply", text(&written(&node, 2, &version(2), BLUE_GREEN))]);
     until_only(&node, "2");
-    let view = status(&node).expect("it is under way");
-    assert_eq!(view["stage"], "switched");
-    assert_eq!(view["old"]["ready"], 2, "{view}");
+    until_status(&node, "the old one is kept", |view| {
+        view["stage"] == "switched" && view["old"]["ready"] == 2
+    });
     node.ok(&["rollout", "abort", "test/echo"]);
     until_only(&node, "1");
     let outcome = load.stop();
