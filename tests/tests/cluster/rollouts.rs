@@ -103,8 +103,8 @@ fn canary_takes_its_share_until_it_is_promoted_or_aborted() {
     until_only(&node, "3");
     is_over(&node).expect("it is over");
     until("as many as before", || {
-        let shown = node.ok(&["get", "replicas", "-o", "json"]);
-        (shown.matches("\"ready\"").count() == 4).then_some(())
+        let shown = node.ok(&["get", "replicas"]);
+        (shown.matches(" ready ").count() == 4).then_some(())
     });
     let outcome = load.stop();
     assert!(outcome.bad.is_empty() && outcome.good > 0, "{outcome:?}");
@@ -167,9 +167,9 @@ fn blue_green_switches_at_once_and_back() {
     let load = Load::of(node.http, "/echo");
     node.ok(&["apply", text(&written(&node, 2, &version(2), BLUE_GREEN))]);
     until_only(&node, "2");
-    let view = status(&node).expect("it is under way");
-    assert_eq!(view["stage"], "switched");
-    assert_eq!(view["old"]["ready"], 2, "{view}");
+    until_status(&node, "the old one is kept", |view| {
+        view["stage"] == "switched" && view["old"]["ready"] == 2
+    });
     node.ok(&["rollout", "abort", "test/echo"]);
     until_only(&node, "1");
     let outcome = load.stop();

@@ -211,7 +211,8 @@ fn view_of(shared: &Shared, service: &ScopedName, head: &Applied) -> Result<Roll
     let generation = head.generations.get(&service.name).copied();
     let generation = generation.unwrap_or_default();
     let seen = shared.rollouts.borrow().get(service).cloned();
-    let seen = seen.filter(|(_, it)| it.generation == generation && it.stage == under_way.stage);
+    // Of the stage before, until the loop has looked.
+    let seen = seen.filter(|(_, it)| it.generation == generation);
     let (old, new) = seen.map_or_else(
         || {
             let nothing = Side {
