@@ -23,7 +23,6 @@ mod router;
 mod server;
 mod site;
 mod streams;
-mod tally;
 mod tls;
 mod tunnel;
 mod upstream;

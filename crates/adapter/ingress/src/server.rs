@@ -14,7 +14,7 @@ use crate::proxy::{self, finish};
 use crate::router::{Served, SnapshotError, Table};
 use crate::site::{self, Asked};
 use crate::streams::Pace;
-use crate::tally;
+use crate::pool::tally;
 use crate::tls::{Certificates, Resolver};
 use crate::tunnel::Tunnel;
 use crate::{AccessLog, Components, Documents, Evidence, PeerConnector};

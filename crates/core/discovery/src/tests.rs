@@ -1,3 +1,5 @@
+//! The book of addresses, names and the policy, as their rules say.
+
 use super::*;
 
 fn name(text: &str) -> Name {

@@ -4,11 +4,12 @@
 //! connection is reused only after a whole answer; a request counts as in
 //! flight until its [`Lease`] goes.
 
+pub mod tally;
+
 use crate::Component;
 use crate::body::Outgoing;
 use crate::limits::Limits;
 use crate::peer::PeerState;
-use crate::tally::Tally;
 use crate::upstream::Upstream;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -18,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tally::Tally;
 use tokio::net::TcpStream;
 
 /// A finished answer frees its connection at once; longer means that the

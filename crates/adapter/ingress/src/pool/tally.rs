@@ -3,7 +3,7 @@
 //! Holds: a request counts where its replica is, whoever sent it here.
 
 use crate::latency::Latencies;
-use crate::pool::{EndpointState, Place};
+use super::{EndpointState, Place};
 use kernel::Revision;
 use std::collections::BTreeMap;
 use std::sync::Arc;
