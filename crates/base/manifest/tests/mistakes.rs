@@ -497,5 +497,15 @@ bindings = { b = { to = "service/b" }, c = { to = "service/shop/till" }, d = { t
 run = { actor = "b.wasm" }
 bindings = { a = { to = "service/shop/till" } }
 "#;
-    insta::assert_snapshot!(told(text), @"");
+    let told = told(text);
+    for wrong in [
+        "[network] `closed` is neither `allow` nor `deny`",
+        "[range] `port` is out of range",
+        "[name] `shop/web/x` names no caller",
+        "[name] `Shop` names no caller",
+        "[unknown-target] nothing is called `service/p/nobody`",
+        "[conflict] an actor makes no requests of its own",
+    ] {
+        assert!(told.contains(wrong), "{wrong}: {told}");
+    }
 }
