@@ -2,8 +2,8 @@
 //!
 //! Holds: a request counts where its replica is, whoever sent it here.
 
-use crate::latency::Latencies;
 use super::{EndpointState, Place};
+use crate::latency::Latencies;
 use kernel::Revision;
 use std::collections::BTreeMap;
 use std::sync::Arc;
