@@ -111,6 +111,10 @@ pub fn draw(seed: u64, nodes: &[Struck], leader: usize, running: &[usize]) -> Dr
     }
 }
 
+fn between(from: Place, to: Option<Place>, one_way: bool) -> Between {
+    Between { from, to, one_way }
+}
+
 struct Field<'a> {
     nodes: &'a [Struck],
     one: usize,
@@ -129,12 +133,11 @@ impl Field<'_> {
         all.filter(|at| self.nodes[*at].zone == *zone).collect()
     }
 
-    fn around(&self, place: Place, to: Option<Place>, one_way: bool) -> Between {
-        Between {
-            from: place,
-            to,
-            one_way,
-        }
+    fn all_off(&self, at: BTreeSet<usize>) -> (Vec<Fault>, BTreeSet<usize>) {
+        let faults = at.iter().map(|at| Fault::PowerOff {
+            node: self.name(*at),
+        });
+        (faults.collect(), at)
     }
 
     fn strike(&mut self, kind: &str) -> (Deed, BTreeSet<usize>) {
@@ -142,7 +145,6 @@ impl Field<'_> {
         let alone = BTreeSet::from([one]);
         let node = self.name(one);
         let own = Place::Node(node.clone());
-        let off = |node| Fault::PowerOff { node };
         let kill = |part| Fault::Kill {
             node: node.clone(),
             part,
@@ -152,38 +154,42 @@ impl Field<'_> {
             "kill an edge" => (vec![kill(Part::Edge)], alone),
             "kill a supervisor" => (vec![kill(Part::Supervisor)], alone),
             "kill replicas" => (vec![kill(Part::Replica)], alone),
-            "cut a node's power" => (vec![off(node)], alone),
-            "cut two nodes' power" => {
-                let both = [one, other];
-                let faults = both.map(|at| off(self.name(at)));
-                (faults.into(), both.into())
-            }
-            "cut a zone's power" => {
-                let zone = self.zone();
-                let faults = zone.iter().map(|at| off(self.name(*at)));
-                (faults.collect(), zone)
-            }
+            "cut a node's power" => self.all_off(alone),
+            "cut two nodes' power" => self.all_off([one, other].into()),
+            "cut a zone's power" => self.all_off(self.zone()),
             "pause a node" => (vec![Fault::Pause { node }], alone),
-            "cut a node off" => (vec![Fault::Cut(self.around(own, None, false))], alone),
+            "cut a node off" => (vec![Fault::Cut(between(own, None, false))], alone),
             "cut a zone off" => {
                 let zone = Place::Zone(self.nodes[one].zone.clone());
-                let cut = Fault::Cut(self.around(zone, None, false));
+                let cut = Fault::Cut(between(zone, None, false));
                 (vec![cut], self.zone())
             }
             "cut one way" => {
                 let to = Place::Node(self.name(other));
-                let cut = Fault::Cut(self.around(own, Some(to), true));
+                let cut = Fault::Cut(between(own, Some(to), true));
                 (vec![cut], [one, other].into())
             }
             "lose packets" => {
                 let share = 0.01 * f64::from(self.rng.u8(5..=30));
-                let between = self.around(own, None, false);
-                (vec![Fault::Loss { between, share }], alone)
+                let around = between(own, None, false);
+                (
+                    vec![Fault::Loss {
+                        between: around,
+                        share,
+                    }],
+                    alone,
+                )
             }
             "add distance" => {
                 let by_ms = f64::from(self.rng.u16(50..=500));
-                let between = self.around(own, None, false);
-                (vec![Fault::Slow { between, by_ms }], alone)
+                let around = between(own, None, false);
+                (
+                    vec![Fault::Slow {
+                        between: around,
+                        by_ms,
+                    }],
+                    alone,
+                )
             }
             "take bandwidth" => {
                 let bits_per_s = self.rng.u64(1..=20) * 250_000;

@@ -142,9 +142,10 @@ impl Chaos {
         let others = others.map(|at| self.cluster.target(at)).collect();
         let at = drawn.at.iter().map(|at| self.cluster.target(*at)).collect();
         let load = Load::begin(PER_SECOND[0], HOST, others)?;
-        let struck = match drawn.at.is_empty() {
-            true => None,
-            false => Some(Load::begin(PER_SECOND[1], HOST, at)?),
+        let struck = if drawn.at.is_empty() {
+            None
+        } else {
+            Some(Load::begin(PER_SECOND[1], HOST, at)?)
         };
         std::thread::sleep(BEFORE);
         let begun = Instant::now();
@@ -165,7 +166,7 @@ impl Chaos {
             struck: Counted::of(&struck),
         };
         report.add(&one);
-        self.tell(number, &drawn, leader, &one, &others);
+        tell(number, &drawn, leader, &one, &others);
         self.judge(number, &drawn, lacking)
     }
 
@@ -203,33 +204,6 @@ impl Chaos {
             }
             std::thread::sleep(LOOK);
         }
-    }
-
-    fn tell(&self, number: u64, drawn: &Drawn, leader: usize, one: &One, others: &Seen) {
-        let span = drawn.span.map_or_else(String::new, |span| {
-            format!(" for {:.1} s", span.as_secs_f64())
-        });
-        let leads = if drawn.at.contains(&leader) {
-            ", which leads"
-        } else {
-            ""
-        };
-        let whole = one.whole_after.map_or_else(
-            || "NOT AS WISHED".to_owned(),
-            |span| format!("as wished {:.1} s later", span.as_secs_f64()),
-        );
-        let wrong = if others.wrong.is_empty() {
-            String::new()
-        } else {
-            format!(
-                "; at others {} of {}: {:?}",
-                one.others.bad, one.others.asked, others.wrong
-            )
-        };
-        say(&format!(
-            "    {number}: {}{span}{leads}: {whole}{wrong}",
-            drawn.deed
-        ));
     }
 
     /// # Errors
@@ -273,6 +247,33 @@ impl Chaos {
         }
         Ok(to)
     }
+}
+
+fn tell(number: u64, drawn: &Drawn, leader: usize, one: &One, others: &Seen) {
+    let span = drawn.span.map_or_else(String::new, |span| {
+        format!(" for {:.1} s", span.as_secs_f64())
+    });
+    let leads = if drawn.at.contains(&leader) {
+        ", which leads"
+    } else {
+        ""
+    };
+    let whole = one.whole_after.map_or_else(
+        || "NOT AS WISHED".to_owned(),
+        |span| format!("as wished {:.1} s later", span.as_secs_f64()),
+    );
+    let wrong = if others.wrong.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "; at others {} of {}: {:?}",
+            one.others.bad, one.others.asked, others.wrong
+        )
+    };
+    say(&format!(
+        "    {number}: {}{span}{leads}: {whole}{wrong}",
+        drawn.deed
+    ));
 }
 
 fn read(arguments: &[String]) -> Option<Options> {

@@ -143,11 +143,8 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
             crate::cluster::content::act::carry_out(shared, effect);
         }
         NodeEffect::Replace { nodes, at_most } => {
-            tokio::spawn(crate::apply::repair::replace(
-                Arc::clone(shared),
-                nodes,
-                at_most,
-            ));
+            let shared = Arc::clone(shared);
+            tokio::spawn(crate::apply::repair::replace(shared, nodes, at_most));
         }
         NodeEffect::Advance {
             service,

@@ -497,7 +497,6 @@ bindings = { b = { to = "service/b" }, c = { to = "service/shop/till" }, d = { t
 run = { actor = "b.wasm" }
 bindings = { a = { to = "service/shop/till" } }
 "#;
-<<<<<<< HEAD
     insta::assert_snapshot!(told(text), @r#"
     4:23 [network] `closed` is neither `allow` nor `deny`
          help: write `default = "deny"`
@@ -556,17 +555,4 @@ rollout = { strategy = "canary" }
     17:24 [conflict] an actor cannot run in two generations at once
          help: leave `rollout` out: it is rolled over node by node
     "#);
-=======
-    let told = told(text);
-    for wrong in [
-        "[network] `closed` is neither `allow` nor `deny`",
-        "[range] `port` is out of range",
-        "[name] `shop/web/x` names no caller",
-        "[name] `Shop` names no caller",
-        "[unknown-target] nothing is called `service/p/nobody`",
-        "[conflict] an actor makes no requests of its own",
-    ] {
-        assert!(told.contains(wrong), "{wrong}: {told}");
-    }
->>>>>>> discovery
 }

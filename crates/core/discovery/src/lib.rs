@@ -69,8 +69,8 @@ fn resolver_key(caller: &ScopedName) -> String {
 }
 
 /// Those that all services of a project may call have one address for all.
-fn link_key(caller: &ScopedName, name: &ScopedName, callee: &Callee<'_>) -> String {
-    if callee.to_all {
+fn link_key(caller: &ScopedName, name: &ScopedName, to: &Callee<'_>) -> String {
+    if to.to_all {
         return format!("{}/*>{name}", caller.project);
     }
     format!("{caller}>{name}")

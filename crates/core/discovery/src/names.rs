@@ -65,13 +65,13 @@ pub fn environment(caller: &ScopedName, view: &CallerView) -> BTreeMap<String, S
 }
 
 /// `HOMEOSTAT_SERVICE_DB`; of another project `HOMEOSTAT_SERVICE_SHOP__DB`.
-fn variable(caller: &ScopedName, callee: &ScopedName) -> String {
+fn variable(caller: &ScopedName, to: &ScopedName) -> String {
     let word = |name: &Name| name.as_str().to_ascii_uppercase().replace('-', "_");
-    let name = word(&callee.name);
-    if callee.project == caller.project {
+    let name = word(&to.name);
+    if to.project == caller.project {
         return format!("{SERVICE_VARIABLE}{name}");
     }
-    format!("{SERVICE_VARIABLE}{}__{name}", word(&callee.project))
+    format!("{SERVICE_VARIABLE}{}__{name}", word(&to.project))
 }
 
 #[cfg(test)]

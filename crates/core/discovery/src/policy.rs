@@ -44,15 +44,11 @@ pub fn callees<'a>(
     let open = own.network == Reach::Allow && service.is_some();
     let scoped = |name| ScopedName::new(caller.project.clone(), name);
     if open {
-        let callee = |service| Callee {
-            service,
-            to_all: true,
-        };
-        found.extend(
-            own.services
-                .iter()
-                .map(|(name, it)| (scoped(name.clone()), callee(it))),
-        );
+        let all = own.services.iter().map(|(name, service)| {
+            let to_all = true;
+            (scoped(name.clone()), Callee { service, to_all })
+        });
+        found.extend(all);
     }
     for binding in bindings.values() {
         let (name, service) = match &binding.target {
@@ -67,11 +63,8 @@ pub fn callees<'a>(
             }
             _ => continue,
         };
-        let callee = |service| Callee {
-            service,
-            to_all: false,
-        };
-        found.extend(service.map(|service| (name, callee(service))));
+        let to_all = false;
+        found.extend(service.map(|service| (name, Callee { service, to_all })));
     }
     found
 }

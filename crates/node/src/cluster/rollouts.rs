@@ -161,12 +161,12 @@ impl Applied {
             let generation = self.generations.get(name).copied().unwrap_or_default();
             let old_generation = old.generations.get(name).copied().unwrap_or_default();
             let under_way = old.rollouts.get(name);
-            if let (Some(under_way), Some(before)) = (under_way, old.as_before(name)) {
-                if self.starts_alike(&before, name) {
-                    let generation = under_way.from_generation;
-                    self.generations.insert(name.clone(), generation);
-                    continue;
-                }
+            if let (Some(under_way), Some(before)) = (under_way, old.as_before(name))
+                && self.starts_alike(&before, name)
+            {
+                let generation = under_way.from_generation;
+                self.generations.insert(name.clone(), generation);
+                continue;
             }
             let Some((_, stage)) = plan(&service.rollout) else {
                 continue;
@@ -202,6 +202,7 @@ impl Applied {
 
     /// A stage further: the same state under the same number, for nobody asked for
     /// another one.
+    #[must_use]
     pub fn switched(mut self, name: &Name, now: UnixMillis) -> Self {
         if let Some(under_way) = self.rollouts.get_mut(name) {
             under_way.stage = Stage::Switched;
@@ -211,6 +212,7 @@ impl Applied {
     }
 
     /// The new generation is all there is from now on.
+    #[must_use]
     pub fn finished(mut self, name: &Name) -> Self {
         self.rollouts.remove(name);
         self

@@ -41,14 +41,14 @@ pub async fn run(shared: Arc<Shared>) {
     let mut watched = Watched::default();
     let mut reports = shared.cluster.reports.subscribe();
     let mut mirrored = shared.cluster.mirrored.subscribe();
-    let mut had_any = false;
+    let mut were_any = false;
     loop {
         let has_any = match read_desired(&shared.control).await {
             Ok(desired) => {
                 let seen = look(&shared, &mut watched, &desired);
                 let has_any = !seen.is_empty();
                 shared.rollouts.send_replace(seen.clone());
-                if has_any || had_any {
+                if has_any || were_any {
                     let event = Message::Node(NodeEvent::RolloutsSeen(seen));
                     if shared.messages.send(event).await.is_err() {
                         return;
@@ -61,7 +61,7 @@ pub async fn run(shared: Arc<Shared>) {
                 true
             }
         };
-        had_any = has_any;
+        were_any = has_any;
         tokio::select! {
             changed = reports.changed(), if has_any => if changed.is_err() { return },
             changed = mirrored.changed() => if changed.is_err() { return },

@@ -182,10 +182,10 @@ mod tests {
         assert_eq!(answer(&asked, &view(), Over::Datagram), None);
         asked[2] = 0x28; // Update.
         let said = answer(&asked, &view(), Over::Datagram).expect("an answer");
-        assert_eq!(said[3] & 0x0f, u8::from(ResponseCode::NotImp.low()));
+        assert_eq!(said[3] & 0x0f, ResponseCode::NotImp.low());
         let broken = &question("db.news.homeostat.internal.", RecordType::A)[..20];
         let said = answer(broken, &view(), Over::Datagram).expect("an answer");
-        assert_eq!(said[3] & 0x0f, u8::from(ResponseCode::FormErr.low()));
+        assert_eq!(said[3] & 0x0f, ResponseCode::FormErr.low());
         assert_eq!(said[..2], broken[..2]);
     }
 

@@ -62,9 +62,10 @@ impl Checker<'_> {
                 let help = "leave `environment` out: it is opened by the binding's name";
                 self.report(&sets.span, wrong("conflict", told, help));
             }
-            (Some(BindingTarget::Bucket(_)), None) | (_, Some(_)) => {}
-            (Some(BindingTarget::Service(_) | BindingTarget::Foreign(_)), None) => {}
-            (_, None) => self.missing(key, "environment", "write `environment = \"VARIABLE\"`"),
+            (None | Some(BindingTarget::Site(_)), None) => {
+                self.missing(key, "environment", "write `environment = \"VARIABLE\"`");
+            }
+            (Some(_), None) | (_, Some(_)) => {}
         }
         let variable = self.text(sets.as_ref(), |text| {
             if set.0.contains_key(text) {
