@@ -143,8 +143,7 @@ impl World {
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
-            | NodeEffect::Replace { .. }
-            | NodeEffect::Advance { .. } => {}
+            | NodeEffect::Replace { .. } => {}
         }
     }
 

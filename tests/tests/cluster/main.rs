@@ -1,10 +1,8 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
 mod alerts;
-mod discovery;
 mod jobs;
 mod members;
-mod rollouts;
 mod singletons;
 mod zones;
 

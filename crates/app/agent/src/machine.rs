@@ -143,18 +143,10 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
             crate::cluster::content::act::carry_out(shared, effect);
         }
         NodeEffect::Replace { nodes, at_most } => {
-            let shared = Arc::clone(shared);
-            tokio::spawn(crate::apply::repair::replace(shared, nodes, at_most));
-        }
-        NodeEffect::Advance {
-            service,
-            generation,
-            stage,
-            action,
-        } => {
-            let shared = Arc::clone(shared);
-            tokio::spawn(crate::apply::rollouts::advance(
-                shared, service, generation, stage, action,
+            tokio::spawn(crate::apply::repair::replace(
+                Arc::clone(shared),
+                nodes,
+                at_most,
             ));
         }
         NodeEffect::Notify { name, standing } => {
@@ -315,7 +307,7 @@ fn define_buckets(shared: &Shared, desired: &Desired) {
 /// Follows the store and hands each new desired state to the machine.
 pub async fn follow_store(shared: Arc<Shared>) {
     loop {
-        let mut desired = match crate::apply::read_desired(&shared.store).await {
+        let desired = match crate::apply::read_desired(&shared.store).await {
             Ok(desired) => desired,
             Err(error) => {
                 tracing::error!(%error, "cannot read desired state");
@@ -325,7 +317,6 @@ pub async fn follow_store(shared: Arc<Shared>) {
         };
         define_buckets(&shared, &desired);
         crate::cluster::content::ready(&shared, &desired).await;
-        shared.links.complete(&shared, &mut desired);
         let event = Message::Node(NodeEvent::Desired(desired.clone()));
         if shared.messages.send(event).await.is_err() {
             return;

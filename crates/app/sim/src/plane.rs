@@ -307,7 +307,6 @@ impl Plane {
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
-            | NodeEffect::Advance { .. }
             | NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }
             | NodeEffect::RolloutFailed { .. }

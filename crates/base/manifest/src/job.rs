@@ -1,7 +1,6 @@
 //! Jobs: what runs to its end.
 
 use crate::model::{Binding, Goals, Limits, Probes, Run, Service, optional_duration_text};
-use crate::rollout::Rollout;
 use crate::schedule::Schedule;
 use kernel::{Name, duration_text};
 use serde::{Deserialize, Serialize};
@@ -64,8 +63,6 @@ impl Job {
             node: self.node.clone(),
             singleton: false,
             routes: Vec::new(),
-            port: None,
-            allow_from: Vec::new(),
             goals: Goals::default(),
             probes: Probes::default(),
             limits: self.limits.clone(),
@@ -74,7 +71,6 @@ impl Job {
             bindings: self.bindings.clone(),
             deadline: Duration::ZERO,
             stop_grace: self.stop_grace,
-            rollout: Rollout::default(),
         }
     }
 

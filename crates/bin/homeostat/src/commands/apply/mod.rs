@@ -1,6 +1,5 @@
 //! Changes of desired state: plan, apply, rollback, restart.
 
-pub mod rollout;
 pub mod without;
 
 use super::Context;
