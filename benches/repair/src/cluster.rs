@@ -132,13 +132,9 @@ impl Cluster {
 
     /// One project with these services.
     pub fn apply(&self, services: &str) -> Result<(), Failure> {
-        self.apply_by(0, services)
-    }
-
-    pub fn apply_by(&self, at: usize, services: &str) -> Result<(), Failure> {
         let manifest = format!("[project]\nname = \"bench\"\n\n{services}");
         std::fs::write(self.project.path().join("homeostat.toml"), manifest)?;
-        let mut command = self.command(at);
+        let mut command = self.command(0);
         command.arg("apply").arg(self.project.path());
         finish(command).map(drop)
     }

@@ -106,7 +106,7 @@ impl Chaos {
             seed,
         };
         chaos.cluster.whole()?;
-        chaos.apply(0)?;
+        chaos.apply()?;
         until("all as wished", || {
             lacks(&chaos.cluster, &chaos.wished).is_none().then_some(())
         })?;
@@ -117,7 +117,7 @@ impl Chaos {
         Ok(chaos)
     }
 
-    fn apply(&mut self, by: usize) -> Result<(), Failure> {
+    fn apply(&mut self) -> Result<(), Failure> {
         self.version += 1;
         let services = format!(
             "{}\n{}",
@@ -130,7 +130,7 @@ impl Chaos {
             ),
             self.singleton.service()?
         );
-        self.cluster.apply_by(by, &services)
+        self.cluster.apply(&services)
     }
 
     fn play(&mut self, number: u64, report: &mut Report) -> Result<(), Failure> {
@@ -151,7 +151,7 @@ impl Chaos {
         let begun = Instant::now();
         self.strike(&drawn)?;
         let over = Instant::now();
-        let lacking = self.peace(over)?;
+        let lacking = self.peace(over);
         let whole_after = lacking.is_none().then(|| over.elapsed());
         std::thread::sleep(AFTER);
         let others = load.end()?;
@@ -182,7 +182,7 @@ impl Chaos {
                     std::thread::sleep(LOOK);
                 }
             }
-            Deed::Apply => self.apply(0)?,
+            Deed::Apply => self.apply()?,
             Deed::Drain(node) => {
                 let name = self.cluster.name(*node);
                 let by = crate::cluster::other(*node);
@@ -196,11 +196,11 @@ impl Chaos {
     }
 
     /// What is not as wished when the time is over.
-    fn peace(&self, since: Instant) -> Result<Option<String>, Failure> {
+    fn peace(&self, since: Instant) -> Option<String> {
         loop {
             let lacking = lacks(&self.cluster, &self.wished);
             if lacking.is_none() || since.elapsed() > PEACE {
-                return Ok(lacking);
+                return lacking;
             }
             std::thread::sleep(LOOK);
         }
@@ -226,7 +226,7 @@ impl Chaos {
         let Some(why) = lacking else { return Ok(()) };
         let logs = self.keep_logs(number)?;
         say(&format!("    {why}; logs are in {}", logs.display()));
-        match self.peace(Instant::now())? {
+        match self.peace(Instant::now()) {
             None => Ok(()),
             Some(why) => Err(format!("not as wished any more: {why}").into()),
         }

@@ -131,7 +131,6 @@ pub async fn join(
     Ok(own)
 }
 
-/// Clients of this node trust what those of the others do.
 /// Members that choose a leader, or others of them, admit nobody for a moment.
 async fn enter(joining: &Joining) -> Result<Joined, net::join::JoinError> {
     let deadline = Instant::now() + ADMITTED_MAX;
@@ -145,6 +144,7 @@ async fn enter(joining: &Joining) -> Result<Joined, net::join::JoinError> {
     }
 }
 
+/// Clients of this node trust what those of the others do.
 fn trust(layout: &Layout, authority_pem: &str) -> Result<(), KeptError> {
     if authority_pem.is_empty() {
         return Ok(());
