@@ -1,12 +1,14 @@
 //! Desired state as it lies in the store: which key holds what.
 
 use crate::cluster::placing::Placements;
+use crate::cluster::rollouts::UnderWay;
 use jobs::Record;
 use kernel::{Bytes, FencingEpoch, Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Binding, BindingTarget, Job, Manifest, Service, Site};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use wire::edge::Callers;
 
 /// Everything below is under this prefix.
 pub const PREFIX: &str = "/desired/";
@@ -85,6 +87,9 @@ pub struct Applied {
     /// Of each singleton: it grows whenever its place changes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub epochs: BTreeMap<Name, FencingEpoch>,
+    /// Of services that go from one generation to the next by stages.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rollouts: BTreeMap<Name, UnderWay>,
     /// The node it was applied on: where `directory` is.
     #[serde(default = "first_node")]
     pub origin: NodeId,
@@ -155,7 +160,7 @@ impl Applied {
             .collect()
     }
 
-    fn starts_alike(&self, old: &Self, name: &Name) -> bool {
+    pub(crate) fn starts_alike(&self, old: &Self, name: &Name) -> bool {
         let services = (
             self.manifest.services.get(name),
             old.manifest.services.get(name),
@@ -180,9 +185,15 @@ impl Applied {
             BindingTarget::Bucket(bucket) => {
                 old.manifest.buckets.get(bucket) == self.manifest.buckets.get(bucket)
             }
-            BindingTarget::Service(_) => true,
+            BindingTarget::Service(name) => {
+                let port = |of: &Self| of.manifest.services.get(name).map(|it| it.port);
+                port(old) == port(self)
+            }
+            BindingTarget::Foreign(_) => true,
         };
+        // Where it is denied by default, callers find each other at other addresses.
         alike
+            && old.manifest.network == self.manifest.network
             && old.directory == self.directory
             && old.programs.get(name) == self.programs.get(name)
             && bindings.values().all(bound_alike)
@@ -205,6 +216,9 @@ pub struct Desired {
     /// Of all jobs, those of manifests that are gone among them.
     #[serde(default)]
     pub jobs: BTreeMap<ScopedName, Record>,
+    /// What callers of this node find each other by; each node's own.
+    #[serde(skip)]
+    pub callers: Callers,
 }
 
 impl Desired {
@@ -220,6 +234,14 @@ impl Desired {
     pub fn job(&self, name: &ScopedName) -> Option<(&Job, &Applied)> {
         let applied = self.projects.get(&name.project)?;
         Some((applied.manifest.jobs.get(&name.name)?, applied))
+    }
+
+    /// Who may call whom follows from these.
+    pub fn manifests(&self) -> discovery::Projects<'_> {
+        let projects = self.projects.iter();
+        projects
+            .map(|(name, applied)| (name.clone(), &applied.manifest))
+            .collect()
     }
 
     /// Of a singleton's next place: greater than all that were read with this.

@@ -6,7 +6,7 @@ use crate::cluster::lease::{Knows, Lease};
 use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
 use control::alert::Standing;
-use control::holding;
+use control::{holding, stage};
 use kernel::{DecisionId, Hash, NodeId, ObjectRef, ReplicaId, Revision, ScopedName, Time};
 use manifest::{Check, ProbeKind};
 use serde::{Deserialize, Serialize};
@@ -101,6 +101,8 @@ pub enum NodeEvent {
         /// Services with replicas on nodes that are gone.
         about: Vec<ScopedName>,
     },
+    /// On the leader: how all rollouts under way do.
+    RolloutsSeen(BTreeMap<ScopedName, (stage::Parameters, stage::Reading)>),
     /// On the leader: a singleton has another place, or none for now.
     SingletonPlaced {
         service: ScopedName,
@@ -158,6 +160,13 @@ pub enum NodeEffect {
     Replace {
         nodes: BTreeSet<NodeId>,
         at_most: u32,
+    },
+    /// Write down that a rollout is a stage further, if it is in that one still.
+    Advance {
+        service: ScopedName,
+        generation: Revision,
+        stage: stage::Stage,
+        action: stage::Action,
     },
     /// Have it here, from other nodes; answered by its event.
     FetchContent {

@@ -9,13 +9,14 @@ use crate::alerts::Alerts;
 use crate::attempts::Attempts;
 use crate::cluster::lease::{self, Knows, Lease};
 use crate::cluster::mending::Mending;
-use crate::desired::Desired;
-use crate::driver::{Adopted, DriverEvent, Found};
+use crate::cluster::stages::AllStages;
+use crate::desired::{Applied, Desired};
+use crate::driver::{Adopted, DriverEvent, Found, ReplicaSpec};
 use crate::event::{NodeEffect, NodeEvent, NodeStatus, Peer, Settings};
 use crate::holding::Care;
 use crate::nodes::first_index;
 use crate::replica::{Replica, Turn};
-use crate::service::{Tended, Wanted};
+use crate::service::{Beside, Tended, Wanted};
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
 use control::singleton::Singleton;
@@ -45,6 +46,7 @@ pub struct Node {
     care: Care,
     alerts: Alerts,
     mending: Mending,
+    stages: AllStages,
     published: Option<EdgeSnapshot>,
     version: u64,
     going_down: bool,
@@ -58,6 +60,7 @@ impl Node {
             care: Care::new(&settings),
             alerts: Alerts::default(),
             mending: Mending::new(settings.repair.clone()),
+            stages: AllStages::default(),
             settings,
             rng: Rng::seeded(seed),
             found: None,
@@ -159,6 +162,7 @@ impl Node {
                 as_wished,
                 about,
             } if !self.going_down => self.mending.seen(&reading, as_wished, &about, &mut turn),
+            NodeEvent::RolloutsSeen(all) if !self.going_down => self.stages.seen(all, &mut turn),
             NodeEvent::SingletonPlaced { .. } | NodeEvent::JobDecided { .. } => {
                 tell_decided(event, &mut turn);
             }
@@ -467,29 +471,49 @@ fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<ScopedName, Wanted
         if share == 0 {
             return None;
         }
-        let service = &Service {
-            replicas: share,
-            ..service.clone()
-        };
-        let generation = applied
-            .generations
-            .get(&name.name)
-            .copied()
-            .unwrap_or_default();
-        let id = ReplicaId {
-            service: name.clone(),
-            generation,
-            index: first_index(settings.node),
-        };
-        let template = replica_spec(id, service, applied, desired, settings);
-        Some((
-            name.clone(),
-            Wanted {
-                service: service.clone(),
+        let both = applied.both_shares(&name.name, service, settings.node);
+        let part = both.as_ref().map_or(share, |both| both.new);
+        let (service, template) = part_of(&name, part, applied, desired, settings)?;
+        let beside = both.and_then(|both| {
+            let before = applied.as_before(&name.name)?;
+            let (service, template) = part_of(&name, both.old, &before, desired, settings)?;
+            Some(Beside {
+                service,
                 template,
-                epoch: applied.epoch(&name.name),
-            },
-        ))
+                routed: both.old_routed,
+                new_routed: both.new_routed,
+                current: applied.stands_on(&name.name),
+            })
+        });
+        let wanted = Wanted {
+            service,
+            template,
+            epoch: applied.epoch(&name.name),
+            beside,
+        };
+        Some((name, wanted))
     });
     services.collect()
+}
+
+/// A service as so many replicas of it run here, and what they are started from.
+fn part_of(
+    name: &ScopedName,
+    replicas: u32,
+    applied: &Applied,
+    desired: &Desired,
+    settings: &Settings,
+) -> Option<(Service, ReplicaSpec)> {
+    let service = Service {
+        replicas,
+        ..applied.manifest.services.get(&name.name)?.clone()
+    };
+    let generation = applied.generations.get(&name.name).copied();
+    let id = ReplicaId {
+        service: name.clone(),
+        generation: generation.unwrap_or_default(),
+        index: first_index(settings.node),
+    };
+    let template = replica_spec(id, &service, applied, desired, settings);
+    Some((service, template))
 }

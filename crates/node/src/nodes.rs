@@ -4,11 +4,12 @@
 //! long a node is silent.
 
 use crate::event::NodeStatus;
-use kernel::{Bytes, Hash, Name, NodeId, ReplicaId, UnixMillis, ZonePath};
+use kernel::{Bytes, Hash, Name, NodeId, ReplicaId, Revision, ScopedName, UnixMillis, ZonePath};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use wire::api::Role;
+use wire::edge::GenerationReadings;
 
 /// All [`NodeRecord`]s are under this prefix.
 pub const NODES_PREFIX: &str = "/node/";
@@ -154,6 +155,9 @@ pub struct NodeReport {
     pub way: Option<Way>,
     #[serde(default)]
     pub content: ContentReport,
+    /// What its replicas answered, of services with several generations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generations: BTreeMap<ScopedName, BTreeMap<Revision, GenerationReadings>>,
 }
 
 /// What a node's machine has in all.

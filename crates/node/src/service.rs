@@ -24,6 +24,38 @@ pub(crate) struct Wanted {
     pub template: ReplicaSpec,
     /// Of a singleton's place.
     pub epoch: FencingEpoch,
+    /// The old generation, while the whole cluster goes from it to this one by stages.
+    pub beside: Option<Beside>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Beside {
+    pub service: Service,
+    pub template: ReplicaSpec,
+    pub routed: bool,
+    /// Whether the new one is.
+    pub new_routed: bool,
+    /// The generation to go back to, or on from.
+    pub current: Revision,
+}
+
+impl Wanted {
+    /// What replicas of a generation are started from, and how many there are to be.
+    fn part(&self, generation: Revision) -> (&Service, &ReplicaSpec) {
+        let beside = self.beside.as_ref();
+        match beside.filter(|it| it.template.id.generation == generation) {
+            Some(old) => (&old.service, &old.template),
+            None => (&self.service, &self.template),
+        }
+    }
+
+    fn generations(&self) -> impl Iterator<Item = Revision> {
+        let beside = self.beside.as_ref();
+        let templates = beside.map(|it| &it.template).into_iter();
+        templates
+            .chain([&self.template])
+            .map(|template| template.id.generation)
+    }
 }
 
 pub(crate) struct Tended {
@@ -100,6 +132,10 @@ impl Tended {
         {
             self.failed = None;
         }
+        if let Some(beside) = wanted.beside.clone() {
+            self.steer(&beside, settings, rng, turn);
+            return;
+        }
         let causes = turn.event("desired state changed");
         let ready = self.state().to.map_or(0, |to| self.ready(to));
         let reading = Reading::Wanted { generation, ready };
@@ -119,6 +155,33 @@ impl Tended {
             self.resize(generation, settings, rng, turn);
         }
         self.advance(settings, rng, turn);
+    }
+
+    /// Both generations, as the rollout over the whole cluster says.
+    fn steer(&mut self, beside: &Beside, settings: &Settings, rng: &mut Rng, turn: &mut Turn<'_>) {
+        let current = beside.current;
+        let causes = turn.event("desired state changed");
+        let reading = Reading::Steered { current };
+        let action = turn.step(&mut self.rollout, &reading, causes);
+        self.carry_out(action, settings, rng, turn);
+        self.retire(settings, turn.now);
+        let both = self.wanted.iter().flat_map(Wanted::generations);
+        for generation in both.collect::<Vec<_>>() {
+            self.resize(generation, settings, rng, turn);
+        }
+        self.advance(settings, rng, turn);
+    }
+
+    /// Whether replicas of a generation are given requests, once they are ready.
+    fn is_routed(&self, generation: Revision) -> bool {
+        let wanted = self.wanted.as_ref();
+        match wanted.and_then(|wanted| Some((wanted, wanted.beside.as_ref()?))) {
+            Some((_, beside)) if beside.template.id.generation == generation => beside.routed,
+            Some((wanted, beside)) => {
+                beside.new_routed && wanted.template.id.generation == generation
+            }
+            None => self.state().current.or(self.state().to) == Some(generation),
+        }
     }
 
     /// Takes over what an earlier agent left running; before [`Tended::want`].
@@ -142,13 +205,14 @@ impl Tended {
             let _ = turn.step(&mut self.rollout, &Reading::Found { generation }, causes);
         }
         let desired = wanted.template.id.generation;
-        let mut kept = 0;
+        let mut kept = BTreeMap::new();
         for Adopted { replica: id, state } in found {
+            let (service, template) = wanted.part(id.generation);
             let spec = ReplicaSpec {
                 id: id.clone(),
-                ..wanted.template.clone()
+                ..template.clone()
             };
-            let mut replica = Replica::new(spec, &wanted.service, settings, rng.next_u64());
+            let mut replica = Replica::new(spec, service, settings, rng.next_u64());
             let Found::Running(running) = state else {
                 // Removed at the next tick; its index is not used before, and
                 // another one takes its place.
@@ -156,11 +220,12 @@ impl Tended {
                 self.replicas.insert(id, replica);
                 continue;
             };
-            let routed = current == Some(id.generation);
+            let routed = current == Some(id.generation) || self.is_routed(id.generation);
             replica.adopt(running, routed, turn);
-            if id.generation == desired {
-                kept += 1;
-                if kept > wanted.service.replicas {
+            if wanted.generations().any(|it| it == id.generation) {
+                let kept = kept.entry(id.generation).or_insert(0);
+                *kept += 1;
+                if *kept > service.replicas {
                     replica.leave(settings.drain, turn.now);
                 }
             } else {
@@ -272,11 +337,9 @@ impl Tended {
     }
 
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        let state = self.state();
-        let routed = state.current.or(state.to);
         let ready = self.replicas.values().filter(|one| one.is_ready());
         ready
-            .filter(|one| Some(one.id().generation) == routed)
+            .filter(|one| self.is_routed(one.id().generation))
             .map(|one| Endpoint {
                 replica: one.id().clone(),
                 address: one.address(),
@@ -306,10 +369,12 @@ impl Tended {
         let replicas: Vec<_> = self.replicas.values().map(Replica::status).collect();
         let endpoints = self.endpoints().into_iter();
         let endpoints: Vec<_> = endpoints.map(|endpoint| endpoint.replica).collect();
-        let wanted = self
-            .wanted
-            .as_ref()
-            .map_or(0, |wanted| wanted.service.replicas);
+        let wanted = self.wanted.as_ref().map_or(0, |wanted| {
+            let beside = wanted.beside.as_ref();
+            let routed = |it: &Beside| if it.routed { it.service.replicas } else { 0 };
+            let is_new = beside.is_none_or(|it| it.new_routed);
+            beside.map_or(0, routed) + if is_new { wanted.service.replicas } else { 0 }
+        });
         let ready = endpoints.len();
         let words = ["backing-off", "unready", "starting", "draining"];
         let worst = words
@@ -380,9 +445,16 @@ impl Tended {
     /// Generations that neither serve nor come up leave.
     fn retire(&mut self, settings: &Settings, now: Time) {
         let (current, to) = (self.state().current, self.state().to);
+        let steered = self.wanted.iter().filter(|wanted| wanted.beside.is_some());
+        let both: Vec<Revision> = steered.flat_map(Wanted::generations).collect();
         for one in self.replicas.values_mut() {
-            let generation = Some(one.id().generation);
-            if generation != current && generation != to {
+            let generation = one.id().generation;
+            let is_kept = if both.is_empty() {
+                [current, to].contains(&Some(generation))
+            } else {
+                both.contains(&generation)
+            };
+            if !is_kept {
                 one.leave(settings.drain, now);
             }
         }
@@ -399,7 +471,7 @@ impl Tended {
     ) {
         self.top_up(generation, settings, rng, turn);
         let wanted = self.wanted.as_ref();
-        let wanted = wanted.map_or(0, |wanted| wanted.service.replicas as usize);
+        let wanted = wanted.map_or(0, |wanted| wanted.part(generation).0.replicas as usize);
         let live = |one: &&mut Replica| one.id().generation == generation && !one.is_leaving();
         let surplus = self.replicas.values_mut().filter(live).skip(wanted);
         surplus.for_each(|one| one.leave(settings.drain, turn.now));
@@ -412,10 +484,8 @@ impl Tended {
         rng: &mut Rng,
         turn: &mut Turn<'_>,
     ) {
-        let count = self
-            .wanted
-            .as_ref()
-            .map_or(0, |wanted| wanted.service.replicas);
+        let wanted = self.wanted.as_ref();
+        let count = wanted.map_or(0, |wanted| wanted.part(generation).0.replicas);
         let live = |one: &&Replica| one.id().generation == generation && !one.is_leaving();
         let have = self.replicas.values().filter(live).count();
         for _ in have..count as usize {
@@ -443,7 +513,8 @@ impl Tended {
                 .keys()
                 .any(|id| id.generation == generation && id.index == *index)
         };
-        let first = wanted.template.id.index;
+        let (service, template) = wanted.part(generation);
+        let first = template.id.index;
         let index = (first..u32::MAX).find(|index| !taken(index))?;
         let id = ReplicaId {
             service: self.name.clone(),
@@ -452,9 +523,9 @@ impl Tended {
         };
         let spec = ReplicaSpec {
             id: id.clone(),
-            ..wanted.template.clone()
+            ..template.clone()
         };
-        let mut replica = Replica::new(spec, &wanted.service, settings, rng.next_u64());
+        let mut replica = Replica::new(spec, service, settings, rng.next_u64());
         replica.ask(causes, turn);
         self.replicas.insert(id.clone(), replica);
         Some(id)

@@ -22,6 +22,7 @@ pub fn snapshot(
         format: SNAPSHOT_VERSION,
         revision: Revision(desired.revision.0),
         components,
+        callers: desired.callers.clone(),
         ..EdgeSnapshot::default()
     };
     for (name, site, tree) in desired.sites() {

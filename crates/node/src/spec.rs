@@ -3,7 +3,7 @@
 use crate::desired::{Applied, Desired};
 use crate::driver::{Component, ReplicaSpec, Work};
 use crate::event::Settings;
-use kernel::{Bytes, Hash, Name, ReplicaId, format_duration};
+use kernel::{Bytes, Hash, Name, ReplicaId, ScopedName, format_duration};
 use manifest::{BindingTarget, Limits, Run, Service};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,9 @@ pub fn replica_spec(
     let mut buckets = BTreeMap::new();
     for (name, binding) in &service.bindings {
         let value = match &binding.target {
-            BindingTarget::Service(_) => Some(settings.base_url.clone()),
+            BindingTarget::Service(_) | BindingTarget::Foreign(_) => {
+                Some(settings.base_url.clone())
+            }
             BindingTarget::Site(site) => site_directory(site, applied, settings),
             BindingTarget::Bucket(bucket) => {
                 let stated = applied.manifest.buckets.get(bucket);
@@ -41,12 +43,16 @@ pub fn replica_spec(
         };
         environment.extend(binding.environment.clone().zip(value));
     }
+    if let Some(view) = desired.callers.get(&id.service) {
+        environment.extend(discovery::environment(&id.service, view));
+    }
     if service.singleton {
         let epoch = applied.epoch(&id.service.name).0;
         environment.insert(EPOCH_VARIABLE.to_owned(), epoch.to_string());
     }
     let trusted = desired.policy(&applied.manifest.project).trusted;
-    let work = work(&id, service, applied, trusted, settings);
+    let calls = calls(&id.service, service, desired, settings);
+    let work = work(&id, service, applied, calls, trusted, settings);
     ReplicaSpec {
         limits: limits(service, &work),
         work,
@@ -63,6 +69,7 @@ fn work(
     id: &ReplicaId,
     service: &Service,
     applied: &Applied,
+    calls: Vec<AllowedCall>,
     trusted: bool,
     settings: &Settings,
 ) -> Work {
@@ -75,12 +82,12 @@ fn work(
             return Work::Component(Component {
                 module,
                 time: service.limits.time.unwrap_or(service.deadline),
-                calls: calls(service, applied, settings),
+                calls,
             });
         }
         (Run::Wasm(_), _) => {
             let mut command = worker(id, "component", file.as_deref(), service, settings);
-            command.extend(of_components(service, &calls(service, applied, settings)));
+            command.extend(of_components(service, &calls));
             command
         }
         (Run::Actor(_), _) => worker(id, "actor", file.as_deref(), service, settings),
@@ -171,17 +178,27 @@ fn of_components(service: &Service, calls: &[AllowedCall]) -> Vec<String> {
 
 /// Requests to the bound services' routes: at the local edge, by its address
 /// and by the routes' own hosts.
-fn calls(service: &Service, applied: &Applied, settings: &Settings) -> Vec<AllowedCall> {
+fn calls(
+    caller: &ScopedName,
+    service: &Service,
+    desired: &Desired,
+    settings: &Settings,
+) -> Vec<AllowedCall> {
     let authority = settings.base_url.split("//").nth(1).unwrap_or_default();
     let Ok(address) = authority.parse() else {
         return Vec::new();
     };
     let mut paths: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for binding in service.bindings.values() {
-        let BindingTarget::Service(name) = &binding.target else {
-            continue;
+        let (project, name) = match &binding.target {
+            BindingTarget::Service(name) => (&caller.project, name),
+            BindingTarget::Foreign(there) => (&there.project, &there.name),
+            BindingTarget::Site(_) | BindingTarget::Bucket(_) => continue,
         };
-        let bound = applied.manifest.services.get(name);
+        let project = desired.projects.get(project);
+        let bound = project.and_then(|it| it.manifest.services.get(name));
+        let own = matches!(binding.target, BindingTarget::Service(_));
+        let bound = bound.filter(|bound| own || discovery::admits(bound, caller));
         for route in bound.into_iter().flat_map(|bound| &bound.routes) {
             let host = Some(&route.host.0).filter(|host| !host.starts_with('*'));
             let host = host.map(String::as_str);
@@ -237,6 +254,7 @@ mod tests {
             generations: BTreeMap::from([(name("a"), Revision(1))]),
             placements: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             origin: crate::desired::FIRST_NODE,
             manifest,
         };
@@ -246,6 +264,7 @@ mod tests {
         };
         let desired = Desired {
             policies: BTreeMap::from([(name("p"), policy)]),
+            projects: BTreeMap::from([(name("p"), applied.clone())]),
             ..Desired::default()
         };
         let id = "p.a-g1-0".parse().expect("an id");

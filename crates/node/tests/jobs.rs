@@ -36,6 +36,7 @@ fn desired(more: &str) -> Desired {
         generations: BTreeMap::from([(name, Revision(1))]),
         placements: BTreeMap::new(),
         epochs: BTreeMap::new(),
+        rollouts: BTreeMap::new(),
         origin: FIRST_NODE,
     };
     Desired {

@@ -42,14 +42,14 @@ fn first_desired() -> Desired {
         generations: BTreeMap::new(),
         placements: BTreeMap::new(),
         epochs: BTreeMap::new(),
+        rollouts: BTreeMap::new(),
         origin: NodeId(1),
     };
     applied.keep_singletons(None, FencingEpoch(1));
     Desired {
         revision: Revision(1),
         projects: BTreeMap::from([(name("p"), applied)]),
-        policies: BTreeMap::new(),
-        jobs: BTreeMap::new(),
+        ..Desired::default()
     }
 }
 

@@ -143,7 +143,8 @@ impl World {
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
-            | NodeEffect::Replace { .. } => {}
+            | NodeEffect::Replace { .. }
+            | NodeEffect::Advance { .. } => {}
         }
     }
 

@@ -146,7 +146,8 @@ impl World {
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
-            | NodeEffect::Replace { .. } => {}
+            | NodeEffect::Replace { .. }
+            | NodeEffect::Advance { .. } => {}
         }
     }
 

@@ -1,14 +1,17 @@
 //! A service for the tests: says who answers, and misbehaves when told to.
 //!
-//! Environment: `VERSION` is in each answer; `FAIL_START` ends it at once.
+//! Environment: `VERSION` is in each answer; `FAIL_START` ends it at once; with
+//! `REPEAT` it speaks no HTTP, but sends back what comes, once all has come;
+//! `STATUS`, such as `500 Broken`, is its answer to all but `/`.
 //! Paths: `/slow?MS` answers late, `/crash` ends the process, `/log?TEXT`
 //! prints a line, `POST /count` counts in the file `COUNT_FILE`, one line a
 //! request that was carried out; `/give?BYTES` answers so many, `/events?COUNT`
 //! sends an event for each request to `/next`, `/socket` changes the protocol
-//! and sends back what comes.
+//! and sends back what comes. `/environment?NAME` answers a variable's value,
+//! `/call?HOST:PORT` what comes from there when it says something and ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -25,8 +28,15 @@ fn main() {
     let host = std::env::var("HOST").unwrap_or_else(|_| "127.0.0.1".to_owned());
     let listener = TcpListener::bind(format!("{host}:{port}")).expect("binds");
     let _ = writeln!(std::io::stdout(), "listening");
+    let repeats = std::env::var_os("REPEAT").is_some();
     for stream in listener.incoming().flatten() {
-        std::thread::spawn(move || serve(stream));
+        std::thread::spawn(move || {
+            if repeats {
+                repeat(stream)
+            } else {
+                serve(stream)
+            }
+        });
     }
 }
 
@@ -67,8 +77,10 @@ fn serve(stream: TcpStream) -> Option<()> {
             std::process::id(),
             std::env::var("VERSION").unwrap_or_default()
         );
+        let status = std::env::var("STATUS").ok().filter(|_| path != "/");
+        let status = status.as_deref().unwrap_or("200 OK");
         let answer = format!(
-            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
             text.len()
         );
         // At once: the kernel would hold small pieces back for each other.
@@ -88,8 +100,40 @@ fn streamed(
         "give" => Some(give(number, writer)),
         "events" => Some(events(number, writer)),
         "socket" => Some(echo(reader, writer)),
+        "environment" => Some(say(&std::env::var(query).unwrap_or_default(), writer)),
+        "call" => Some(say(&call(query), writer)),
         _ => None,
     }
+}
+
+/// Sends back what came, after its end.
+fn repeat(mut stream: TcpStream) -> Option<()> {
+    let mut came = Vec::new();
+    stream.read_to_end(&mut came).ok()?;
+    stream.write_all(&came).ok()
+}
+
+/// Half a megabyte there and back: more than waits anywhere on the way.
+fn call(address: &str) -> String {
+    let called = || {
+        let mut stream = TcpStream::connect(address)?;
+        let said = "x".repeat(512 << 10);
+        stream.write_all(said.as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard)?;
+        let same = heard == said;
+        Ok::<_, std::io::Error>(if same { "repeated" } else { "other" }.to_owned())
+    };
+    called().unwrap_or_else(|error| format!("failed: {:?}", error.kind()))
+}
+
+fn say(text: &str, writer: &mut impl Write) -> std::io::Result<()> {
+    let length = text.len();
+    write!(
+        writer,
+        "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{text}"
+    )
 }
 
 fn give(bytes: u64, writer: &mut impl Write) -> std::io::Result<()> {

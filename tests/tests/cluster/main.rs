@@ -1,8 +1,10 @@
 //! Several machines as one: joined by one line, seen from their clients' side.
 
 mod alerts;
+mod discovery;
 mod jobs;
 mod members;
+mod rollouts;
 mod singletons;
 mod zones;
 

@@ -62,6 +62,10 @@ impl PeerConnector for One {
         Box::pin(async { Err(std::io::ErrorKind::NotConnected.into()) })
     }
 
+    fn link(&self, _: NodeId, _: &wire::peer::Link, _: Instant) -> Connecting {
+        Box::pin(async { Err(std::io::ErrorKind::NotConnected.into()) })
+    }
+
     fn round_trip(&self, _: NodeId) -> Option<Duration> {
         None
     }

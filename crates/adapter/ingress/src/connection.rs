@@ -6,7 +6,7 @@
 
 use crate::head::scan::HeadScan;
 use crate::limits::Limits;
-use kernel::NodeId;
+use kernel::{NodeId, ScopedName};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +23,8 @@ pub struct Connection {
     pub tls: bool,
     /// Not a client's: the stream of that node's edge.
     pub from: Option<NodeId>,
+    /// Of another service: all of it is for this one.
+    pub callee: Option<ScopedName>,
     born: Instant,
     in_flight: AtomicU32,
     served: AtomicBool,
@@ -62,6 +64,7 @@ impl Connection {
             peer_text: ip.to_string(),
             tls,
             from: None,
+            callee: None,
             born: Instant::now(),
             in_flight: AtomicU32::new(0),
             served: AtomicBool::new(false),
@@ -87,6 +90,14 @@ impl Connection {
             client_text: String::new(),
             from: Some(from),
             ..Self::new(nobody, false, true, limits)
+        }
+    }
+
+    /// Of another service, which calls this one whatever host it names.
+    pub fn to_service(peer: SocketAddr, callee: ScopedName, limits: &Limits) -> Self {
+        Self {
+            callee: Some(callee),
+            ..Self::new(peer, false, false, limits)
         }
     }
 

@@ -12,6 +12,7 @@ use crate::choose::Way;
 use crate::connection::{Connection, client_text};
 use crate::latency::Latencies;
 use crate::peer::PeerState;
+use crate::pool::{EndpointState, Place};
 use crate::router::ServiceState;
 use crate::server::Ingress;
 use http::{HeaderMap, HeaderValue};
@@ -41,6 +42,8 @@ pub struct Counts {
 pub struct Account {
     pub row: AccessRow,
     pub service: Option<Arc<ServiceState>>,
+    /// The replica here that it was given to last.
+    given_to: Option<Arc<EndpointState>>,
     started: Instant,
     pub http_10: bool,
     /// The client left before its answer ended.
@@ -89,6 +92,7 @@ impl Account {
                 ..new_row(connection)
             },
             service: None,
+            given_to: None,
             started: Instant::now(),
             http_10: request.version() == http::Version::HTTP_10,
             left: false,
@@ -133,6 +137,11 @@ impl Account {
         self.row.project = Some(service.name.project.clone());
         self.row.service = Some(service.name.name.clone());
         self.service = Some(Arc::clone(service));
+    }
+
+    pub fn given_to(&mut self, endpoint: &Arc<EndpointState>) {
+        let is_here = !matches!(endpoint.place, Place::Peer(_));
+        self.given_to = is_here.then(|| Arc::clone(endpoint));
     }
 
     pub fn connection(&self) -> &Connection {
@@ -225,7 +234,8 @@ impl Drop for Account {
         self.connection.request_ends(!self.left && !unanswered);
         self.counts.in_flight.fetch_sub(1, Relaxed);
         let client = self.connection.from.is_none();
-        let failed = client && (self.row.status >= 500 || unanswered);
+        let refused = self.row.status >= 500 || unanswered;
+        let failed = client && refused;
         if self.left || unanswered {
             // As nginx has it.
             self.row.status = 499;
@@ -234,6 +244,9 @@ impl Drop for Account {
             self.counts.errors.fetch_add(1, Relaxed);
         }
         let took = self.started.elapsed();
+        if let (Some(endpoint), false) = (&self.given_to, self.left) {
+            endpoint.tally.add(refused, took);
+        }
         let answered = client && !self.left && !unanswered;
         if answered {
             self.counts.latencies.add(took);

@@ -161,6 +161,7 @@ async fn deliver(
         };
         account.row.replica = Some(endpoint.replica.clone());
         account.row.node = None;
+        account.given_to(&endpoint);
         let outcome = match &endpoint.place {
             Place::Peer(peer) => {
                 peer::attempt(ingress, &endpoint, peer, flight, account, deadline).await

@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::head::target;
 use crate::limits::Limits;
 use crate::log::{Account, Counts};
+use crate::pool::tally;
 use crate::proxy::{self, finish};
 use crate::router::{Served, SnapshotError, Table};
 use crate::site::{self, Asked};
@@ -170,7 +171,10 @@ impl Ingress {
             Ok(authority) => {
                 account.row.host.clone_from(&authority);
                 match connection.from {
-                    None => self.dispatch(request, &authority, account).await,
+                    None => {
+                        self.dispatch(request, &authority, connection, account)
+                            .await
+                    }
                     Some(from) => self.answer_peer(request, &authority, from, account).await,
                 }
             }
@@ -195,16 +199,24 @@ impl Ingress {
         self: &Arc<Self>,
         request: Request<Incoming>,
         authority: &str,
+        connection: &Connection,
         mut account: Box<Account>,
     ) -> Response<Answer> {
         let path = request.uri().path();
-        if path == HEALTH || path == "*" {
+        if connection.callee.is_none() && (path == HEALTH || path == "*") {
             return finish(plain(StatusCode::OK), account);
         }
         if self.counts.in_flight.load(Relaxed) > self.limits.requests_max {
             return finish(unavailable(), account);
         }
         let table = self.table.load();
+        if let Some(callee) = &connection.callee {
+            let Some(service) = table.services.get(callee).cloned() else {
+                return finish(unavailable(), account);
+            };
+            drop(table);
+            return proxy::forward(self, &service, request, authority, account).await;
+        }
         let Some(route) = table.find(target::without_port(authority), path) else {
             return finish(plain(StatusCode::NOT_FOUND), account);
         };
@@ -281,6 +293,7 @@ impl Ingress {
                     retried: state.retried.load(Relaxed),
                     forwarded: state.forwarded.load(Relaxed),
                     latency_ms: state.latencies.counts(),
+                    generations: tally::generations(&state.config.load().endpoints),
                 };
                 (name.clone(), readings)
             })

@@ -143,10 +143,18 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
             crate::cluster::content::act::carry_out(shared, effect);
         }
         NodeEffect::Replace { nodes, at_most } => {
-            tokio::spawn(crate::apply::repair::replace(
-                Arc::clone(shared),
-                nodes,
-                at_most,
+            let shared = Arc::clone(shared);
+            tokio::spawn(crate::apply::repair::replace(shared, nodes, at_most));
+        }
+        NodeEffect::Advance {
+            service,
+            generation,
+            stage,
+            action,
+        } => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(crate::apply::rollouts::advance(
+                shared, service, generation, stage, action,
             ));
         }
         NodeEffect::Notify { name, standing } => {
@@ -307,7 +315,7 @@ fn define_buckets(shared: &Shared, desired: &Desired) {
 /// Follows the store and hands each new desired state to the machine.
 pub async fn follow_store(shared: Arc<Shared>) {
     loop {
-        let desired = match crate::apply::read_desired(&shared.store).await {
+        let mut desired = match crate::apply::read_desired(&shared.store).await {
             Ok(desired) => desired,
             Err(error) => {
                 tracing::error!(%error, "cannot read desired state");
@@ -317,6 +325,7 @@ pub async fn follow_store(shared: Arc<Shared>) {
         };
         define_buckets(&shared, &desired);
         crate::cluster::content::ready(&shared, &desired).await;
+        shared.links.complete(&shared, &mut desired);
         let event = Message::Node(NodeEvent::Desired(desired.clone()));
         if shared.messages.send(event).await.is_err() {
             return;

@@ -1,5 +1,6 @@
 //! What the agent's tasks share: channels, the newest status, the adapters.
 
+use crate::apply::links::Links;
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
 use crate::cluster::content::Holdings;
@@ -68,6 +69,7 @@ pub struct Shared {
     pub cluster: Cluster,
     pub driver: ProcessDriver,
     pub components: Components,
+    pub links: Links,
     pub certificates: Certificates,
     pub given: Given,
     pub journal: Journal,
@@ -83,6 +85,8 @@ pub struct Shared {
     pub listeners: watch::Sender<Listeners>,
     /// Where the admin API listens beside its socket, or why it does not.
     pub admin_port: watch::Sender<Option<AdminPort>>,
+    /// On the leader: rollouts by stages, as it saw them last.
+    pub rollouts: watch::Sender<crate::apply::rollouts::Seen>,
     pub settlements: broadcast::Sender<Settlement>,
     pub messages: mpsc::Sender<Message>,
     /// Held for the whole of an apply or rollback: one change at a time.

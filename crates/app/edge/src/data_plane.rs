@@ -6,6 +6,7 @@
 //! it. Never: lets a slow disk hold back what requests need now.
 
 use crate::components;
+use crate::discovery::Discovery;
 use crate::documents::Library;
 use crate::evidence::Witness;
 use crate::peers::Peers;
@@ -31,6 +32,7 @@ pub struct DataPlane {
     pub witness: Arc<Witness>,
     pub rows: Arc<Rows>,
     pub peers: Arc<Peers>,
+    pub discovery: Discovery,
     library: Arc<Library>,
     components: Arc<components::Library>,
     saved: Saved,
@@ -60,6 +62,7 @@ impl DataPlane {
             Arc::clone(&witness) as _,
         );
         Self {
+            discovery: Discovery::new(Arc::clone(&ingress)),
             ingress,
             witness,
             rows,
@@ -97,6 +100,7 @@ impl DataPlane {
             "serving from the last snapshot"
         );
         self.peers.follow(&snapshot);
+        self.discovery.follow(&snapshot.callers);
         *self.force.get_mut() = InForce {
             snapshot: Some(Arc::new(snapshot)),
             saved: true,
@@ -150,6 +154,7 @@ impl DataPlane {
             return refused(why);
         }
         self.peers.follow(&snapshot);
+        self.discovery.follow(&snapshot.callers);
         self.components.keep(&snapshot.components);
         if sites_changed {
             self.library.content_changed();

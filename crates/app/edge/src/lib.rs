@@ -11,6 +11,7 @@ mod cache;
 mod components;
 mod control;
 mod data_plane;
+mod discovery;
 mod documents;
 mod error;
 mod evidence;
@@ -122,6 +123,8 @@ async fn work(layout: &Layout, plane: Arc<DataPlane>, mut asked: Asked) -> Resul
     }
     tracing::info!("draining");
     control.leave.send_replace(true);
+    // The next edge listens where this one did.
+    plane.discovery.leave();
     let _ = controlling.await;
     drop(control);
     tokio::join!(

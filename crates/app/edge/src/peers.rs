@@ -25,9 +25,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use wire::edge::{EdgeSnapshot, PeerIdentity, PeerView};
+use wire::peer::Link;
 
-/// What a stream between edges is for.
+/// What a stream between edges is for: a request, or a service's connection.
 const FORWARD: u16 = 1;
+const LINK: u16 = 2;
 const RETRY: Duration = Duration::from_millis(50);
 /// Said again after so many tries in vain.
 const SAY_EVERY: u32 = 400;
@@ -224,16 +226,22 @@ impl Peers {
     }
 }
 
-impl PeerConnector for Peers {
-    fn connect(&self, node: NodeId, deadline: Instant) -> Connecting {
+impl Peers {
+    fn open_stream(
+        &self,
+        node: NodeId,
+        method: u16,
+        head: bytes::Bytes,
+        deadline: Instant,
+    ) -> Connecting {
         let mut transport = self.transport.subscribe();
         let opening = async move {
             let transport = transport.wait_for(Option::is_some).await;
             let transport = transport.ok().and_then(|one| one.clone());
             let transport = transport.ok_or(io::ErrorKind::NotConnected)?;
             let open = Open {
-                method: FORWARD,
-                head: bytes::Bytes::new(),
+                method,
+                head,
                 priority: Priority::Normal,
                 within: deadline.saturating_duration_since(Instant::now()),
             };
@@ -248,6 +256,16 @@ impl PeerConnector for Peers {
                 Err(_) => Err(io::ErrorKind::TimedOut.into()),
             }
         })
+    }
+}
+
+impl PeerConnector for Peers {
+    fn connect(&self, node: NodeId, deadline: Instant) -> Connecting {
+        self.open_stream(node, FORWARD, bytes::Bytes::new(), deadline)
+    }
+
+    fn link(&self, node: NodeId, link: &Link, deadline: Instant) -> Connecting {
+        self.open_stream(node, LINK, link.to_string().into(), deadline)
     }
 
     fn round_trip(&self, node: NodeId) -> Option<Duration> {
@@ -274,13 +292,19 @@ fn introduce(transport: &Transport, peers: &Known) {
 
 async fn accept(mut streams: mpsc::Receiver<IncomingStream>, ingress: Arc<Ingress>) {
     while let Some(incoming) = streams.recv().await {
-        if incoming.method != FORWARD {
-            incoming.unknown_method();
-            continue;
+        let ingress = Arc::clone(&ingress);
+        match incoming.method {
+            FORWARD => {
+                let from = incoming.from.node;
+                let stream = Box::new(incoming.stream);
+                tokio::spawn(ingress.serve_peer_stream(stream, from));
+            }
+            LINK => {
+                let (stream, head) = (Box::new(incoming.stream), incoming.head);
+                tokio::spawn(async move { ingress.serve_link_stream(stream, &head).await });
+            }
+            _ => incoming.unknown_method(),
         }
-        let from = incoming.from.node;
-        let stream = Box::new(incoming.stream);
-        tokio::spawn(Arc::clone(&ingress).serve_peer_stream(stream, from));
     }
 }
 

@@ -154,6 +154,7 @@ impl World {
             generations: BTreeMap::new(),
             placements,
             epochs: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             origin: FIRST_NODE,
         };
         applied.generations = applied.generations_after(old);

@@ -49,6 +49,13 @@ pub fn diff(old: Option<&Manifest>, new: &Manifest) -> Vec<Change> {
             details: vec![format!("name: {} -> {}", old.project, new.project)],
         });
     }
+    if let Some(old) = old.filter(|old| old.network != new.network) {
+        changes.push(Change {
+            action: Action::Update,
+            object: ObjectRef::new("project", &new.project),
+            details: vec![format!("network: {} -> {}", old.network, new.network)],
+        });
+    }
     objects("site", old.map(|old| &old.sites), &new.sites, &mut changes);
     objects(
         "service",

@@ -1,6 +1,7 @@
 //! Jobs: what runs to its end.
 
 use crate::model::{Binding, Goals, Limits, Probes, Run, Service, optional_duration_text};
+use crate::rollout::Rollout;
 use crate::schedule::Schedule;
 use kernel::{Name, duration_text};
 use serde::{Deserialize, Serialize};
@@ -63,6 +64,8 @@ impl Job {
             node: self.node.clone(),
             singleton: false,
             routes: Vec::new(),
+            port: None,
+            allow_from: Vec::new(),
             goals: Goals::default(),
             probes: Probes::default(),
             limits: self.limits.clone(),
@@ -71,6 +74,7 @@ impl Job {
             bindings: self.bindings.clone(),
             deadline: Duration::ZERO,
             stop_grace: self.stop_grace,
+            rollout: Rollout::default(),
         }
     }
 

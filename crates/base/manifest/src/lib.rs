@@ -13,6 +13,7 @@ mod mistake;
 mod model;
 mod parse;
 mod raw;
+mod rollout;
 mod schedule;
 mod shape;
 mod text;
@@ -23,8 +24,9 @@ pub use job::{Job, Overlap};
 pub use mistake::{Mistake, Position, position};
 pub use model::{
     Binding, BindingTarget, Bucket, CachePolicy, Check, Goals, HostPattern, Limits, Manifest,
-    PathPrefix, Probe, ProbeKind, Probes, Route, Run, Service, Site,
+    PathPrefix, Probe, ProbeKind, Probes, Reach, Route, Run, Service, Site,
 };
 pub use parse::{TEXT_BYTES_MAX, parse};
 pub use raw::schema;
+pub use rollout::{BlueGreen, Canary, Rollout};
 pub use schedule::{Schedule, ScheduleError};

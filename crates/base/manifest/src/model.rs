@@ -5,7 +5,8 @@
 //! and what `get -o json` shows, so a field added later needs a serde default.
 
 use crate::job::Job;
-use kernel::{Bytes, Name, duration_text};
+use crate::rollout::Rollout;
+use kernel::{Bytes, Name, ScopedName, duration_text};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,12 +16,34 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub project: Name,
+    /// Whom its services and jobs may call without saying so.
+    #[serde(default, skip_serializing_if = "Reach::is_allow")]
+    pub network: Reach,
     pub sites: BTreeMap<Name, Site>,
     pub services: BTreeMap<Name, Service>,
     #[serde(default)]
     pub jobs: BTreeMap<Name, Job>,
     #[serde(default)]
     pub buckets: BTreeMap<Name, Bucket>,
+}
+
+/// What a project's replicas reach that they are not bound to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reach {
+    /// All services of their project.
+    #[default]
+    Allow,
+    /// Nothing.
+    Deny,
+}
+
+impl Reach {
+    /// As it is, unless a manifest says otherwise.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+    fn is_allow(&self) -> bool {
+        *self == Self::Allow
+    }
 }
 
 /// Keys and values that services share, linearizable and durable.
@@ -68,6 +91,12 @@ pub struct Service {
     #[serde(default)]
     pub singleton: bool,
     pub routes: Vec<Route>,
+    /// At which others find it under its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Of other projects: `PROJECT`, or `PROJECT/SERVICE`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_from: Vec<String>,
     pub goals: Goals,
     pub probes: Probes,
     pub limits: Limits,
@@ -82,6 +111,8 @@ pub struct Service {
     /// Between the polite signal and the kill.
     #[serde(with = "duration_text")]
     pub stop_grace: Duration,
+    #[serde(default, skip_serializing_if = "Rollout::is_rolling")]
+    pub rollout: Rollout,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,7 +262,8 @@ pub struct Binding {
     pub target: BindingTarget,
     /// The variable in which the replica finds the target: the URL of a
     /// service at the local edge, the directory of a site's current tree. None
-    /// for a bucket, which is opened by the binding's name.
+    /// for a bucket, which is opened by the binding's name; a service is found
+    /// by its own name too.
     pub environment: Option<String>,
 }
 
@@ -239,14 +271,26 @@ pub struct Binding {
 #[serde(rename_all = "snake_case")]
 pub enum BindingTarget {
     Service(Name),
+    /// A service of another project, which must allow it.
+    Foreign(ScopedName),
     Site(Name),
     Bucket(Name),
+}
+
+impl fmt::Display for Reach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        })
+    }
 }
 
 impl fmt::Display for BindingTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Service(name) => write!(f, "service/{name}"),
+            Self::Foreign(name) => write!(f, "service/{name}"),
             Self::Site(name) => write!(f, "site/{name}"),
             Self::Bucket(name) => write!(f, "bucket/{name}"),
         }

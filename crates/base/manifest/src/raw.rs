@@ -17,14 +17,20 @@ pub const BACKOFF_DEFAULT: &str = "10s";
 pub const BUCKET_QUOTA_DEFAULT: &str = "64 MiB";
 pub const BUCKET_RATE_DEFAULT: u32 = 10_000;
 pub const CACHE_MAX_AGE_DEFAULT: &str = "5m";
+pub const CANARY_MAX_ERROR_RATE_DEFAULT: &str = "5%";
+pub const CANARY_MIN_REQUESTS_DEFAULT: u32 = 50;
+pub const CANARY_SHARE_DEFAULT: &str = "10%";
 pub const CATCH_UP_DEFAULT: &str = "1h";
 pub const DEADLINE_DEFAULT: &str = "30s";
 pub const FAILURES_DEFAULT: u32 = 3;
 pub const INDEX_DEFAULT: &str = "index.html";
+pub const KEEP_DEFAULT: &str = "2m";
 pub const KEEP_RUNS_DEFAULT: u32 = 10;
 pub const OVERLAP_DEFAULT: &str = "skip";
+pub const REACH_DEFAULT: &str = "allow";
 pub const RETRIES_DEFAULT: u32 = 3;
 pub const STOP_GRACE_DEFAULT: &str = "10s";
+pub const STRATEGY_DEFAULT: &str = "rolling";
 pub const TIMEOUT_DEFAULT: &str = "1s";
 pub const TIME_ZONE_DEFAULT: &str = "UTC";
 
@@ -154,6 +160,17 @@ pub struct RawManifest {
 pub struct RawProject {
     /// The project's name; without it, the name of the manifest's directory.
     pub name: Field<String>,
+    /// Whom the project's services and jobs may call.
+    pub network: Field<RawNetwork>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawNetwork {
+    /// What they reach that they are not bound to: `allow`, all services of the project;
+    /// `deny`, nothing.
+    #[schemars(extend("default" = REACH_DEFAULT))]
+    pub default: Field<String>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -222,6 +239,15 @@ pub struct RawService {
     /// Where requests come in: hosts and path prefixes.
     #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
     pub routes: Field<Vec<At<RawRoute>>>,
+    /// The port at which other services find it under its name,
+    /// `NAME.PROJECT.homeostat.internal`; TCP, whatever it speaks. Below 1024 the node
+    /// needs the right to listen there.
+    #[schemars(extend("default" = 7080, "minimum" = 1, "maximum" = 65535))]
+    pub port: Field<u16>,
+    /// Who of other projects may call it: `PROJECT`, or `PROJECT/SERVICE`. They must be
+    /// bound to it.
+    #[schemars(extend("default" = [], "maxItems" = LIST_ITEMS_MAX))]
+    pub allow_from: Field<Vec<At<String>>>,
     /// How the service should feel; the loops of the node work towards it.
     pub goals: Field<RawGoals>,
     /// How the node finds out whether a copy works.
@@ -244,6 +270,40 @@ pub struct RawService {
     /// The time between the polite signal to stop and the kill.
     #[schemars(extend("default" = STOP_GRACE_DEFAULT))]
     pub stop_grace: Field<DurationText>,
+    /// How a new version takes the place of the one before.
+    pub rollout: Field<RawRollout>,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRollout {
+    /// `rolling`: each node goes over once its new copies are ready. `canary`: a few new
+    /// copies take requests beside the old ones first. `blue-green`: all new copies come up
+    /// beside the old ones, then take all requests at once.
+    #[schemars(extend("default" = STRATEGY_DEFAULT))]
+    pub strategy: Field<String>,
+    /// Of a canary: how many of the copies are new at first, at least one.
+    #[schemars(extend("default" = CANARY_SHARE_DEFAULT))]
+    pub share: Field<PercentText>,
+    /// Of a canary: how long it must be good before the rest follows by itself, such as
+    /// `5m`; `manual`: it waits for `homeostat rollout promote`.
+    #[serde(rename = "for")]
+    #[schemars(extend("default" = "manual"))]
+    pub good_for: Field<String>,
+    /// Of a canary: by how much its share of failed requests may exceed that of the old
+    /// copies, before it is taken back.
+    #[schemars(extend("default" = CANARY_MAX_ERROR_RATE_DEFAULT))]
+    pub max_error_rate: Field<PercentText>,
+    /// Of a canary: by how much its 99th percentile of latency may exceed that of the old
+    /// copies, before it is taken back; unset means it is not compared.
+    pub max_latency: Field<DurationText>,
+    /// Of a canary: with fewer requests than that it is not compared.
+    #[schemars(extend("default" = CANARY_MIN_REQUESTS_DEFAULT, "minimum" = 1, "maximum" = 1_000_000))]
+    pub min_requests: Field<u32>,
+    /// Of blue-green: how long the old copies stay after the switch, so that `homeostat
+    /// rollout abort` goes back at once.
+    #[schemars(extend("default" = KEEP_DEFAULT))]
+    pub keep: Field<DurationText>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -407,11 +467,13 @@ pub struct RawLimits {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawBinding {
-    /// What is needed: `site/NAME`, `service/NAME` or `bucket/NAME`. Must be given.
+    /// What is needed: `site/NAME`, `service/NAME` or `bucket/NAME`; another project's
+    /// service is `service/PROJECT/NAME`. Must be given.
     pub to: Field<String>,
     /// The variable in which the copy finds it: a service's URL at the local
-    /// edge, the directory of a site's current tree. Must be given, but not for
-    /// a bucket: that is opened by the binding's name.
+    /// edge, the directory of a site's current tree. Must be given for a site. A bucket
+    /// is opened by the binding's name, and a service's own address is in
+    /// `HOMEOSTAT_SERVICE_NAME`.
     pub environment: Field<String>,
 }
 

@@ -199,7 +199,7 @@ pub fn share(text: &str) -> Result<f64, Wrong> {
             Err(wrong(
                 "range",
                 message,
-                "more than 0 and less than 100%: nothing never fails",
+                "write a share of more than 0% and of less than 100%",
             ))
         }
         None => {

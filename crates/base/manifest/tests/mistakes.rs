@@ -481,3 +481,78 @@ rate = 0
          help: write a number from 1 to 10000000
     "#);
 }
+
+#[test]
+fn who_may_call_is_said_in_known_words() {
+    let text = r#"
+[project]
+name = "p"
+network = { default = "closed" }
+[service.a]
+run = { process = ["a"] }
+port = 0
+allow_from = ["shop", "shop/web/x", "Shop"]
+bindings = { b = { to = "service/b" }, c = { to = "service/shop/till" }, d = { to = "service/p/nobody" } }
+[service.b]
+run = { actor = "b.wasm" }
+bindings = { a = { to = "service/shop/till" } }
+"#;
+    insta::assert_snapshot!(told(text), @r#"
+    4:23 [network] `closed` is neither `allow` nor `deny`
+         help: write `default = "deny"`
+    7:8 [range] `port` is out of range
+         help: write a number from 1 to 65535
+    8:23 [name] `shop/web/x` names no caller
+         help: write `PROJECT` or `PROJECT/SERVICE`
+    8:37 [name] `Shop` names no caller
+         help: write `PROJECT` or `PROJECT/SERVICE`
+    9:74 [missing] `d` has no `environment`
+         help: write `environment = "VARIABLE"`
+    9:85 [unknown-target] nothing is called `service/p/nobody`
+         help: there is `service/b`
+    12:25 [conflict] an actor makes no requests of its own
+         help: run it as `wasm` or `process`
+    "#);
+}
+
+#[test]
+fn a_rollout_has_the_keys_of_its_strategy_and_of_nothing_that_is_one() {
+    let text = r#"
+[service.a]
+run = { process = ["a"] }
+rollout = { strategy = "green", share = "10%" }
+[service.b]
+run = { process = ["b"] }
+rollout = { strategy = "canary", share = "200%", for = "soon", keep = "1m" }
+[service.c]
+run = { process = ["c"] }
+singleton = true
+rollout = { strategy = "blue-green", keep = "1m", max_latency = "1s" }
+[service.d]
+run = { wasm = "d.wasm" }
+rollout = { strategy = "canary", for = "manual" }
+[service.e]
+run = { actor = "e.wasm" }
+rollout = { strategy = "canary" }
+"#;
+    insta::assert_snapshot!(told(text), @r#"
+    4:24 [strategy] `green` is no strategy of a rollout
+         help: write `rolling`, `canary` or `blue-green`
+    4:41 [conflict] `share` is of a canary only
+         help: write `strategy = "canary"`, or leave it out
+    7:42 [range] `200%` is out of range
+         help: write a share of more than 0% and of less than 100%
+    7:56 [duration] `soon` is not a duration
+         help: write a number with `ms`, `s`, `m`, `h` or `d`, such as `250ms`
+    7:71 [conflict] `keep` is of blue-green only
+         help: write `strategy = "blue-green"`, or leave it out
+    11:24 [conflict] a singleton cannot run in two generations at once
+         help: leave `rollout` out: it is rolled over node by node
+    11:65 [conflict] `max_latency` is of a canary only
+         help: write `strategy = "canary"`, or leave it out
+    14:24 [conflict] a component runs in the edge of each request, not as replicas of two generations
+         help: leave `rollout` out: it is rolled over node by node
+    17:24 [conflict] an actor cannot run in two generations at once
+         help: leave `rollout` out: it is rolled over node by node
+    "#);
+}

@@ -35,11 +35,36 @@ pub struct EdgeSnapshot {
     /// Whose edges this one keeps connections to, since nobody can call it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<NodeId>,
+    /// What services and jobs of this node find each other by.
+    #[serde(default, skip_serializing_if = "Callers::is_empty")]
+    pub callers: Callers,
     /// How much other nodes have free, in hundredths: of one in this node's zone
     /// its own, of others what their zone's aggregate says. What is not here is
     /// not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headroom: BTreeMap<NodeId, u8>,
+}
+
+/// By who calls.
+pub type Callers = BTreeMap<ScopedName, CallerView>;
+
+/// Whom one service or job may call, and how it finds out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallerView {
+    /// Answers names, over UDP and TCP, for this caller.
+    pub resolver: SocketAddr,
+    /// By who is called. Callers that may call alike can share an address.
+    pub links: BTreeMap<ScopedName, LinkView>,
+}
+
+/// An address of this node, from which connections are carried to a replica
+/// wherever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkView {
+    pub address: SocketAddr,
+    /// The callee is wasm: it takes requests, not connections.
+    #[serde(default)]
+    pub requests: bool,
 }
 
 /// What this edge proves itself with to other edges: short-lived, and good for
@@ -267,6 +292,18 @@ pub struct ServiceReadings {
     pub forwarded: u64,
     /// As in [`EdgeReadings`].
     #[serde(default)]
+    pub latency_ms: Vec<(i32, u64)>,
+    /// What this node's replicas answered, whoever asked; while there are several
+    /// generations of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub generations: BTreeMap<Revision, GenerationReadings>,
+}
+
+/// Counts begin anew with each start of a replica.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct GenerationReadings {
+    pub requests: u64,
+    pub errors: u64,
     pub latency_ms: Vec<(i32, u64)>,
 }
 

@@ -110,6 +110,10 @@ impl Layout {
     pub fn edge_snapshot(&self) -> PathBuf {
         self.at("edge/snapshot.json")
     }
+    /// Addresses by which services find each other on this node.
+    pub fn links(&self) -> PathBuf {
+        self.at("links.json")
+    }
     /// Machine code of components and actors, by hash.
     pub fn compiled(&self) -> PathBuf {
         self.at("compiled")

@@ -4,7 +4,11 @@
 //! [`Greeting`] first; the request's head carries [`FORWARDED`], the answer's
 //! [`ANSWERED`].
 //!
-//! Layout of a greeting: `[u8 version][u8 word]`. Both fields are
+//! A stream of another kind carries a service's connection. Its head is a
+//! [`Link`]; a welcome is followed by one byte, [`LINKED`] once a replica took the
+//! connection, and by what the replica says.
+//!
+//! Layout of a greeting: `[u8 version][u8 word]`. All fields are
 //! `KEY=VALUE` parted by `; `; unknown keys are passed over, so that a later
 //! version may add some.
 //! Holds: no text makes a parser panic; a field's size has a bound.
@@ -122,6 +126,32 @@ impl FromStr for Forwarded {
     }
 }
 
+/// After the greeting: a replica has the connection. Any other byte: none took it.
+pub const LINKED: u8 = 1;
+pub const NOT_LINKED: u8 = 0;
+
+/// A connection that is wanted to a service's replica on the edge's node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Wanted; another of its service does as well.
+    pub replica: ReplicaId,
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "replica={}", self.replica)
+    }
+}
+
+impl FromStr for Link {
+    type Err = PeerError;
+
+    fn from_str(text: &str) -> Result<Self, PeerError> {
+        let replica = parsed(text, "replica")?;
+        Ok(Self { replica })
+    }
+}
+
 /// What the edge that was asked says of its answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answered {
@@ -225,6 +255,15 @@ mod tests {
     }
 
     #[test]
+    fn golden_head_of_a_link() {
+        let replica = "news.db-g12-0".parse().expect("a replica");
+        let link = Link { replica };
+        insta::assert_snapshot!(link, @"replica=news.db-g12-0");
+        assert_eq!(format!("colour=red; {link}").parse(), Ok(link));
+        assert_eq!("replica=".parse::<Link>(), Err(PeerError::Field("replica")));
+    }
+
+    #[test]
     fn golden_greetings_of_version_1() {
         let all = [Greeting::Welcome, Greeting::Leaving, Greeting::Full];
         assert_eq!(all.map(Greeting::encode), [[1, 0], [1, 1], [1, 2]]);
@@ -267,6 +306,7 @@ mod tests {
         fn no_text_makes_a_parser_panic(text: String) {
             let _ = text.parse::<Forwarded>();
             let _ = text.parse::<Answered>();
+            let _ = text.parse::<Link>();
         }
     }
 }

@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod cluster;
 pub mod job;
 pub mod lab;
+pub mod rollout;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -220,6 +221,9 @@ pub enum Command {
     /// What runs to its end: how it stands, begin a run, end one
     #[command(subcommand)]
     Job(job::Jobs),
+    /// A new version that takes the place of the old one by stages
+    #[command(subcommand)]
+    Rollout(rollout::Rollouts),
     /// Who is told when something holds of a zone's nodes
     #[command(subcommand)]
     Alerts(alerts::Alerts),

@@ -13,6 +13,7 @@ mod replay;
 pub mod restart;
 pub mod rollout;
 pub mod singleton;
+pub mod stage;
 
 pub use engine::{Controller, Decided, DecisionIds, Effort, Loop, Step};
 pub use replay::{ReplayMismatch, replay, replay_as};

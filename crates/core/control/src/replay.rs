@@ -1,7 +1,7 @@
 //! Decides again what a record says was decided, and compares bit for bit.
 
 use crate::engine::{Controller, json};
-use crate::{alert, holding, readiness, repair, restart, rollout, singleton};
+use crate::{alert, holding, readiness, repair, restart, rollout, singleton, stage};
 use wire::decision::Decision;
 
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +31,7 @@ pub fn replay(decision: &Decision) -> Result<(), ReplayMismatch> {
         repair::Repair::NAME => replay_as::<repair::Repair>(decision),
         alert::Alert::NAME => replay_as::<alert::Alert>(decision),
         singleton::Singleton::NAME => replay_as::<singleton::Singleton>(decision),
+        stage::Stages::NAME => replay_as::<stage::Stages>(decision),
         rollout::Rollout::NAME => replay_as::<rollout::Rollout>(decision),
         other => Err(ReplayMismatch::UnknownLoop(other.to_owned())),
     }

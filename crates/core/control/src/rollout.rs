@@ -61,6 +61,12 @@ pub enum Reading {
         replica: String,
         how: String,
     },
+    /// Two generations run for as long as the whole cluster's rollout says, which
+    /// decides about them: see [`crate::stage`]. `current`: what a node goes back to,
+    /// or on from.
+    Steered {
+        current: Revision,
+    },
     Tick,
 }
 
@@ -130,6 +136,7 @@ impl Controller for Rollout {
                 let why = format!("{replica} ended: {how} ({} ends so far)", next.crashes);
                 fail(next, why)
             }
+            Reading::Steered { current } => steered(state, *current),
             Reading::Tick => match state.deadline(parameters) {
                 Some(deadline) if deadline <= now => {
                     let span = Duration::from_millis(parameters.deadline_ms);
@@ -181,6 +188,22 @@ fn wanted(
         "start its replicas".to_owned(),
     )
     .expecting("all its replicas ready", by)
+}
+
+fn steered(state: &State, current: Revision) -> Decided<State, Action> {
+    let next = State {
+        current: Some(current),
+        ..State::default()
+    };
+    if next.current == state.current && state.to.is_none() && state.failed.is_none() {
+        return Decided::nothing(state.clone());
+    }
+    let seen = "a rollout goes over the whole cluster".to_owned();
+    let decided = format!("keep generation {current} until it is over");
+    let action = Action::Keep {
+        generation: current,
+    };
+    Decided::act(next, action, seen, decided)
 }
 
 fn progress(state: &State, ready: u32, wanted: u32) -> Decided<State, Action> {

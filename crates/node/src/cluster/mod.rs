@@ -7,4 +7,6 @@ pub mod members;
 pub mod mending;
 pub mod placing;
 mod replacing;
+pub mod rollouts;
+pub mod stages;
 pub mod wishes;

@@ -317,13 +317,13 @@ mod tests {
             generations: BTreeMap::new(),
             placements,
             epochs: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             origin: NodeId(1),
         };
         Desired {
             revision: Revision(1),
             projects: BTreeMap::from([(manifest.project.clone(), applied)]),
-            policies: BTreeMap::new(),
-            jobs: BTreeMap::new(),
+            ..Desired::default()
         }
     }
 

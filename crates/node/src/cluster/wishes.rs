@@ -2,7 +2,7 @@
 
 use crate::desired::Desired;
 use crate::nodes::{NodeReport, NodeTable};
-use kernel::NodeId;
+use kernel::{NodeId, ReplicaId};
 use manifest::BindingTarget;
 use repair::{Binding, Component, Difference, Graph};
 use std::collections::BTreeMap;
@@ -13,7 +13,8 @@ pub fn wished(desired: &Desired, nodes: &NodeTable) -> Graph {
     for (name, service, applied) in desired.services() {
         let share = |id: &NodeId| (*id, applied.share(&name.name, service, *id));
         let on = nodes.keys().map(share).filter(|(_, count)| *count > 0);
-        let generation = applied.generations.get(&name.name);
+        // Of two generations, the other one's replicas are a rollout's own business.
+        let generation = applied.stands_on(&name.name);
         for (called, binding) in &service.bindings {
             if let BindingTarget::Service(to) = &binding.target {
                 graph.bindings.insert(Binding {
@@ -24,7 +25,7 @@ pub fn wished(desired: &Desired, nodes: &NodeTable) -> Graph {
             }
         }
         let component = Component {
-            generation: generation.copied().unwrap_or_default(),
+            generation,
             on: on.collect(),
             stale: BTreeMap::new(),
         };
@@ -34,15 +35,19 @@ pub fn wished(desired: &Desired, nodes: &NodeTable) -> Graph {
 }
 
 /// What nodes said that they run, of the generations that are wished.
-pub fn seen(wished: &Graph, reports: &BTreeMap<NodeId, NodeReport>) -> Graph {
+pub fn seen(desired: &Desired, wished: &Graph, reports: &BTreeMap<NodeId, NodeReport>) -> Graph {
     let mut graph = Graph::default();
     for (node, report) in reports {
         for (name, status) in &report.status.services {
-            let ready = u32::try_from(status.endpoints.len()).unwrap_or(u32::MAX);
+            let applied = desired.projects.get(&name.project);
+            let is_rolled = applied.is_some_and(|it| it.rollouts.contains_key(&name.name));
+            let generation = wished.components.get(name).map(|it| it.generation);
+            let counts = |it: &&ReplicaId| !is_rolled || Some(it.generation) == generation;
+            let ready = status.endpoints.iter().filter(counts).count();
+            let ready = u32::try_from(ready).unwrap_or(u32::MAX);
             if ready == 0 {
                 continue;
             }
-            let generation = wished.components.get(name).map(|it| it.generation);
             let component = graph.components.entry(name.clone()).or_default();
             component.generation = generation.unwrap_or_default();
             let current = status.endpoints.iter();
@@ -68,6 +73,6 @@ pub fn differences(
     reports: &BTreeMap<NodeId, NodeReport>,
 ) -> Vec<Difference> {
     let wished = wished(desired, nodes);
-    let seen = seen(&wished, reports);
+    let seen = seen(desired, &wished, reports);
     repair::differences(&wished, &seen)
 }

@@ -24,6 +24,7 @@ pub fn desired(generation: u64, replicas: u32) -> Desired {
         generations: BTreeMap::from([(name, Revision(generation))]),
         placements: BTreeMap::new(),
         epochs: BTreeMap::new(),
+        rollouts: BTreeMap::new(),
         origin: FIRST_NODE,
     };
     Desired {

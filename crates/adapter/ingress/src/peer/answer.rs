@@ -33,6 +33,16 @@ impl Ingress {
     ///
     /// * `from`: whose edge it is, as its certificate says.
     pub async fn serve_peer_stream(self: Arc<Self>, mut stream: Box<dyn PeerStream>, from: NodeId) {
+        let (slot, welcome) = self.greet(&mut stream).await;
+        if welcome {
+            let connection = Arc::new(Connection::of_peer(from, &self.limits));
+            self.speak(stream, connection).await;
+        }
+        drop(slot);
+    }
+
+    /// Says whether a stream is welcome.
+    pub(super) async fn greet(&self, stream: &mut Box<dyn PeerStream>) -> (Slot, bool) {
         let greeting = if *self.phase.borrow() != Phase::Open {
             Greeting::Leaving
         } else if self.peer_streams.load(Relaxed) >= self.limits.peer_streams_max {
@@ -52,11 +62,8 @@ impl Ingress {
             while stream.read(&mut scratch).await? > 0 {}
             Ok::<_, std::io::Error>(false)
         };
-        if let Ok(Ok(true)) = timeout(self.limits.linger_time, greeted).await {
-            let connection = Arc::new(Connection::of_peer(from, &self.limits));
-            self.speak(stream, connection).await;
-        }
-        drop(slot);
+        let greeted = timeout(self.limits.linger_time, greeted).await;
+        (slot, matches!(greeted, Ok(Ok(true))))
     }
 
     pub(crate) async fn answer_peer(

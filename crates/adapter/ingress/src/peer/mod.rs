@@ -6,6 +6,7 @@
 mod answer;
 mod ask;
 pub mod health;
+mod link;
 mod stream;
 
 pub use ask::{attempt, broke_off};
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use wire::edge::PeerView;
+use wire::peer::Link;
 
 /// One request's way to another edge and back. Where reading or writing fails
 /// since the whole node cannot be reached, the error's kind is `NotConnected` or
@@ -37,6 +39,9 @@ pub type Connecting = Pin<Box<dyn Future<Output = io::Result<Box<dyn PeerStream>
 pub trait PeerConnector: Send + Sync + 'static {
     /// Gives up by itself at `deadline`.
     fn connect(&self, node: NodeId, deadline: Instant) -> Connecting;
+
+    /// As [`PeerConnector::connect`], for a service's connection.
+    fn link(&self, node: NodeId, link: &Link, deadline: Instant) -> Connecting;
 
     /// To that node and back, if it is known.
     fn round_trip(&self, node: NodeId) -> Option<Duration>;

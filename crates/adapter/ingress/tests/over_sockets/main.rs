@@ -6,6 +6,7 @@ mod forwarding;
 mod forwarding_faults;
 mod hostile;
 mod http2;
+mod links;
 mod service_faults;
 mod services;
 mod sites;

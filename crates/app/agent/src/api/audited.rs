@@ -29,7 +29,10 @@ pub struct Change {
 
 /// A full disk must not stop these.
 fn ends_something(act: Act) -> bool {
-    matches!(act, Act::Down | Act::Restart | Act::TokenRevoke)
+    matches!(
+        act,
+        Act::Down | Act::Restart | Act::RolloutAbort | Act::TokenRevoke
+    )
 }
 
 impl Caller {

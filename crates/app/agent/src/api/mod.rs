@@ -15,6 +15,7 @@ mod looking;
 mod nodes;
 pub mod port;
 mod projects;
+mod rollouts;
 mod secrets;
 mod store;
 #[cfg(test)]
@@ -47,12 +48,12 @@ use wire::api::Object as NodeObject;
 use wire::api::{
     AdminPort, AggregateRequest, AggregateView, AlertNotice, AlertRequest, AlertView, ApiError,
     ApplyRequest, AskReply, AskRequest, AskedRow, AttemptView, CertificateReply,
-    CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, JobCancelReply,
-    JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine, NamedValue,
-    NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy, Progress,
-    ProjectView, PublishReply, PublishRequest, Role, RunView, SecretReply, SecretRequest,
-    SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply, ZoneMoveRequest,
-    ZoneView, ZonesReply,
+    CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, GenerationView,
+    JobCancelReply, JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine,
+    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy,
+    Progress, ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView, SecretReply,
+    SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply,
+    ZoneMoveRequest, ZoneView, ZonesReply,
 };
 
 type Agent = State<Arc<Shared>>;
@@ -84,6 +85,11 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::Apply => on(method, changes::apply),
         Act::Rollback => on(method, changes::rollback),
         Act::Restart => on(method, changes::restart),
+        Act::RolloutShow => on(method, rollouts::show),
+        Act::RolloutPause => on(method, rollouts::pause),
+        Act::RolloutResume => on(method, rollouts::resume),
+        Act::RolloutPromote => on(method, rollouts::promote),
+        Act::RolloutAbort => on(method, rollouts::abort),
         Act::JobRun => on(method, jobs::run),
         Act::JobCancel => on(method, jobs::cancel),
         Act::Certificates => on(method, changes::certificates),
@@ -141,6 +147,11 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         looking::why,
         looking::logs,
         changes::restart,
+        rollouts::show,
+        rollouts::pause,
+        rollouts::resume,
+        rollouts::promote,
+        rollouts::abort,
         jobs::run,
         jobs::cancel,
         changes::down,
@@ -205,6 +216,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         JoinTokenReply,
         JoinTokenRequest,
         Fault,
+        GenerationView,
         AdminPort,
         LogLine,
         NamedValue,
@@ -223,6 +235,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         SecretRequest,
         SecretView,
         Role,
+        RolloutView,
         RunView,
         SilentZone,
         Status,

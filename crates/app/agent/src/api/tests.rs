@@ -62,6 +62,31 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
         Role::Operator,
         Kind::Hidden,
     ),
+    ("get", "/v1/rollouts/{service}", Role::Viewer, Kind::Hidden),
+    (
+        "post",
+        "/v1/rollouts/{service}/pause",
+        Role::Operator,
+        Kind::Hidden,
+    ),
+    (
+        "post",
+        "/v1/rollouts/{service}/resume",
+        Role::Operator,
+        Kind::Hidden,
+    ),
+    (
+        "post",
+        "/v1/rollouts/{service}/promote",
+        Role::Operator,
+        Kind::Hidden,
+    ),
+    (
+        "post",
+        "/v1/rollouts/{service}/abort",
+        Role::Operator,
+        Kind::Hidden,
+    ),
     ("post", "/v1/jobs/{job}/runs", Role::Operator, Kind::Hidden),
     (
         "post",
@@ -167,6 +192,7 @@ impl Bench {
             generations: services.map(|name| (name.clone(), Revision(1))).collect(),
             placements: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
             origin: node::desired::FIRST_NODE,
             manifest,
         };

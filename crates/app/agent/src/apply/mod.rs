@@ -6,12 +6,15 @@
 
 use crate::machine::unix_now;
 pub mod jobs;
+pub mod links;
 pub mod placing;
 pub mod repair;
+pub mod rollouts;
 pub mod settling;
 pub mod taking;
 
 use crate::shared::Shared;
+use control::stage::Stage;
 use kernel::{Name, NodeId, Revision, ScopedName, error_chain};
 use manifest::{BindingTarget, Manifest};
 use node::desired::{Applied, Desired, head_key, history_key};
@@ -67,6 +70,7 @@ pub async fn read_desired(store: &dyn Store) -> Result<Desired, StoreError> {
         projects,
         policies: crate::projects::read_policies(store).await?,
         jobs: jobs.map(|(name, (record, _))| (name, record)).collect(),
+        ..Desired::default()
     })
 }
 
@@ -187,12 +191,16 @@ async fn prepare(
         generations: BTreeMap::new(),
         placements,
         epochs: BTreeMap::new(),
+        rollouts: BTreeMap::new(),
         origin: asker.via.unwrap_or(own),
     };
     applied.keep_singletons(old, desired.next_epoch());
     taking::take_in(shared, request, asker, &mut applied, report).await?;
     crate::components::require(shared, &applied.manifest, &applied.programs).await?;
     applied.generations = applied.generations_after(old);
+    if let Some(old) = old {
+        applied.begin_rollouts(old, true, unix_now());
+    }
     let mut changes = changes(old, &applied);
     placing::tell(shared, old, &applied, &mut changes);
     Ok(Prepared {
@@ -279,10 +287,12 @@ fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
             let told = "what starts from now on is of this version".to_owned();
             add(format!("job/{name}"), told);
         } else if moved {
-            add(
-                format!("service/{name}"),
-                "replicas are replaced one by one".to_owned(),
-            );
+            let how = match new.rollouts.get(name).map(|it| it.stage) {
+                Some(Stage::Canary) => "a canary takes requests beside the replicas of before",
+                Some(_) => "new replicas come up beside those of before",
+                None => "replicas are replaced one by one",
+            };
+            add(format!("service/{name}"), how.to_owned());
         }
     }
     changes
@@ -372,6 +382,7 @@ async fn prepare_rollback(
         ..wanted.clone()
     };
     applied.generations = applied.generations_after(Some(&current));
+    applied.begin_rollouts(&current, false, unix_now());
     applied.placements = placing::place(shared, &applied.manifest, &desired)?;
     applied.keep_singletons(Some(&current), desired.next_epoch());
     let mut changes = changes(Some(&current), &applied);
@@ -419,6 +430,11 @@ async fn commit(
     let expected = head.as_ref().map(|(_, revision)| *revision);
     let written = write_head(shared, &applied, expected, None).await?;
     say(report, format!("revision {} is durable", applied.number)).await;
+    for name in applied.rollouts.keys() {
+        let service = applied.scoped(name);
+        let told = format!("service/{name} by stages: homeostat rollout status {service}");
+        say(report, told).await;
+    }
     let waited = settling::settle(
         shared,
         &applied,

@@ -104,6 +104,10 @@ fn changed(
         let Some(service) = applied.manifest.services.get(name) else {
             continue;
         };
+        if applied.rollouts.contains_key(name) {
+            // The leader's loop takes it further, or back.
+            continue;
+        }
         let before = |id| {
             let old = old?;
             let same = old.generations.get(name) == Some(generation);

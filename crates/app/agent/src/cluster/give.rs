@@ -61,6 +61,11 @@ fn placed(
 ) -> Result<ReplicaSpec, String> {
     let elsewhere = || format!("{replica} is not placed on that node");
     let name = &replica.service;
+    let before = applied.as_before(&name.name).filter(|before| {
+        let generation = before.generations.get(&name.name);
+        generation == Some(&replica.generation)
+    });
+    let applied = before.as_ref().unwrap_or(applied);
     if let Some(service) = applied.manifest.services.get(&name.name) {
         if applied.share(&name.name, service, on) == 0 {
             return Err(elsewhere());

@@ -3,7 +3,7 @@
 
 use crate::shared::{Message, Shared};
 use aggregation::membership::{Belongs, Event, Table};
-use kernel::NodeId;
+use kernel::{NodeId, Revision, ScopedName};
 use net::Address;
 use node::nodes::{EdgeReport, NODES_PREFIX, NodeRecord, NodeReport, NodeTable, Way};
 use node::store::Store;
@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use wire::edge::GenerationReadings;
 
 const RETRY: Duration = Duration::from_secs(1);
 /// What changes more often is told this often.
@@ -121,6 +122,7 @@ pub async fn own(shared: Arc<Shared>) {
     let mut content = shared.holdings.report.subscribe();
     let mut entrusted = cluster.entrusted.subscribe();
     let mut has = cluster.has.subscribe();
+    let mut readings = shared.readings.subscribe();
     loop {
         let report = report(&shared);
         cluster.own_report.send_if_modified(|last| {
@@ -136,6 +138,7 @@ pub async fn own(shared: Arc<Shared>) {
             changed = relays.changed() => if changed.is_err() { return },
             changed = content.changed() => if changed.is_err() { return },
             changed = has.changed() => if changed.is_err() { return },
+            changed = readings.changed() => if changed.is_err() { return },
             changed = entrusted.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
@@ -146,6 +149,7 @@ pub async fn own(shared: Arc<Shared>) {
         let _ = content.borrow_and_update();
         let _ = entrusted.borrow_and_update();
         let _ = has.borrow_and_update();
+        let _ = readings.borrow_and_update();
     }
 }
 
@@ -214,7 +218,17 @@ fn report(shared: &Shared) -> NodeReport {
         content: shared.holdings.report.borrow().clone(),
         machine: cluster.has.borrow().clone(),
         entrusted: *cluster.entrusted.borrow(),
+        generations: generations(shared),
     }
+}
+
+fn generations(shared: &Shared) -> BTreeMap<ScopedName, BTreeMap<Revision, GenerationReadings>> {
+    let readings = shared.readings.borrow();
+    let services = readings.services.iter();
+    let rolled = services.filter(|(_, one)| !one.generations.is_empty());
+    rolled
+        .map(|(name, one)| (name.clone(), one.generations.clone()))
+        .collect()
 }
 
 /// Tells the node's machine what the others run and whether they are there;

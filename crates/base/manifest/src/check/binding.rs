@@ -7,7 +7,7 @@ use crate::model::{Binding, BindingTarget};
 use crate::parse::MISTAKES_MAX;
 use crate::raw::{At, RawBinding, RawRun};
 use crate::text::{variable, wrong};
-use kernel::Name;
+use kernel::{Name, ScopedName};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Who is being checked.
@@ -62,8 +62,10 @@ impl Checker<'_> {
                 let help = "leave `environment` out: it is opened by the binding's name";
                 self.report(&sets.span, wrong("conflict", told, help));
             }
-            (Some(BindingTarget::Bucket(_)), None) | (_, Some(_)) => {}
-            (_, None) => self.missing(key, "environment", "write `environment = \"VARIABLE\"`"),
+            (None | Some(BindingTarget::Site(_)), None) => {
+                self.missing(key, "environment", "write `environment = \"VARIABLE\"`");
+            }
+            (Some(_), None) | (_, Some(_)) => {}
         }
         let variable = self.text(sets.as_ref(), |text| {
             if set.0.contains_key(text) {
@@ -94,7 +96,7 @@ impl Checker<'_> {
                 "wasm has no files to find a site in",
                 "run it as a `process`, or ask for the documents at the edge",
             ),
-            (Some(Kind::Actor), BindingTarget::Service(_)) => (
+            (Some(Kind::Actor), BindingTarget::Service(_) | BindingTarget::Foreign(_)) => (
                 "an actor makes no requests of its own",
                 "run it as `wasm` or `process`",
             ),
@@ -132,6 +134,14 @@ impl Checker<'_> {
                 wrong("unknown-target", "the service is bound to itself", help),
             );
             return None;
+        }
+        if let Some(("service", rest)) = text.split_once('/')
+            && let Some((project, name)) = rest.split_once('/')
+            && let (Ok(project), Ok(name)) = (Name::new(project), Name::new(name))
+            && self.project.as_ref() != Some(&project)
+        {
+            // Whether it is there, and allows it, is known only where both run.
+            return Some(BindingTarget::Foreign(ScopedName::new(project, name)));
         }
         let known = text.split_once('/').and_then(|(kind, name)| {
             let name_checked = Name::new(name).ok()?;

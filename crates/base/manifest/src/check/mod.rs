@@ -6,13 +6,16 @@
 
 mod binding;
 mod job;
+mod rollout;
 mod service;
 
 use crate::mistake::{Mistake, short};
-use crate::model::{Bucket, CachePolicy, Goals, HostPattern, Manifest, PathPrefix, Route, Site};
+use crate::model::{
+    Bucket, CachePolicy, Goals, HostPattern, Manifest, PathPrefix, Reach, Route, Site,
+};
 use crate::raw::{
     At, BUCKET_RATE_DEFAULT, CACHE_MAX_AGE_DEFAULT, DurationText, Entries, Field, INDEX_DEFAULT,
-    Key, RawBucket, RawCache, RawGoals, RawManifest, RawRoute, RawSite, SizeText,
+    Key, RawBucket, RawCache, RawGoals, RawManifest, RawNetwork, RawRoute, RawSite, SizeText,
 };
 use crate::shape::Findings;
 use crate::text::{
@@ -40,13 +43,19 @@ pub fn check(raw: RawManifest, default_project: &Name, findings: &mut Findings) 
         site_names: names(sites.keys().collect()),
         service_names: names(services.keys().collect()),
         bucket_names: names(buckets.keys().collect()),
+        project: None,
         routes: BTreeMap::new(),
         findings,
     };
-    let project = raw.project.and_then(|project| project.value.name);
+    let (project, network) = raw.project.map_or((None, None), |project| {
+        (project.value.name, project.value.network)
+    });
     let project = project.and_then(|name| checker.name(&name));
+    let project = project.unwrap_or_else(|| default_project.clone());
+    checker.project = Some(project.clone());
     Manifest {
-        project: project.unwrap_or_else(|| default_project.clone()),
+        project,
+        network: checker.network(network),
         sites: checker.entries(sites, Checker::site),
         services: checker.entries(services, Checker::service),
         jobs: checker.entries(jobs, Checker::job),
@@ -58,6 +67,8 @@ struct Checker<'f> {
     site_names: BTreeSet<String>,
     service_names: BTreeSet<String>,
     bucket_names: BTreeSet<String>,
+    /// Once it is known.
+    project: Option<Name>,
     /// Who has each route.
     routes: BTreeMap<Route, String>,
     findings: &'f mut Findings,
@@ -109,6 +120,19 @@ impl Checker<'_> {
             cache: self.cache(raw.cache),
             goals: self.goals(raw.goals),
         }
+    }
+
+    fn network(&mut self, raw: Field<RawNetwork>) -> Reach {
+        let default = raw.and_then(|raw| raw.value.default);
+        let reach = self.text(default.as_ref(), |text| match text {
+            "allow" => Ok(Reach::Allow),
+            "deny" => Ok(Reach::Deny),
+            _ => {
+                let message = format!("`{}` is neither `allow` nor `deny`", short(text));
+                Err(wrong("network", message, "write `default = \"deny\"`"))
+            }
+        });
+        reach.unwrap_or_default()
     }
 
     fn bucket(&mut self, _: &At<String>, raw: RawBucket) -> Bucket {

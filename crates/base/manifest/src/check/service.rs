@@ -19,6 +19,7 @@ const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from
 impl Checker<'_> {
     pub(super) fn service(&mut self, key: &At<String>, raw: RawService) -> Service {
         self.misplaced(&raw);
+        let rollout = self.rollout(&raw);
         let owner = Owner {
             name: format!("service/{}", key.value),
             run: raw.run.as_ref().map(|run| Kind::of(&run.value)),
@@ -33,6 +34,9 @@ impl Checker<'_> {
         let probes = raw.probes.map(|probes| probes.value);
         let (startup, readiness, liveness) =
             probes.map_or((None, None, None), |p| (p.startup, p.readiness, p.liveness));
+        let callers = raw
+            .allow_from
+            .map_or_else(Vec::new, |callers| callers.value);
         let hour = Duration::from_hours(1);
         Service {
             run: self.run(key, raw.run),
@@ -42,6 +46,11 @@ impl Checker<'_> {
             routes: routes
                 .into_iter()
                 .filter_map(|route| self.route(&owner.name, &route))
+                .collect(),
+            port: raw.port.map(|port| port.value),
+            allow_from: callers
+                .iter()
+                .filter_map(|caller| self.text(Some(caller), foreign_caller))
                 .collect(),
             goals: self.goals(raw.goals),
             probes: Probes {
@@ -63,6 +72,7 @@ impl Checker<'_> {
                 STOP_GRACE_DEFAULT,
                 Duration::ZERO..=hour,
             ),
+            rollout,
         }
     }
 
@@ -273,6 +283,19 @@ impl Checker<'_> {
 pub(super) fn taken(variable: &str) -> Wrong {
     let message = format!("`{}` is already set in `environment`", short(variable));
     wrong("environment", message, "choose another name")
+}
+
+fn foreign_caller(text: &str) -> Result<String, Wrong> {
+    let (project, service) = text.split_once('/').unwrap_or((text, text));
+    if Name::new(project).is_ok() && Name::new(service).is_ok() {
+        return Ok(text.to_owned());
+    }
+    let message = format!("`{}` names no caller", short(text));
+    Err(wrong(
+        "name",
+        message,
+        "write `PROJECT` or `PROJECT/SERVICE`",
+    ))
 }
 
 pub(super) fn node_name(text: &str) -> Result<Name, Wrong> {

@@ -2,8 +2,10 @@
 //! `/v1`). Command line, console and SDK use these and nothing else.
 
 mod jobs;
+mod rollouts;
 
 pub use jobs::{AttemptView, JobCancelReply, JobRunReply, JobRunRequest, JobView, RunView};
+pub use rollouts::{GenerationView, RolloutView};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 use wire::api::{AdminPort, AlertView, ContentStatus, NodeView, Object, Status, ZonesReply};
+use wire::edge::EdgeSnapshot;
 
 const SUPERVISOR: &str = "supervisor";
 
@@ -27,6 +28,7 @@ pub async fn run(context: &Context) -> Result<ExitCode, Failure> {
     let mut findings = Vec::new();
     if context.client.is_local() {
         findings = vec![data_directory(context), disk(context), control_groups()];
+        findings.extend(discovery(context));
         findings.extend(processes(context).await);
     }
     // Who may not speak to it, or finds none, has been told so.
@@ -116,6 +118,21 @@ fn control_groups() -> Finding {
             "run the node as root, or with a delegated control group, to enforce limits".to_owned()
         }),
     }
+}
+
+/// Where services of this node ask for names.
+fn discovery(context: &Context) -> Option<Finding> {
+    const SHOWN_MAX: usize = 8;
+    let saved = std::fs::read(context.layout.edge_snapshot()).ok()?;
+    let callers = serde_json::from_slice::<EdgeSnapshot>(&saved).ok()?.callers;
+    let resolvers = callers.iter().take(SHOWN_MAX);
+    let mut shown: Vec<String> = resolvers
+        .map(|(caller, view)| format!("{caller} asks {}", view.resolver))
+        .collect();
+    if callers.len() > SHOWN_MAX {
+        shown.push(format!("and {} more", callers.len() - SHOWN_MAX));
+    }
+    (!shown.is_empty()).then(|| finding("discovery", false, shown.join(", "), ""))
 }
 
 /// Ends with the supervisor's finding when there is nobody to ask further.

@@ -128,6 +128,10 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Ask(asked) => zones::ask(context, &asked).await,
         Command::Aggregates(what) => zones::aggregates(context, what).await,
         Command::Job(what) => job::run(context, what).await,
+        Command::Rollout(what) => {
+            apply::rollout::run(context, what).await?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Alerts(what) => alerts::run(context, what).await,
         Command::Audit(what) => audit::run(context, &what).await,
         Command::Store(what) => store::run(context, &what).await,

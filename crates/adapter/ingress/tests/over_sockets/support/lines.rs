@@ -68,9 +68,27 @@ impl Lines {
     }
 }
 
+/// Of who opens a stream: it is a link's.
+const LINK: u64 = 1 << 63;
+
 impl PeerConnector for Lines {
     fn connect(&self, node: NodeId, _: Instant) -> Connecting {
-        let own = *self.own.lock().expect("lock");
+        let own = self.own.lock().expect("lock").0;
+        self.open(node, own, String::new())
+    }
+
+    fn link(&self, node: NodeId, link: &wire::peer::Link, _: Instant) -> Connecting {
+        let own = self.own.lock().expect("lock").0;
+        self.open(node, own | LINK, link.to_string())
+    }
+
+    fn round_trip(&self, node: NodeId) -> Option<Duration> {
+        self.with(node, |to| to.round_trip)
+    }
+}
+
+impl Lines {
+    fn open(&self, node: NodeId, first: u64, head: String) -> Connecting {
         let (address, state) = self.with(node, |to| {
             to.opened += 1;
             (to.address, to.state.subscribe())
@@ -81,13 +99,15 @@ impl PeerConnector for Lines {
             }
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;
-            stream.write_u64(own.0).await?;
+            stream.write_u64(first).await?;
+            if first & LINK != 0 {
+                stream
+                    .write_u8(u8::try_from(head.len()).expect("short"))
+                    .await?;
+                stream.write_all(head.as_bytes()).await?;
+            }
             Ok(Box::new(Line::new(stream, state)) as _)
         })
-    }
-
-    fn round_trip(&self, node: NodeId) -> Option<Duration> {
-        self.with(node, |to| to.round_trip)
     }
 }
 
@@ -198,10 +218,17 @@ async fn listen(ingress: &Arc<Ingress>) -> SocketAddr {
         while let Ok((mut stream, _)) = listener.accept().await {
             let ingress = Arc::clone(&ingress);
             tokio::spawn(async move {
-                if let Ok(from) = stream.read_u64().await {
+                let Ok(from) = stream.read_u64().await else {
+                    return;
+                };
+                if from & LINK == 0 {
                     let stream = Box::new(stream);
-                    ingress.serve_peer_stream(stream, NodeId(from)).await;
+                    return ingress.serve_peer_stream(stream, NodeId(from)).await;
                 }
+                let length = stream.read_u8().await.expect("a length");
+                let mut head = vec![0; usize::from(length)];
+                stream.read_exact(&mut head).await.expect("a head");
+                ingress.serve_link_stream(Box::new(stream), &head).await;
             });
         }
     });

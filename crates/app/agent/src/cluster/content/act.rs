@@ -154,7 +154,7 @@ pub async fn collect(shared: &Arc<Shared>, dropped: &BTreeSet<Hash>) -> Result<(
     let mut files: BTreeSet<Hash> = BTreeSet::new();
     for one in &applied {
         trees.extend(one.trees.values());
-        files.extend(one.programs.values());
+        files.extend(one.all_programs().map(|(_, hash)| hash));
     }
     let held = shared.holdings.held();
     let held = held.ok_or("what is held is not known yet")?;

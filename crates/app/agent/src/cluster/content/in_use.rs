@@ -87,6 +87,11 @@ async fn generations(shared: &Shared, programs: &mut BTreeMap<(ScopedName, Revis
             programs.insert(key.clone(), *program);
             current.insert(key);
         }
+        for (name, under_way) in &applied.rollouts {
+            let key = (applied.scoped(name), under_way.from_generation);
+            programs.extend(under_way.from_program.map(|it| (key.clone(), it)));
+            current.insert(key);
+        }
     }
     let status = Arc::clone(&*shared.status.borrow());
     let replicas = status.services.values().flat_map(|it| &it.replicas);

@@ -101,7 +101,7 @@ impl Wishes {
     fn add(&mut self, applied: &Applied) {
         let project = &applied.manifest.project;
         let trees = applied.trees.iter().map(|named| (true, "site", named));
-        let programs = applied.programs.iter();
+        let programs = applied.all_programs();
         let programs = programs.map(|named| (false, "service", named));
         for (tree, kind, (name, hash)) in trees.chain(programs) {
             let object = ObjectRef::new(kind, format!("{project}/{name}"));

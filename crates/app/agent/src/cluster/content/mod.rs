@@ -136,7 +136,7 @@ pub async fn fetch(
         let fetched = shared.fetcher.fetch_tree(tree, &others(), progress).await?;
         tracing::info!(%tree, ?fetched, "content fetched");
     }
-    for program in applied.programs.values().copied().filter(missing) {
+    for program in applied.all_programs().map(|it| *it.1).filter(missing) {
         let wanted = Wanted::new(program).executable();
         let fetched = shared.fetcher.fetch(wanted, &others(), progress).await?;
         tracing::info!(%program, ?fetched, "content fetched");
@@ -169,7 +169,8 @@ pub async fn ready(shared: &Arc<Shared>, desired: &Desired) {
 
 async fn have(shared: &Arc<Shared>, applied: &Applied) {
     let mut looks = shared.holdings.looks();
-    let named = || applied.trees.values().chain(applied.programs.values());
+    let programs = || applied.all_programs().map(|(_, hash)| hash);
+    let named = || applied.trees.values().chain(programs());
     while !named().all(|hash| shared.content.path(*hash).exists()) {
         if looks.changed().await.is_err() {
             return;

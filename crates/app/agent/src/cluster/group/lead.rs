@@ -3,7 +3,7 @@
 
 use super::super::{follow, observe, zones};
 use super::tend;
-use crate::apply::{jobs, repair, settling};
+use crate::apply::{jobs, repair, rollouts, settling};
 use crate::machine::now;
 use crate::shared::Shared;
 use kernel::NodeId;
@@ -92,6 +92,7 @@ fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     tasks.spawn(settling::take_back_unattended(Arc::clone(shared)));
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));
     tasks.spawn(repair::run(Arc::clone(shared)));
+    tasks.spawn(rollouts::run(Arc::clone(shared)));
     let grantor = Arc::new(Mutex::new(Grantor::new(now())));
     tasks.spawn(super::lease::grant(
         Arc::clone(shared),

@@ -1,5 +1,6 @@
 //! Changes of desired state: plan, apply, rollback, restart.
 
+pub mod rollout;
 pub mod without;
 
 use super::Context;

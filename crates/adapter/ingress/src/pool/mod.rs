@@ -4,6 +4,8 @@
 //! connection is reused only after a whole answer; a request counts as in
 //! flight until its [`Lease`] goes.
 
+pub mod tally;
+
 use crate::Component;
 use crate::body::Outgoing;
 use crate::limits::Limits;
@@ -17,6 +19,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tally::Tally;
 use tokio::net::TcpStream;
 
 /// A finished answer frees its connection at once; longer means that the
@@ -36,6 +39,7 @@ pub struct EndpointState {
     pub replica: ReplicaId,
     pub place: Place,
     pub in_flight: AtomicUsize,
+    pub tally: Tally,
     born: Instant,
     /// Milliseconds since `born`.
     paused_until: AtomicU64,
@@ -48,6 +52,7 @@ impl EndpointState {
             replica,
             place,
             in_flight: AtomicUsize::new(0),
+            tally: Tally::default(),
             born: Instant::now(),
             paused_until: AtomicU64::new(0),
             idle: Mutex::new(Vec::new()),
