@@ -160,6 +160,17 @@ impl TestNode {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Applies a project until it is taken: nobody may lead just now.
+    ///
+    /// # Panics
+    /// When it is not, within the time of [`until`].
+    pub fn apply(&self, directory: &Path) {
+        until("it is applied", || {
+            let applied = self.run(&["apply", directory.to_str()?]);
+            applied.status.success().then_some(())
+        });
+    }
+
     /// The node's own logs, for a failed assertion.
     pub fn logs(&self) -> String {
         let mut all = String::new();

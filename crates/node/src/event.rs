@@ -164,8 +164,7 @@ pub enum NodeEffect {
     /// Write down that a rollout is a stage further, if it is in that one still.
     Advance {
         service: ScopedName,
-        generation: Revision,
-        stage: stage::Stage,
+        at: stage::At,
         action: stage::Action,
     },
     /// Have it here, from other nodes; answered by its event.

@@ -482,7 +482,7 @@ fn wanted(desired: &Desired, settings: &Settings) -> BTreeMap<ScopedName, Wanted
                 template,
                 routed: both.old_routed,
                 new_routed: both.new_routed,
-                current: applied.stands_on(&name.name),
+                current: applied.stands_on_at(&name.name, &both),
             })
         });
         let wanted = Wanted {

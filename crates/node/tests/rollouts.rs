@@ -5,11 +5,14 @@ mod support;
 
 use control::stage::Stage;
 use kernel::{Name, NodeId, Revision, UnixMillis};
-use manifest::{BlueGreen, Canary, Rollout};
-use node::desired::Applied;
+use manifest::{Batches, BlueGreen, Canary, Rollout};
+use node::desired::{Applied, Desired};
+use node::nodes::NodeReport;
+use node::rollouts::Watched;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use wire::edge::GenerationReadings;
 
 fn service() -> Name {
     support::name().name
@@ -103,6 +106,39 @@ fn blue_green_runs_both_whole_and_routes_one() {
 }
 
 #[test]
+fn both_generations_are_counted_over_the_same_stage() {
+    let keep = Duration::from_secs(1);
+    let blue_green = || Rollout::BlueGreen(BlueGreen { keep });
+    let first = applied(1, "1", blue_green(), &[1]);
+    let coming = over(&first, applied(2, "2", blue_green(), &[1]));
+    let switched = coming.clone().switched(&service(), UnixMillis(8));
+    let mut watched = Watched::default();
+    let mut seen = |applied: &Applied, old: u64, new: u64| {
+        let mut desired = Desired::default();
+        let project = applied.manifest.project.name.clone();
+        desired.projects.insert(project, applied.clone());
+        let count = |requests| GenerationReadings {
+            requests,
+            ..GenerationReadings::default()
+        };
+        let counts = BTreeMap::from([(Revision(1), count(old)), (Revision(2), count(new))]);
+        let report = NodeReport {
+            generations: BTreeMap::from([(support::name(), counts)]),
+            ..NodeReport::default()
+        };
+        let all = watched.look(&desired, &BTreeMap::from([(NodeId(1), report)]));
+        let (_, reading) = &all[&support::name()];
+        (reading.old.requests, reading.new.requests)
+    };
+    assert_eq!(seen(&coming, 100, 0), (0, 0), "what was before it looked");
+    assert_eq!(seen(&coming, 150, 10), (50, 10));
+    assert_eq!(seen(&switched, 160, 20), (10, 10), "of this stage alone");
+    assert_eq!(seen(&switched, 160, 50), (10, 40));
+    // One of them began anew.
+    assert_eq!(seen(&switched, 160, 5), (10, 45));
+}
+
+#[test]
 fn an_earlier_program_reads_the_new_generation_alone() {
     let first = applied(1, "1", canary(0.1), &[4]);
     let second = over(&first, applied(2, "2", canary(0.1), &[4]));
@@ -115,6 +151,42 @@ fn an_earlier_program_reads_the_new_generation_alone() {
 }
 
 proptest! {
+    #[test]
+    fn batches_never_leave_fewer_than_are_placed_and_end_with_new_ones_alone(
+        placed in prop::collection::vec(0..5_u32, 1..6),
+        percent in 1..100_u32,
+    ) {
+        let replicas: u32 = placed.iter().sum();
+        prop_assume!(replicas > 0);
+        let share = f64::from(percent) / 100.0;
+        let batches = || Rollout::Batches(Batches { share });
+        let first = applied(1, "1", batches(), &placed);
+        let mut now = over(&first, applied(2, "2", batches(), &placed));
+        let mut replaced = 0;
+        loop {
+            let one = &now.manifest.services[&service()];
+            let (mut old, mut new) = (0, 0);
+            for (node, count) in (1..).map(NodeId).zip(&placed) {
+                let both = now.both_shares(&service(), one, node).expect("it is under way");
+                prop_assert!(both.old <= *count && both.new <= *count);
+                prop_assert!(both.old + both.new >= *count);
+                let stands_on = now.stands_on_at(&service(), &both);
+                prop_assert_eq!(stands_on, Revision(if both.old > 0 { 1 } else { 2 }));
+                old += both.old;
+                new += both.new;
+            }
+            prop_assert_eq!(old, replicas - replaced);
+            prop_assert!(new > replaced);
+            replaced = new;
+            if new == replicas {
+                break;
+            }
+            now = now.stepped(&service(), UnixMillis(9));
+        }
+        let over = now.finished(&service());
+        prop_assert_eq!(over.stands_on(&service()), Revision(2));
+    }
+
     #[test]
     fn canary_is_its_share_of_the_places_and_the_old_one_all_of_them(
         placed in prop::collection::vec(0..5_u32, 1..6),

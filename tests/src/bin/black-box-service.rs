@@ -1,6 +1,7 @@
 //! A service for the tests: says who answers, and misbehaves when told to.
 //!
 //! Environment: `VERSION` is in each answer; `FAIL_START` ends it at once; with
+//! `GATE` it starts when it could take a file out of that directory; with
 //! `REPEAT` it speaks no HTTP, but sends back what comes, once all has come;
 //! `STATUS`, such as `500 Broken`, is its answer to all but `/`.
 //! Paths: `/slow?MS` answers late, `/crash` ends the process, `/log?TEXT`
@@ -12,6 +13,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
@@ -19,10 +21,25 @@ use std::time::Duration;
 static NEXT: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
 const PIECE: &[u8] = &[b'x'; 64 << 10];
 
+/// Waits for a file in a directory, and takes it: each lets one of us through.
+fn pass(gate: &Path) {
+    loop {
+        for file in std::fs::read_dir(gate).expect("a directory").flatten() {
+            if std::fs::remove_file(file.path()).is_ok() {
+                return;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn main() {
     if std::env::var_os("FAIL_START").is_some() {
         let _ = writeln!(std::io::stderr(), "told to fail");
         std::process::exit(3);
+    }
+    if let Some(gate) = std::env::var_os("GATE") {
+        pass(Path::new(&gate));
     }
     let port = std::env::var("PORT").expect("PORT");
     let host = std::env::var("HOST").unwrap_or_else(|_| "127.0.0.1".to_owned());

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 const CANARY: &str = r#"{ strategy = "canary", share = "25%", for = "manual" }"#;
+const BATCHES: &str = r#"{ strategy = "rolling", batch = "34%" }"#;
 const BLUE_GREEN: &str = r#"{ strategy = "blue-green", keep = "10m" }"#;
 
 fn written(node: &TestNode, replicas: u32, version: &str, rollout: &str) -> PathBuf {
@@ -174,6 +175,63 @@ fn blue_green_switches_at_once_and_back() {
     until_only(&node, "1");
     let outcome = load.stop();
     assert!(outcome.bad.is_empty() && outcome.good > 0, "{outcome:?}");
+}
+
+#[test]
+fn batches_take_places_one_after_the_other_and_give_them_back() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = join(&first, "two", &["--owner", "admin"]);
+    let third = join(&first, "three", &["--owner", "admin"]);
+    until_voters(&first, &["one", "two", "three"]);
+    let nodes = [&first, &second, &third];
+    first.ok(&["apply", text(&written(&first, 3, &version(1), BATCHES))]);
+    for node in nodes {
+        until_only(node, "1");
+    }
+    let load = nodes.map(|node| Load::of(node.http, "/echo"));
+
+    // Each new replica starts when it is let through.
+    let gate = first.scratch().join("gate");
+    std::fs::create_dir_all(&gate).expect("a directory");
+    let let_one_through = |which: &str| std::fs::write(gate.join(which), "").expect("a file");
+    let gated = format!("{}, GATE = \"{}\"", version(2), gate.display());
+    first.ok(&["apply", text(&written(&first, 3, &gated, BATCHES))]);
+    let parts = |view: &Value| {
+        let part = |side: &str, what: &str| view[side][what].as_u64().expect("a number");
+        let wanted = (part("old", "wanted"), part("new", "wanted"));
+        (wanted, (part("old", "ready"), part("new", "ready")))
+    };
+    until_status(&first, "one comes up", |it| parts(it) == ((3, 1), (3, 0)));
+    let_one_through("a");
+    until_status(&first, "it has a place", |it| parts(it) == ((2, 2), (2, 1)));
+    first.ok(&["rollout", "pause", "test/echo"]);
+    let_one_through("b");
+    let view = until_status(&first, "two are there", |it| parts(it).1 == (2, 2));
+    assert_eq!(parts(&view).0, (2, 2), "{view}");
+    assert_eq!(view["waits_for"], "homeostat rollout resume");
+
+    // One node has no old one any more.
+    first.ok(&["rollout", "abort", "test/echo"]);
+    for node in nodes {
+        until_only(node, "1");
+    }
+    let ready = |count: usize| {
+        until("as many as before", || {
+            let shown = first.ok(&["get", "replicas"]);
+            (shown.matches(" ready ").count() == count).then_some(())
+        });
+    };
+    ready(3);
+    first.ok(&["apply", text(&written(&first, 3, &version(3), BATCHES))]);
+    until("it is over", || is_over(&first));
+    for node in nodes {
+        until_only(node, "3");
+    }
+    ready(3);
+    for outcome in load.map(Load::stop) {
+        assert!(outcome.bad.is_empty() && outcome.good > 0, "{outcome:?}");
+    }
 }
 
 #[test]

@@ -148,14 +148,11 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
         }
         NodeEffect::Advance {
             service,
-            generation,
-            stage,
+            at,
             action,
         } => {
             let shared = Arc::clone(shared);
-            tokio::spawn(crate::apply::rollouts::advance(
-                shared, service, generation, stage, action,
-            ));
+            tokio::spawn(crate::apply::rollouts::advance(shared, service, at, action));
         }
         NodeEffect::Notify { name, standing } => {
             crate::cluster::zones::alerts::notify(shared, name, standing);

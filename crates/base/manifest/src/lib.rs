@@ -28,5 +28,5 @@ pub use model::{
 };
 pub use parse::{TEXT_BYTES_MAX, parse};
 pub use raw::schema;
-pub use rollout::{BlueGreen, Canary, Rollout};
+pub use rollout::{Batches, BlueGreen, Canary, Rollout};
 pub use schedule::{Schedule, ScheduleError};

@@ -277,11 +277,15 @@ pub struct RawService {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRollout {
-    /// `rolling`: each node goes over once its new copies are ready. `canary`: a few new
-    /// copies take requests beside the old ones first. `blue-green`: all new copies come up
-    /// beside the old ones, then take all requests at once.
+    /// `rolling`: each node goes over once its new copies are ready, or with `batch` so many
+    /// of all copies at a time. `canary`: a few new copies take requests beside the old ones
+    /// first. `blue-green`: all new copies come up beside the old ones, then take all requests
+    /// at once.
     #[schemars(extend("default" = STRATEGY_DEFAULT))]
     pub strategy: Field<String>,
+    /// Of rolling: how many of all copies are replaced at a time, at least one; unset means
+    /// that each node replaces its own, all at once.
+    pub batch: Field<PercentText>,
     /// Of a canary: how many of the copies are new at first, at least one.
     #[schemars(extend("default" = CANARY_SHARE_DEFAULT))]
     pub share: Field<PercentText>,

@@ -11,8 +11,16 @@ pub enum Rollout {
     /// Each node puts the new replicas into the routes once all of its own are ready.
     #[default]
     Rolling,
+    Batches(Batches),
     Canary(Canary),
     BlueGreen(BlueGreen),
+}
+
+/// So many at a time take the places of old ones, which leave once they are ready.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Batches {
+    /// Of the replicas, 0 to 1; at least one of them.
+    pub share: f64,
 }
 
 /// A few of the new generation take requests beside all of the old one.
@@ -46,15 +54,26 @@ impl Rollout {
     }
 }
 
+impl Batches {
+    /// Replicas in each batch, where there are to be so many in all.
+    pub fn of(&self, replicas: u32) -> u32 {
+        part(self.share, replicas)
+    }
+}
+
 impl Canary {
     /// Replicas of the new generation, where there are to be so many in all.
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a share of a small count"
-    )]
     pub fn of(&self, replicas: u32) -> u32 {
-        let count = (f64::from(replicas) * self.share).round() as u32;
-        count.clamp(1, replicas.max(1))
+        part(self.share, replicas)
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a small count"
+)]
+fn part(share: f64, replicas: u32) -> u32 {
+    let count = (f64::from(replicas) * share).round() as u32;
+    count.clamp(1, replicas.max(1))
 }

@@ -534,6 +534,13 @@ rollout = { strategy = "canary", for = "manual" }
 [service.e]
 run = { actor = "e.wasm" }
 rollout = { strategy = "canary" }
+[service.f]
+run = { process = ["f"] }
+singleton = true
+rollout = { strategy = "rolling", batch = "10%" }
+[service.g]
+run = { process = ["g"] }
+rollout = { strategy = "canary", batch = "10%" }
 "#;
     insta::assert_snapshot!(told(text), @r#"
     4:24 [strategy] `green` is no strategy of a rollout
@@ -554,5 +561,9 @@ rollout = { strategy = "canary" }
          help: leave `rollout` out: it is rolled over node by node
     17:24 [conflict] an actor cannot run in two generations at once
          help: leave `rollout` out: it is rolled over node by node
+    21:43 [conflict] a singleton cannot run in two generations at once
+         help: leave `rollout` out: it is rolled over node by node
+    24:42 [conflict] `batch` is of rolling only
+         help: write `strategy = "rolling"`, or leave it out
     "#);
 }

@@ -25,6 +25,8 @@ pub struct Parameters {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plan {
+    /// So many at a time.
+    Batches,
     Canary {
         /// None: a person says when.
         good_for_ms: Option<u64>,
@@ -52,6 +54,8 @@ impl Parameters {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
+    /// New replicas take the places of old ones, a batch at a time.
+    Rolling,
     /// A few new replicas take requests beside all old ones.
     Canary,
     /// All new replicas come up beside the old ones, which take all requests.
@@ -60,9 +64,20 @@ pub enum Stage {
     Switched,
 }
 
+/// How far a rollout is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct At {
+    /// The new one.
+    pub generation: Revision,
+    pub stage: Stage,
+    /// Of [`Stage::Rolling`], the batches before this one.
+    #[serde(default)]
+    pub batches: u32,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    pub at: Option<(Revision, Stage)>,
+    pub at: Option<At>,
     pub entered: Time,
     /// Since when all new replicas are ready.
     pub good_since: Option<Time>,
@@ -70,9 +85,10 @@ pub struct State {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
-    /// The new one.
-    pub generation: Revision,
-    pub stage: Stage,
+    pub at: At,
+    /// New replicas of the batches after this one.
+    #[serde(default)]
+    pub to_come: u32,
     pub paused: bool,
     pub old: Side,
     pub new: Side,
@@ -94,6 +110,8 @@ pub struct Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
+    /// The next batch.
+    Step,
     Switch,
     Finish,
     Abort,
@@ -123,7 +141,7 @@ impl Controller for Stages {
         reading: &Reading,
         now: Time,
     ) -> Decided<State, Action> {
-        let at = Some((reading.generation, reading.stage));
+        let at = Some(reading.at);
         let mut next = if state.at == at {
             state.clone()
         } else {
@@ -139,7 +157,7 @@ impl Controller for Stages {
             None
         };
         if let Some(why) = harm(parameters, &next, reading, now) {
-            let decided = format!("abort: give generation {} up", reading.generation);
+            let decided = format!("abort: give generation {} up", reading.at.generation);
             return Decided::act(next, Action::Abort, why, decided);
         }
         if reading.paused {
@@ -158,7 +176,7 @@ fn harm(parameters: &Parameters, state: &State, reading: &Reading, now: Time) ->
     }
     let deadline = Duration::from_millis(parameters.deadline_ms);
     let is_late = now.since(state.entered) >= deadline;
-    if reading.stage != Stage::Switched && state.good_since.is_none() && is_late {
+    if reading.at.stage != Stage::Switched && state.good_since.is_none() && is_late {
         let (ready, wanted, span) = (new.ready, new.wanted, format_duration(deadline));
         return Some(format!(
             "{ready} of {wanted} new replicas are ready after {span}"
@@ -203,10 +221,10 @@ fn go_on(
     reading: &Reading,
     now: Time,
 ) -> Decided<State, Action> {
-    let generation = reading.generation;
+    let generation = reading.at.generation;
     let passed = |since: Time, ms: u64| now.since(since) >= Duration::from_millis(ms);
     let text = |ms: u64| format_duration(Duration::from_millis(ms));
-    match (&parameters.plan, reading.stage, next.good_since) {
+    match (&parameters.plan, reading.at.stage, next.good_since) {
         (
             Plan::Canary {
                 good_for_ms: Some(ms),
@@ -224,6 +242,23 @@ fn go_on(
             );
             let decided = format!("promote generation {generation}");
             Decided::act(next, Action::Finish, seen, decided)
+        }
+        (_, Stage::Rolling, Some(_)) => {
+            let (wanted, left) = (reading.new.wanted, reading.to_come);
+            let seen = format!(
+                "{wanted} replicas of generation {generation} are ready, {left} are to come"
+            );
+            let (action, decided) = match left {
+                0 => (
+                    Action::Finish,
+                    format!("finish: generation {generation} stays"),
+                ),
+                _ => (
+                    Action::Step,
+                    "the next ones take the places of old ones".to_owned(),
+                ),
+            };
+            Decided::act(next, action, seen, decided)
         }
         (_, Stage::Coming, Some(_)) => {
             let wanted = reading.new.wanted;
@@ -270,8 +305,12 @@ mod tests {
 
     fn reading(stage: Stage, old: Side, new: Side) -> Reading {
         Reading {
-            generation: Revision(2),
-            stage,
+            at: At {
+                generation: Revision(2),
+                stage,
+                batches: 0,
+            },
+            to_come: 0,
             paused: false,
             old,
             new,
@@ -337,6 +376,37 @@ mod tests {
         let mut crashed = down;
         crashed.new.restarts = 3;
         assert_eq!(play(&plan, &[crashed]), [Some(Action::Abort)]);
+    }
+
+    #[test]
+    fn batches_follow_each_other_and_each_has_its_own_time() {
+        let plan = Parameters::of(Plan::Batches);
+        let at = |batches, ready, to_come| {
+            let mut told = reading(Stage::Rolling, side(1, 0, 0, 1.0), side(ready, 0, 0, 1.0));
+            told.at.batches = batches;
+            told.to_come = to_come;
+            told
+        };
+        let told = [
+            at(0, 0, 2),
+            at(0, 1, 2),
+            at(1, 0, 1),
+            at(1, 1, 1),
+            at(2, 1, 0),
+        ];
+        let step = Some(Action::Step);
+        let expected = [None, step, None, step, Some(Action::Finish)];
+        assert_eq!(play(&plan, &told), expected);
+        let held = Reading {
+            paused: true,
+            ..at(0, 1, 2)
+        };
+        assert_eq!(play(&plan, &vec![held; 90]), [None; 90]);
+        // The second one does not come up, however long the first one took.
+        let late = [vec![at(0, 0, 1); 50], vec![at(1, 0, 0); 61]].concat();
+        let done = play(&plan, &late);
+        assert_eq!(done[..110], [None; 110]);
+        assert_eq!(done[110], Some(Action::Abort));
     }
 
     #[test]

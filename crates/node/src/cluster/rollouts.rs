@@ -5,12 +5,12 @@
 //! generation a node runs, which of them take requests; what the leader's loop reads;
 //! the next desired state.
 //! Holds: while a rollout goes on, the old generation runs whole wherever the service
-//! is placed, and the new one on those places, in part or whole: who moves the service
-//! moves both. An earlier version of this program reads the new generation alone.
+//! is placed (but for what batches have replaced), and the new one on those places, in
+//! part or whole: who moves the service moves both. An earlier version of this program reads the new generation alone.
 
 use crate::desired::{Applied, Desired, FIRST_NODE};
 use crate::nodes::NodeReport;
-use control::stage::{Parameters, Plan, Reading, Side, Stage};
+use control::stage::{At, Parameters, Plan, Reading, Side, Stage};
 use kernel::{Hash, Name, NodeId, Revision, ScopedName, UnixMillis};
 use manifest::{Rollout, Run, Service};
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ pub struct UnderWay {
     #[serde(default)]
     pub from_program: Option<Hash>,
     pub stage: Stage,
+    /// Of [`Stage::Rolling`], those whose new replicas are all ready.
+    #[serde(default)]
+    pub batches: u32,
     #[serde(default)]
     pub paused: bool,
     /// When the stage began.
@@ -45,9 +48,28 @@ impl UnderWay {
     /// The generation that all of it would be, were nothing decided any more.
     pub fn stands_on(&self, new: Revision) -> Revision {
         match self.stage {
-            Stage::Canary | Stage::Coming => self.from_generation,
+            Stage::Rolling | Stage::Canary | Stage::Coming => self.from_generation,
             Stage::Switched => new,
         }
+    }
+
+    pub fn at(&self, new: Revision) -> At {
+        At {
+            generation: new,
+            stage: self.stage,
+            batches: self.batches,
+        }
+    }
+
+    /// Of [`Stage::Rolling`]: how many old replicas have left, and how many new ones
+    /// there are to be, on all nodes.
+    fn replaced(&self, service: &Service) -> (u32, u32) {
+        let Rollout::Batches(batches) = &service.rollout else {
+            return (0, 0);
+        };
+        let each = batches.of(service.replicas);
+        let all = |batches: u32| each.saturating_mul(batches).min(service.replicas);
+        (all(self.batches), all(self.batches.saturating_add(1)))
     }
 }
 
@@ -55,6 +77,7 @@ pub fn plan(rollout: &Rollout) -> Option<(Plan, Stage)> {
     let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     match rollout {
         Rollout::Rolling => None,
+        Rollout::Batches(_) => Some((Plan::Batches, Stage::Rolling)),
         Rollout::Canary(canary) => {
             let plan = Plan::Canary {
                 good_for_ms: canary.good_for.map(ms),
@@ -112,9 +135,18 @@ impl Applied {
         let share = self.share(name, service, node);
         let of_canary = || match &service.rollout {
             Rollout::Canary(canary) => self.dealt(name, service, canary.of(service.replicas), node),
-            Rollout::Rolling | Rollout::BlueGreen(_) => share,
+            Rollout::Rolling | Rollout::Batches(_) | Rollout::BlueGreen(_) => share,
         };
         Some(match under_way.stage {
+            Stage::Rolling => {
+                let (replaced, new) = under_way.replaced(service);
+                Share {
+                    old: share - self.dealt(name, service, replaced, node),
+                    new: self.dealt(name, service, new, node),
+                    old_routed: true,
+                    new_routed: true,
+                }
+            }
             Stage::Canary => Share {
                 old: share,
                 new: of_canary(),
@@ -134,6 +166,14 @@ impl Applied {
                 new_routed: true,
             },
         })
+    }
+
+    /// What a node would go back to, or on from, were the rollout over now.
+    pub fn stands_on_at(&self, name: &Name, both: &Share) -> Revision {
+        if both.old == 0 {
+            return self.generations.get(name).copied().unwrap_or_default();
+        }
+        self.stands_on(name)
     }
 
     /// So many of a service's places, one on each node in turn.
@@ -181,7 +221,14 @@ impl Applied {
                 continue;
             }
             let begun = match under_way {
+                // What took the places of old ones is itself replaced there: the old
+                // ones are gone.
                 Some(under_way) => UnderWay {
+                    batches: if under_way.stage == stage {
+                        under_way.batches
+                    } else {
+                        0
+                    },
                     stage,
                     paused: false,
                     since_unix: now,
@@ -192,6 +239,7 @@ impl Applied {
                     from_generation: old_generation,
                     from_program: old.programs.get(name).copied(),
                     stage,
+                    batches: 0,
                     paused: false,
                     since_unix: now,
                 },
@@ -206,6 +254,16 @@ impl Applied {
     pub fn switched(mut self, name: &Name, now: UnixMillis) -> Self {
         if let Some(under_way) = self.rollouts.get_mut(name) {
             under_way.stage = Stage::Switched;
+            under_way.since_unix = now;
+        }
+        self
+    }
+
+    /// The next batch; the same state too.
+    #[must_use]
+    pub fn stepped(mut self, name: &Name, now: UnixMillis) -> Self {
+        if let Some(under_way) = self.rollouts.get_mut(name) {
+            under_way.batches += 1;
             under_way.since_unix = now;
         }
         self
@@ -230,15 +288,25 @@ impl Applied {
 }
 
 fn is_of(service: &Service, stage: Stage) -> bool {
-    let canary = stage == Stage::Canary;
-    matches!(&service.rollout, Rollout::Canary(_)) == canary
+    match stage {
+        Stage::Rolling => matches!(&service.rollout, Rollout::Batches(_)),
+        Stage::Canary => matches!(&service.rollout, Rollout::Canary(_)),
+        Stage::Coming | Stage::Switched => matches!(&service.rollout, Rollout::BlueGreen(_)),
+    }
 }
 
 /// What nodes' reports come to, over time.
 #[derive(Debug, Default)]
 pub struct Watched {
     last: BTreeMap<(ScopedName, Revision, NodeId), GenerationReadings>,
-    sums: BTreeMap<(ScopedName, Revision), GenerationReadings>,
+    counted: BTreeMap<ScopedName, Counted>,
+}
+
+/// Both generations over the same time: since a stage is looked at.
+#[derive(Debug)]
+struct Counted {
+    at: At,
+    sums: BTreeMap<Revision, GenerationReadings>,
 }
 
 impl Watched {
@@ -258,19 +326,22 @@ impl Watched {
             };
             let generation = applied.generations.get(&name.name).copied();
             let generation = generation.unwrap_or_default();
-            self.gather(&name, reports);
+            let at = under_way.at(generation);
+            self.gather(&name, at, reports);
             let shares = reports
                 .keys()
                 .filter_map(|node| applied.both_shares(&name.name, service, *node));
             let (old, new) = shares.fold((0, 0), |sum, it| (sum.0 + it.old, sum.1 + it.new));
             let new = match under_way.stage {
                 // None can come up where nobody reports.
-                Stage::Canary => new.max(1),
+                Stage::Rolling | Stage::Canary => new.max(1),
                 Stage::Coming | Stage::Switched => new.max(service.replicas),
             };
             let reading = Reading {
-                generation,
-                stage: under_way.stage,
+                at,
+                to_come: service
+                    .replicas
+                    .saturating_sub(under_way.replaced(service).1),
                 paused: under_way.paused,
                 old: self.side(&name, under_way.from_generation, old, reports),
                 new: self.side(&name, generation, new, reports),
@@ -278,18 +349,26 @@ impl Watched {
             all.insert(name, (Parameters::of(plan), reading));
         }
         self.last.retain(|(name, ..), _| all.contains_key(name));
-        self.sums.retain(|(name, _), _| all.contains_key(name));
+        self.counted.retain(|name, _| all.contains_key(name));
         all
     }
 
-    fn gather(&mut self, name: &ScopedName, reports: &BTreeMap<NodeId, NodeReport>) {
+    fn gather(&mut self, name: &ScopedName, at: At, reports: &BTreeMap<NodeId, NodeReport>) {
+        let none = || Counted {
+            at,
+            sums: BTreeMap::new(),
+        };
+        let counted = self.counted.entry(name.clone()).or_insert_with(none);
+        if counted.at != at {
+            *counted = none();
+        }
         for (node, report) in reports {
             let Some(generations) = report.generations.get(name) else {
                 continue;
             };
             for (generation, counts) in generations {
                 let key = (name.clone(), *generation, *node);
-                let sum = self.sums.entry((name.clone(), *generation)).or_default();
+                let sum = counted.sums.entry(*generation).or_default();
                 if let Some(last) = self.last.insert(key, counts.clone()) {
                     add_new(sum, &last, counts);
                 }
@@ -313,7 +392,8 @@ impl Watched {
             ready += u32::from(one.state == "ready");
             restarts = restarts.max(one.restarts);
         }
-        let sum = self.sums.get(&(name.clone(), generation));
+        let counted = self.counted.get(name);
+        let sum = counted.and_then(|counted| counted.sums.get(&generation));
         let sum = sum.cloned().unwrap_or_default();
         Side {
             wanted,

@@ -35,8 +35,7 @@ impl AllStages {
             };
             turn.effects.push(NodeEffect::Advance {
                 service,
-                generation: reading.generation,
-                stage: reading.stage,
+                at: reading.at,
                 action,
             });
         }

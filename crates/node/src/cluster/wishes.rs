@@ -2,6 +2,7 @@
 
 use crate::desired::Desired;
 use crate::nodes::{NodeReport, NodeTable};
+use control::stage::Stage;
 use kernel::{NodeId, ReplicaId};
 use manifest::BindingTarget;
 use repair::{Binding, Component, Difference, Graph};
@@ -40,7 +41,10 @@ pub fn seen(desired: &Desired, wished: &Graph, reports: &BTreeMap<NodeId, NodeRe
     for (node, report) in reports {
         for (name, status) in &report.status.services {
             let applied = desired.projects.get(&name.project);
-            let is_rolled = applied.is_some_and(|it| it.rollouts.contains_key(&name.name));
+            let under_way = applied.and_then(|it| it.rollouts.get(&name.name));
+            // A place is filled by either.
+            let either = under_way.is_some_and(|it| it.stage == Stage::Rolling);
+            let is_rolled = under_way.is_some() && !either;
             let generation = wished.components.get(name).map(|it| it.generation);
             let counts = |it: &&ReplicaId| !is_rolled || Some(it.generation) == generation;
             let ready = status.endpoints.iter().filter(counts).count();
@@ -52,9 +56,15 @@ pub fn seen(desired: &Desired, wished: &Graph, reports: &BTreeMap<NodeId, NodeRe
             component.generation = generation.unwrap_or_default();
             let current = status.endpoints.iter();
             let current = current
-                .filter(|it| Some(it.generation) == generation)
+                .filter(|it| either || Some(it.generation) == generation)
                 .count();
-            let current = u32::try_from(current).unwrap_or(ready);
+            let mut current = u32::try_from(current).unwrap_or(ready);
+            let mut ready = ready;
+            if either {
+                let there = wished.components.get(name).and_then(|it| it.on.get(node));
+                current = current.min(there.copied().unwrap_or(0));
+                ready = current;
+            }
             if current > 0 {
                 component.on.insert(*node, current);
             }

@@ -5,11 +5,13 @@
 //! Holds: a crowd reads throughout, and not one of its requests may fail.
 
 mod acts;
+mod calls;
 mod crowd;
 mod neighbours;
 mod readers;
 mod single;
 mod stage;
+mod stages;
 mod work;
 
 use std::io::Write;
@@ -101,6 +103,12 @@ fn tell(stage: &mut stage::Stage) -> Told {
     })?;
     act("work is done in parts, whoever is killed", || {
         work::counted(stage, &neighbours)
+    })?;
+    act("a service without HTTP is found, wherever it runs", || {
+        calls::found(stage, &neighbours)
+    })?;
+    act("a new version comes by stages, a worse one goes", || {
+        stages::played(stage, &neighbours)
     })?;
     drop(neighbours);
     act("each decision replays to the same outcome", || {

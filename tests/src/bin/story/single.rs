@@ -43,10 +43,7 @@ pub fn frozen(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
         "[project]\nname = \"single\"\n\n[service.one]\nrun = {{ process = [\"sh\", \"-c\", \"{script}\"] }}\nsingleton = true\nstop_grace = \"1s\"\n"
     );
     std::fs::write(directory.join("homeostat.toml"), manifest).map_err(wrong)?;
-    until("it is applied", || {
-        let applied = stage.node.run(&["apply", directory.to_str()?]);
-        applied.status.success().then_some(())
-    });
+    stage.node.apply(&directory);
     let nodes = [
         ("one", &stage.node),
         ("two", &neighbours.second),

@@ -46,10 +46,7 @@ pub fn counted(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
         "[project]\nname = \"work\"\n\n[job.count]\nrun = {{ process = [\"sh\", \"-c\", '''{script}'''] }}\nindices = {PARTS}\n"
     );
     std::fs::write(directory.join("homeostat.toml"), manifest).map_err(wrong)?;
-    until("the work is applied", || {
-        let applied = stage.node.run(&["apply", directory.to_str()?]);
-        applied.status.success().then_some(())
-    });
+    stage.node.apply(&directory);
     let on = until("all parts run", || {
         let on = running(&newest(stage)?);
         (on.len() == PARTS).then_some(on)

@@ -289,6 +289,7 @@ fn changes(old: Option<&Applied>, new: &Applied) -> Vec<Change> {
         } else if moved {
             let how = match new.rollouts.get(name).map(|it| it.stage) {
                 Some(Stage::Canary) => "a canary takes requests beside the replicas of before",
+                Some(Stage::Rolling) => "replicas are replaced, a batch at a time",
                 Some(_) => "new replicas come up beside those of before",
                 None => "replicas are replaced one by one",
             };

@@ -9,7 +9,7 @@
 use super::{api_error, collisions, read_desired, read_head, storage, write_head};
 use crate::machine::unix_now;
 use crate::shared::{Message, Shared};
-use control::stage::{Action, Parameters, Reading, Side, Stage};
+use control::stage::{Action, At, Parameters, Reading, Side, Stage};
 use kernel::{Name, Revision, ScopedName};
 use node::NodeEvent;
 use node::desired::{Applied, Desired};
@@ -81,17 +81,11 @@ fn look(shared: &Shared, watched: &mut Watched, desired: &Desired) -> Seen {
 }
 
 /// Carries a decision out.
-pub async fn advance(
-    shared: Arc<Shared>,
-    service: ScopedName,
-    generation: Revision,
-    stage: Stage,
-    action: Action,
-) {
+pub async fn advance(shared: Arc<Shared>, service: ScopedName, at: At, action: Action) {
     let _applying = shared.applying.lock().await;
     let still = |applied: &Applied, under_way: &UnderWay| {
         let now = applied.generations.get(&service.name).copied();
-        under_way.stage == stage && now == Some(generation)
+        under_way.at(now.unwrap_or_default()) == at
     };
     let done = change(&shared, &service, |applied, under_way| {
         still(applied, under_way).then_some(action)
@@ -117,6 +111,7 @@ async fn change(
         .and_then(|under_way| decide(&head, under_way));
     let Some(action) = action else { return Ok(()) };
     let (next, failed) = match action {
+        Action::Step => (head.stepped(name, unix_now()), None),
         Action::Switch => (head.switched(name, unix_now()), None),
         Action::Finish => (head.finished(name), None),
         Action::Abort => {
@@ -212,7 +207,7 @@ fn view_of(shared: &Shared, service: &ScopedName, head: &Applied) -> Result<Roll
     let generation = generation.unwrap_or_default();
     let seen = shared.rollouts.borrow().get(service).cloned();
     // Of the stage before, until the loop has looked.
-    let seen = seen.filter(|(_, it)| it.generation == generation);
+    let seen = seen.filter(|(_, it)| it.at.generation == generation);
     let (old, new) = seen.map_or_else(
         || {
             let nothing = Side {
@@ -239,6 +234,7 @@ fn view_of(shared: &Shared, service: &ScopedName, head: &Applied) -> Result<Roll
         service: service.to_string(),
         strategy: match rollout {
             manifest::Rollout::BlueGreen(_) => "blue-green",
+            manifest::Rollout::Batches(_) => "rolling",
             _ => "canary",
         }
         .to_owned(),
@@ -258,6 +254,7 @@ fn view_of(shared: &Shared, service: &ScopedName, head: &Applied) -> Result<Roll
 
 fn waits_for(under_way: &UnderWay, new: &Side, by_itself: bool) -> (&'static str, &'static str) {
     let stage = match under_way.stage {
+        Stage::Rolling => "rolling",
         Stage::Canary => "canary",
         Stage::Coming => "coming",
         Stage::Switched => "switched",
@@ -265,6 +262,7 @@ fn waits_for(under_way: &UnderWay, new: &Side, by_itself: bool) -> (&'static str
     let waits_for = match under_way.stage {
         _ if new.ready < new.wanted => "its new replicas to be ready",
         _ if under_way.paused => "homeostat rollout resume",
+        Stage::Rolling => "the next batch",
         Stage::Canary if by_itself => "the canary to be good for long enough",
         Stage::Canary => "homeostat rollout promote, or abort",
         Stage::Coming => "the switch",

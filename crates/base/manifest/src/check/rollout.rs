@@ -6,7 +6,7 @@ use crate::raw::{
     At, CANARY_MAX_ERROR_RATE_DEFAULT, CANARY_MIN_REQUESTS_DEFAULT, CANARY_SHARE_DEFAULT,
     KEEP_DEFAULT, RawRollout, RawService, STRATEGY_DEFAULT,
 };
-use crate::rollout::{BlueGreen, Canary, Rollout};
+use crate::rollout::{Batches, BlueGreen, Canary, Rollout};
 use crate::text::{Wrong, duration, share, wrong};
 use std::ops::Range;
 use std::time::Duration;
@@ -28,11 +28,19 @@ impl Checker<'_> {
         let said = self.text(raw.strategy.as_ref(), strategy);
         let said = said.unwrap_or(Strategy::Rolling);
         self.of_other_strategies(raw, said);
-        if said != Strategy::Rolling {
-            self.cannot_be_two(service, raw.strategy.as_ref());
+        let batch = raw.batch.as_ref();
+        let by_stages = match said {
+            Strategy::Rolling => batch.map(|at| &at.span),
+            Strategy::Canary | Strategy::BlueGreen => raw.strategy.as_ref().map(|at| &at.span),
+        };
+        if let Some(span) = by_stages {
+            self.cannot_be_two(service, span);
         }
         match said {
-            Strategy::Rolling => Rollout::Rolling,
+            Strategy::Rolling => match self.text_of(batch, |text| share(&text.0)) {
+                Some(share) => Rollout::Batches(Batches { share }),
+                None => Rollout::Rolling,
+            },
             Strategy::Canary => Rollout::Canary(self.canary(raw)),
             Strategy::BlueGreen => Rollout::BlueGreen(BlueGreen {
                 keep: self.duration(raw.keep.as_ref(), KEEP_DEFAULT, Duration::ZERO..=DAY),
@@ -91,14 +99,18 @@ impl Checker<'_> {
             let help = "write `strategy = \"blue-green\"`, or leave it out";
             found.push((&keep.span, told, help));
         }
+        if let (true, Some(batch)) = (said != Strategy::Rolling, &raw.batch) {
+            let told = "`batch` is of rolling only".to_owned();
+            let help = "write `strategy = \"rolling\"`, or leave it out";
+            found.push((&batch.span, told, help));
+        }
         for (span, message, help) in found {
             self.report(span, wrong("conflict", message, help));
         }
     }
 
     /// What has one replica of itself cannot have two generations at once.
-    fn cannot_be_two(&mut self, service: &RawService, strategy: Option<&At<String>>) {
-        let Some(at) = strategy else { return };
+    fn cannot_be_two(&mut self, service: &RawService, span: &Range<usize>) {
         let run = service.run.as_ref().map(|run| &run.value);
         let singleton = is_true(service.singleton.as_ref());
         let told = match run {
@@ -110,7 +122,7 @@ impl Checker<'_> {
             _ => return,
         };
         let help = "leave `rollout` out: it is rolled over node by node";
-        self.report(&at.span, wrong("conflict", told, help));
+        self.report(span, wrong("conflict", told, help));
     }
 }
 

@@ -7,9 +7,9 @@ use utoipa::ToSchema;
 pub struct RolloutView {
     /// `PROJECT/SERVICE`
     pub service: String,
-    /// `canary`, `blue-green`
+    /// `rolling`, `canary`, `blue-green`
     pub strategy: String,
-    /// `canary`, `coming` (up beside the old one), `switched`
+    /// `rolling`, `canary`, `coming` (up beside the old one), `switched`
     pub stage: String,
     pub paused: bool,
     /// When the stage began.
