@@ -158,6 +158,7 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         }
     });
     tracing::info!(pid = std::process::id(), "agent up");
+    tokio::spawn(api::upgrades::tell_outcome(Arc::clone(&shared)));
     // After `down` the machine's task ends, and the agent stays idle until the
     // supervisor ends it: one that left by itself would be started again.
     tokio::spawn(machine::run(node, Arc::clone(&shared), inbox));

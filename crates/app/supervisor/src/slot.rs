@@ -67,6 +67,21 @@ impl Slot {
         all
     }
 
+    /// Replaced, but not ended.
+    pub fn leaving(&self) -> Vec<Identity> {
+        self.leaving.iter().map(Process::identity).collect()
+    }
+
+    /// Of an earlier supervisor: it is leaving, and bounds that itself.
+    pub fn see_off(&mut self, identity: Identity, events: &mpsc::Sender<Event>) {
+        // One that has ended already is what was wished.
+        if let Ok(process) = Process::adopt(identity) {
+            self.tell_exit(&process.watched, events);
+            end(Arc::clone(&process.watched), LEAVE_MAX);
+            self.leaving.push(process);
+        }
+    }
+
     pub fn adopt(&mut self, identity: Identity, events: &mpsc::Sender<Event>) {
         match Process::adopt(identity) {
             Ok(process) => self.put(process, events),
