@@ -1,6 +1,7 @@
 //! A node, and all of them, go over to another program, and whoever asks does not
 //! notice.
 
+use super::members::until_voters;
 use super::{good, text};
 use black_box::{Load, TestNode, kill, program, project, says, until};
 use serde_json::Value;
@@ -204,4 +205,147 @@ fn supervisor_of(node: &TestNode) -> u32 {
     let mut all = all.iter();
     let found = all.find(|one| one.is_part("supervisor"));
     found.expect("a supervisor").pid
+}
+
+/// A node of an older program: it agrees on the first version of the agents'
+/// protocol alone.
+fn older(name: &str) -> TestNode {
+    TestNode::new().named(name).set("HOMEOSTAT_WIRE_MAX", "1")
+}
+
+/// The program that is told of no such thing.
+fn newer(node: &TestNode) -> PathBuf {
+    let path = node.scratch().join("newer");
+    let text = format!(
+        "#!/bin/sh\nexec env -u HOMEOSTAT_WIRE_MAX {} \"$@\"\n",
+        program("homeostat").display()
+    );
+    std::fs::write(&path, text).expect("writes");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("may be run");
+    path
+}
+
+/// Three older nodes, all of which vote.
+fn three_older() -> [TestNode; 3] {
+    let first = older("one");
+    first.ok(&["up"]);
+    let others = ["two", "three"].map(|name| {
+        let node = older(name);
+        let line = super::token(&first, &["--owner", "admin"]);
+        node.ok(&["up", "--join", &line]);
+        node
+    });
+    until_voters(&first, &["one", "two", "three"]);
+    let [second, third] = others;
+    [first, second, third]
+}
+
+/// The versions that `node` speaks with the others.
+fn spoken(node: &TestNode) -> Option<Vec<u64>> {
+    let shown = node.run(&["node", "ls", "-o", "json"]);
+    let all: Vec<Value> = serde_json::from_slice(&shown.stdout).ok()?;
+    let others = all.iter().filter(|one| one["this"] == false);
+    others.map(|one| one["wire"].as_u64()).collect()
+}
+
+fn until_spoken(nodes: &[TestNode], wanted: [u64; 2]) {
+    for node in nodes {
+        until(&format!("{wanted:?} are spoken"), || {
+            let mut spoken = spoken(node)?;
+            spoken.sort_unstable();
+            (spoken == wanted).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_cluster_goes_over_node_by_node_and_loses_no_request() {
+    let nodes = three_older();
+    let [first, second, third] = &nodes;
+    let directory = project(first, "page", 3, "");
+    first.ok(&["apply", text(&directory)]);
+    for node in &nodes {
+        good(node, "/echo");
+    }
+    until_spoken(&nodes, [1, 1]);
+    let pids = replicas(first);
+    assert_eq!(pids.len(), 3, "{pids:?}");
+    let loads = nodes.each_ref().map(|node| {
+        [
+            Load::of(node.http, "/"),
+            Load::of(node.http, "/echo"),
+            Load::kept(node.http, "/echo"),
+        ]
+    });
+    let new = newer(first);
+    let plan = second.ok(&["upgrade", "--all", "--plan", "--program", text(&new)]);
+    assert_eq!(plan.matches("goes over").count(), 3, "{plan}");
+
+    // One alone at first, and the cluster is changed while it is of two versions.
+    third.ok(&["upgrade", "--program", text(&new)]);
+    until("two versions are spoken", || {
+        let (mixed, old) = (spoken(third)?, spoken(second)?);
+        (mixed == [1, 1] && old == [1, 1]).then_some(())
+    });
+    std::fs::write(directory.join("site/index.html"), "another").expect("a page");
+    first.ok(&["apply", text(&directory)]);
+    for node in &nodes {
+        until("the new page everywhere", || {
+            (good(node, "/").body == b"another").then_some(())
+        });
+    }
+    let done = second.run(&["upgrade", "--all", "--program", text(&new)]);
+    assert!(done.status.success(), "{}", says(&done));
+    let last = says(&done);
+    let last = last.lines().filter(|line| line.starts_with("node ")).last();
+    assert!(last.is_some_and(|line| line.contains("one")), "{last:?}");
+    until_spoken(&nodes, [2, 2]);
+    for load in loads.into_iter().flatten() {
+        let outcome = load.stop();
+        assert!(outcome.bad.is_empty() && outcome.good > 0, "{outcome:?}");
+    }
+    assert_eq!(replicas(first), pids, "replicas run on");
+}
+
+#[test]
+fn an_upgrade_of_all_stops_at_the_first_node_that_fails() {
+    let first = TestNode::new();
+    first.ok(&["up"]);
+    let second = super::join(&first, "two", &["--owner", "admin"]);
+    let third = super::join(&first, "three", &["--owner", "admin"]);
+    until_voters(&first, &["one", "two", "three"]);
+    // It is no good for the second node's agent.
+    let broken = script(
+        &first,
+        "broken",
+        &format!(
+            "[ \"$1\" = agent ] && [ \"$3\" = {} ] && exit 1",
+            text(&second.layout.root)
+        ),
+    );
+    let failed = first.run(&["upgrade", "--all", "--program", text(&broken), "-o", "json"]);
+    let said = says(&failed);
+    assert_eq!(failed.status.code(), Some(1), "{said}");
+    let outcomes: Vec<Value> = serde_json::from_slice(&failed.stdout).expect("JSON");
+    let outcomes: Vec<(&str, &str)> = outcomes
+        .iter()
+        .filter_map(|one| Some((one["node"].as_str()?, one["outcome"].as_str()?)))
+        .collect();
+    let wanted = [("three", "done"), ("two", "failed"), ("one", "untouched")];
+    assert_eq!(outcomes, wanted);
+    assert!(said.contains("two did not go over"), "{said}");
+    // A viewer's node is not the one to ask.
+    let fourth = super::join(&first, "four", &[]);
+    let denied = fourth.run(&["upgrade", "--all", "--program", text(&broken)]);
+    assert_eq!(denied.status.code(), Some(4), "{}", says(&denied));
+    for node in [&first, &second, &third] {
+        good_state(node);
+    }
+}
+
+/// All are there to it.
+fn good_state(node: &TestNode) {
+    for name in ["one", "two", "three"] {
+        super::until_seen(node, name, "alive");
+    }
 }
