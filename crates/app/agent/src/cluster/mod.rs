@@ -308,12 +308,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Says goodbye, so that nobody waits for this node.
-    pub async fn leave(&self) {
-        let leaving = aggregation::membership::Event::Leaving;
-        let _ = self.gossip.send(leaving).await;
+    /// Ends its connections.
+    ///
+    /// * `goodbye`: and says so, that nobody waits for this node.
+    pub async fn leave(&self, goodbye: bool) {
+        if goodbye {
+            let leaving = aggregation::membership::Event::Leaving;
+            let _ = self.gossip.send(leaving).await;
+        }
         if let Some(transport) = self.transport.get() {
-            gossip::left(self).await;
+            if goodbye {
+                gossip::left(self).await;
+            }
             let _ = tokio::time::timeout(Duration::from_secs(1), transport.close()).await;
         }
     }
