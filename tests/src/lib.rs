@@ -363,7 +363,9 @@ fn one_answer(stream: &mut impl Read) -> std::io::Result<Answer> {
         head,
         body: Vec::new(),
     };
-    let length = answer.header("content-length").and_then(|it| it.parse().ok());
+    let length = answer
+        .header("content-length")
+        .and_then(|it| it.parse().ok());
     answer.body = vec![0; length.ok_or_else(wrong)?];
     stream.read_exact(&mut answer.body)?;
     Ok(answer)

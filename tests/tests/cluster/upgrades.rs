@@ -130,7 +130,10 @@ fn a_program_that_does_not_come_up_is_left_again_for_the_old_one() {
         ("edge", "[ \"$1\" = edge ] && exit 1".to_owned()),
         (
             "agent",
-            format!("[ \"$1\" = agent ] && {{ touch {}; exit 1; }}", text(&marked)),
+            format!(
+                "[ \"$1\" = agent ] && {{ touch {}; exit 1; }}",
+                text(&marked)
+            ),
         ),
     ] {
         let broken = script(&node, &format!("broken-{role}"), &lines);

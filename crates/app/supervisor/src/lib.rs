@@ -32,8 +32,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use wire::layout::Layout;
 use upgrade::{Checked, Upgrade};
+use wire::layout::Layout;
 use wire::supervise::release::Release;
 use wire::supervise::{Child, FromSupervisor, ListenerName, SupervisorStatus};
 

@@ -174,7 +174,10 @@ impl Supervisor {
     fn go(&mut self, inspected: &Inspected) -> Result<(), (String, Option<String>)> {
         let with = |why: String, help: &str| (why, Some(help.to_owned()));
         if inspected.same {
-            return Err(with("the node runs that file already".to_owned(), ELSEWHERE));
+            return Err(with(
+                "the node runs that file already".to_owned(),
+                ELSEWHERE,
+            ));
         }
         let fits = inspected.offered.can_follow(&inspected.running);
         fits.map_err(|unfit| with(unfit.to_string(), "upgrade by a version between the two"))?;
@@ -194,8 +197,7 @@ impl Supervisor {
             tracing::info!(program = %status.program.display(), to = status.to, "upgrading");
             upgrade.status = Some(status.clone());
         }
-        self.status
-            .send_modify(|all| all.upgrade = Some(status));
+        self.status.send_modify(|all| all.upgrade = Some(status));
         self.exchange_edge();
         Ok(())
     }

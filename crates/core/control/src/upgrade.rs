@@ -63,8 +63,10 @@ impl Controller for Upgrade {
             reading.who, reading.program
         );
         match reading.fits() {
-            Ok(()) => Decided::act((), Action::Go, seen, format!("go over to {to}"))
-                .expecting("edge, agent and supervisor are the new program", now + WITHIN),
+            Ok(()) => Decided::act((), Action::Go, seen, format!("go over to {to}")).expecting(
+                "edge, agent and supervisor are the new program",
+                now + WITHIN,
+            ),
             Err(unfit) => {
                 let decided = format!("stay with {from}: {unfit}");
                 let why = unfit.to_string();
@@ -95,7 +97,13 @@ mod tests {
     #[test]
     fn a_node_that_still_speaks_the_oldest_alone_holds_back_who_speaks_it_no_more() {
         let later = Release::of("2", &(2..=3));
-        let (both, oldest) = (Span { oldest: 1, newest: 2 }, Span::only(1));
+        let (both, oldest) = (
+            Span {
+                oldest: 1,
+                newest: 2,
+            },
+            Span::only(1),
+        );
         let decide = |others: &[(&str, Span)]| {
             Upgrade::decide(&(), &(), &reading(&later, others), Time(0)).action
         };

@@ -41,9 +41,7 @@ pub fn rolling(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
         }
     }
     let after = replicas(stage, "search");
-    expect(before == after, || {
-        format!("{before:?} became {after:?}")
-    })?;
+    expect(before == after, || format!("{before:?} became {after:?}"))?;
     Ok(format!(
         "3 nodes in {took:.1} s, their replicas untouched; {good} of {good} requests answered"
     ))

@@ -51,10 +51,10 @@ use wire::api::{
     ApplyRequest, AskReply, AskRequest, AskedRow, AttemptView, CertificateReply,
     CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, GenerationView,
     JobCancelReply, JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine,
-    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, OfferedView, PlanReply, Policy,
-    Progress, ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView, SecretReply,
-    SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, UpgradeRequest, UpgradeView,
-    WhyReply, ZoneMoveRequest, ZoneView, ZonesReply,
+    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, OfferedView, PlanReply,
+    Policy, Progress, ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView,
+    SecretReply, SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest,
+    TokenView, UpgradeRequest, UpgradeView, WhyReply, ZoneMoveRequest, ZoneView, ZonesReply,
 };
 
 type Agent = State<Arc<Shared>>;

@@ -31,10 +31,14 @@ pub enum ToSupervisor {
     Restart(Child),
     /// Asks the program at `program` what it is; none: the file that the node was
     /// started from. Answered by [`FromSupervisor::Inspected`] or `Refused`.
-    Inspect { program: Option<PathBuf> },
+    Inspect {
+        program: Option<PathBuf>,
+    },
     /// All processes go over to that program. Answered when it has begun, by `Done`,
     /// or by `Refused`; how it goes on is in the status.
-    Upgrade { program: Option<PathBuf> },
+    Upgrade {
+        program: Option<PathBuf>,
+    },
     /// Edge and agent end; the agent has stopped the replicas before.
     Shutdown,
 }
@@ -45,10 +49,15 @@ pub enum FromSupervisor {
     Listeners(Vec<ListenerName>),
     Status(SupervisorStatus),
     Done,
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
     Inspected(Inspected),
     /// Nothing was touched.
-    Refused { why: String, help: Option<String> },
+    Refused {
+        why: String,
+        help: Option<String>,
+    },
 }
 
 /// What a program said of itself.

@@ -216,7 +216,10 @@ mod tests {
         let mut less = whole.clone();
         less.keeps.remove("tree");
         assert_eq!(whole.can_follow(&less), Ok(()));
-        assert!(matches!(less.can_follow(&whole), Err(Unfit::Unknown { .. })));
+        assert!(matches!(
+            less.can_follow(&whole),
+            Err(Unfit::Unknown { .. })
+        ));
         let later = Release::of("3", &(3..=4));
         let refused = later.can_follow(&whole).expect_err("no common version");
         let said = refused.to_string();

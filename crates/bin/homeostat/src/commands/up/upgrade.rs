@@ -237,16 +237,15 @@ async fn nodes(context: &Context) -> Result<Vec<NodeView>, Failure> {
     Ok(nodes)
 }
 
-async fn all(
-    context: &Context,
-    program: Option<String>,
-    plan: bool,
-) -> Result<ExitCode, Failure> {
+async fn all(context: &Context, program: Option<String>, plan: bool) -> Result<ExitCode, Failure> {
     let nodes = nodes(context).await?;
     let mut views = Vec::new();
     for node in &nodes {
         if !matches!(node.state.as_str(), "alive" | "suspect") {
-            let message = format!("node `{}` is {}: nothing was touched", node.name, node.state);
+            let message = format!(
+                "node `{}` is {}: nothing was touched",
+                node.name, node.state
+            );
             let help = "start it, or let it go: homeostat node revoke NAME";
             return Err(Failure::new(CONFLICT, message, Some(help)));
         }
@@ -380,7 +379,11 @@ async fn until_whole(
         if Instant::now() >= deadline {
             let lacks = lacks.unwrap_or_else(|| "it does not answer".to_owned());
             let message = format!("it is over, but not whole: {lacks}");
-            return Err(Failure::new(DEADLINE, message, Some("homeostat get services")));
+            return Err(Failure::new(
+                DEADLINE,
+                message,
+                Some("homeostat get services"),
+            ));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -430,7 +433,13 @@ fn show_plan(context: &Context, views: &[(String, UpgradeView)]) -> Result<(), F
             (None, false) => "goes over".to_owned(),
         };
         let version = offered.version.unwrap_or_else(|| "-".to_owned());
-        [name.clone(), view.version.clone(), version, offered.program, then]
+        [
+            name.clone(),
+            view.version.clone(),
+            version,
+            offered.program,
+            then,
+        ]
     });
     let head = ["NODE", "RUNS", "WOULD RUN", "PROGRAM", "THEN"];
     output::list(&all, context.output, |it| it.node.clone(), (head, rows))
