@@ -359,6 +359,29 @@ fn exchange_with(
         .ok_or_else(wrong)
 }
 
+/// The next answer of several on a connection; of a length that is told before.
+fn one_answer(stream: &mut impl Read) -> std::io::Result<Answer> {
+    let wrong = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "no whole answer");
+    let (mut bytes, mut byte) = (Vec::new(), [0]);
+    while !bytes.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        bytes.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&bytes).trim_end().to_owned();
+    let status = head.split(' ').nth(1).and_then(|it| it.parse().ok());
+    let mut answer = Answer {
+        status: status.ok_or_else(wrong)?,
+        head,
+        body: Vec::new(),
+    };
+    let length = answer
+        .header("content-length")
+        .and_then(|it| it.parse().ok());
+    answer.body = vec![0; length.ok_or_else(wrong)?];
+    stream.read_exact(&mut answer.body)?;
+    Ok(answer)
+}
+
 /// The pieces of a body put together; none if its end is missing.
 fn dechunked(mut bytes: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
@@ -437,12 +460,38 @@ pub struct Outcome {
 impl Load {
     /// GETs of `path`, each on a connection of its own.
     pub fn of(address: SocketAddr, path: &str) -> Self {
+        Self::by(path, move |path| get(address, "localhost", path))
+    }
+
+    /// GETs of `path` on a connection that is kept until the other side says that
+    /// it closes it.
+    pub fn kept(address: SocketAddr, path: &str) -> Self {
+        let mut stream = None;
+        Self::by(path, move |path| {
+            let mut open = match stream.take() {
+                Some(open) => open,
+                None => TcpStream::connect_timeout(&address, Duration::from_secs(5))?,
+            };
+            open.set_read_timeout(Some(Duration::from_secs(15)))?;
+            write!(open, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
+            let answer = one_answer(&mut open)?;
+            if answer.header("connection") != Some("close") {
+                stream = Some(open);
+            }
+            Ok(answer)
+        })
+    }
+
+    fn by(
+        path: &str,
+        mut ask: impl FnMut(&str) -> std::io::Result<Answer> + Send + 'static,
+    ) -> Self {
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (stopped, path) = (stop.clone(), path.to_owned());
         let thread = std::thread::spawn(move || {
             let mut outcome = Outcome::default();
             while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
-                match get(address, "localhost", &path) {
+                match ask(&path) {
                     Ok(answer) if answer.status == 200 => outcome.good += 1,
                     Ok(answer) => outcome.note(format!("status {}", answer.status)),
                     Err(error) => outcome.note(error.to_string()),

@@ -6,7 +6,7 @@ use crate::cluster::lease::{Knows, Lease};
 use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
 use control::alert::Standing;
-use control::{holding, stage};
+use control::{holding, stage, upgrade};
 use kernel::{DecisionId, Hash, NodeId, ObjectRef, ReplicaId, Revision, ScopedName, Time};
 use manifest::{Check, ProbeKind};
 use serde::{Deserialize, Serialize};
@@ -116,6 +116,8 @@ pub enum NodeEvent {
         seen: String,
         decided: String,
     },
+    /// Somebody wants this node to go over to another program.
+    UpgradeAsked(Box<upgrade::Reading>),
     /// Which singletons this node may run, and which it may not any more.
     Leases(BTreeMap<ScopedName, Lease>),
     /// All that this node keeps.

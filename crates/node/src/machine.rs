@@ -20,6 +20,7 @@ use crate::service::{Beside, Tended, Wanted};
 use crate::snapshot::snapshot;
 use crate::spec::replica_spec;
 use control::singleton::Singleton;
+use control::upgrade::Upgrade;
 use control::{DecisionIds, Effort, Loop};
 use control::{job, singleton};
 use kernel::{FencingEpoch, NodeId, ObjectRef, ReplicaId, Rng, ScopedName, Time};
@@ -163,9 +164,9 @@ impl Node {
                 about,
             } if !self.going_down => self.mending.seen(&reading, as_wished, &about, &mut turn),
             NodeEvent::RolloutsSeen(all) if !self.going_down => self.stages.seen(all, &mut turn),
-            NodeEvent::SingletonPlaced { .. } | NodeEvent::JobDecided { .. } => {
-                tell_decided(event, &mut turn);
-            }
+            NodeEvent::SingletonPlaced { .. }
+            | NodeEvent::JobDecided { .. }
+            | NodeEvent::UpgradeAsked(_) => tell_decided(event, &mut turn),
             NodeEvent::Alerts(specs) => self.alerts.are(specs, &mut turn),
             NodeEvent::AlertAnswered { name, value } if !self.going_down => {
                 self.alerts.answered(&name, value, &mut turn);
@@ -338,7 +339,7 @@ impl Node {
     }
 }
 
-/// What the leader has decided by itself, for the journal.
+/// What was decided elsewhere, for the journal.
 fn tell_decided(event: NodeEvent, turn: &mut Turn<'_>) {
     match event {
         NodeEvent::SingletonPlaced { service, to, why } => {
@@ -350,6 +351,11 @@ fn tell_decided(event: NodeEvent, turn: &mut Turn<'_>) {
             let subject = ObjectRef::new("job", &job);
             let mut told: Loop<job::Job> = Loop::new((), subject, Effort::default());
             let _ = turn.step(&mut told, &job::Reading { seen, decided }, Vec::new());
+        }
+        NodeEvent::UpgradeAsked(reading) => {
+            let subject = ObjectRef::new("node", &reading.node);
+            let mut told: Loop<Upgrade> = Loop::new((), subject, Effort::default());
+            let _ = turn.step(&mut told, &reading, Vec::new());
         }
         _ => {}
     }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use wire::api::Role;
 use wire::edge::GenerationReadings;
+use wire::supervise::release::Span;
 
 /// All [`NodeRecord`]s are under this prefix.
 pub const NODES_PREFIX: &str = "/node/";
@@ -145,6 +146,9 @@ pub struct NodeReport {
     pub status: NodeStatus,
     pub edge: Option<EdgeReport>,
     pub program_version: String,
+    /// Versions that its agent can agree on; none of one that does not tell yet.
+    #[serde(default)]
+    pub speaks: Option<Span>,
     #[serde(default)]
     pub machine: Option<MachineReport>,
     /// It has what a member of the stores must have, and can be let in.

@@ -6,6 +6,7 @@ mod jobs;
 mod members;
 mod rollouts;
 mod singletons;
+mod upgrades;
 mod zones;
 
 use black_box::ports::free;

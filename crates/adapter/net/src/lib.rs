@@ -16,5 +16,5 @@ pub mod transport;
 pub use identity::{Authority, Credentials, NodeKey, PublicKey, TokenVerifier};
 pub use join::{Doorkeeper, Joined, Joining, join};
 pub use socket::{Impairment, Impairments, impairments_from};
-pub use transport::{Address, Incoming, Limits, Options, Transport};
+pub use transport::{Address, Incoming, Limits, Options, Transport, versions_spoken};
 pub use wire::net::{ClusterId, Identity, JoinToken, Kind, TokenId};

@@ -114,6 +114,8 @@ pub enum Act {
     NodeRename,
     NodeMove,
     NodeDrain,
+    UpgradeShow,
+    Upgrade,
     Without,
     ZoneMove,
     Publish,
@@ -141,6 +143,8 @@ impl Act {
                 | Self::NodeList
                 | Self::StoreStatus
                 | Self::NodeShow
+                | Self::UpgradeShow
+                | Self::Upgrade
                 | Self::Publish
                 | Self::Zones
                 | Self::Ask
@@ -299,6 +303,14 @@ pub const ROUTES: &[Route] = {
         ),
         route(Act::NodeRename, Post, "/v1/nodes/{node}/name", Admin, Node),
         route(Act::NodeDrain, Post, "/v1/nodes/{node}/drain", Admin, Node),
+        route(
+            Act::UpgradeShow,
+            Get,
+            "/v1/nodes/{node}/upgrade",
+            Admin,
+            Node,
+        ),
+        route(Act::Upgrade, Post, "/v1/nodes/{node}/upgrade", Admin, Node),
         route(Act::Without, Get, "/v1/without", Viewer, Node),
         route(Act::NodeMove, Post, "/v1/nodes/{node}/zone", Admin, Node),
         route(Act::ZoneMove, Post, "/v1/zones/moves", Admin, Node),

@@ -158,11 +158,12 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
         }
     });
     tracing::info!(pid = std::process::id(), "agent up");
+    tokio::spawn(api::upgrades::tell_outcome(Arc::clone(&shared)));
     // After `down` the machine's task ends, and the agent stays idle until the
     // supervisor ends it: one that left by itself would be started again.
     tokio::spawn(machine::run(node, Arc::clone(&shared), inbox));
-    terminated().await;
-    shared.cluster.leave().await;
+    let end = terminated().await;
+    shared.cluster.leave(end == End::Down).await;
     shared.buckets.store().shutdown().await;
     shared.control.shutdown().await;
     shared.store.shutdown().await;
@@ -334,15 +335,26 @@ async fn ask_supervisor(shared: &Shared) {
     }
 }
 
-async fn terminated() {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The node goes down.
+    Down,
+    /// Another agent takes this one's place at once.
+    Replaced,
+}
+
+async fn terminated() -> End {
     use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut signals) => {
-            signals.recv().await;
-        }
-        Err(error) => {
-            tracing::error!(%error, "cannot listen for SIGTERM");
-            std::future::pending::<()>().await;
+    let kinds = [SignalKind::terminate(), SignalKind::user_defined1()];
+    let [down, replaced] = kinds.map(signal);
+    match (down, replaced) {
+        (Ok(mut down), Ok(mut replaced)) => tokio::select! {
+            _ = down.recv() => End::Down,
+            _ = replaced.recv() => End::Replaced,
+        },
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::error!(%error, "cannot listen for the signals that end it");
+            std::future::pending().await
         }
     }
 }

@@ -277,7 +277,7 @@ fn certificates(shared: &Shared, snapshot: &EdgeSnapshot) -> Vec<CertificateView
     all
 }
 
-fn record(shared: &Shared, mut entry: JournalEntry) {
+pub fn record(shared: &Shared, mut entry: JournalEntry) {
     match &mut entry {
         JournalEntry::Decision(decision) => {
             decision.at_unix = unix_now();

@@ -3,7 +3,7 @@
 //! In: the program, the data directory. Out: processes named by descriptors.
 //! Holds: a child lives in its own process group and outlives the supervisor.
 
-use crate::Options;
+use crate::{Options, SUCCESSION};
 use ipc::{Identity, Watched};
 use std::ffi::OsString;
 use std::fs::File;
@@ -12,6 +12,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use wire::api::Status;
 use wire::edge::FromEdge;
 use wire::layout::Layout;
 use wire::supervise::Child;
@@ -22,6 +25,11 @@ const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 const HELLO_MAX: Duration = Duration::from_secs(10);
 const HELLO_RETRY: Duration = Duration::from_millis(5);
+/// Opening the stores takes most of it.
+const AGENT_MAX: Duration = Duration::from_secs(20);
+const AGENT_RETRY: Duration = Duration::from_millis(20);
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+const ANSWER_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Clone, Debug)]
 pub struct Process {
@@ -60,7 +68,7 @@ pub fn name(child: Child) -> &'static str {
 }
 
 /// Starts a child. Its end is noticed by descriptor and reaped apart.
-pub fn start(options: &Options, child: Child) -> io::Result<Process> {
+pub fn start(options: &Options, mut command: Command, child: Child) -> io::Result<Process> {
     let layout = Layout::new(&options.data_directory);
     let log = File::options()
         .create(true)
@@ -70,11 +78,12 @@ pub fn start(options: &Options, child: Child) -> io::Result<Process> {
         Child::Agent => &options.agent_arguments,
         Child::Edge => &options.edge_arguments,
     };
-    let started = Command::new(&options.program)
+    let started = command
         .arg(name(child))
         .arg("--data-dir")
         .arg(&options.data_directory)
         .args(arguments)
+        .env_remove(SUCCESSION)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
@@ -107,6 +116,35 @@ pub async fn edge_answers(layout: &Layout, edge: Identity) -> bool {
         }
     };
     tokio::time::timeout(HELLO_MAX, answers).await.is_ok()
+}
+
+/// Whether this agent answers on the admin socket and has found the edge, within
+/// a bound.
+pub async fn agent_answers(layout: &Layout, agent: Identity) -> bool {
+    let answers = async {
+        loop {
+            if let Some(status) = agent_status(layout).await
+                && status.agent_pid == agent.pid
+                && status.edge_connected
+            {
+                return;
+            }
+            tokio::time::sleep(AGENT_RETRY).await;
+        }
+    };
+    tokio::time::timeout(AGENT_MAX, answers).await.is_ok()
+}
+
+async fn agent_status(layout: &Layout) -> Option<Status> {
+    let mut stream = UnixStream::connect(layout.admin_socket()).await.ok()?;
+    let request = "GET /v1/status HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n";
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = Vec::new();
+    let mut stream = stream.take(ANSWER_BYTES_MAX);
+    let reading = stream.read_to_end(&mut answer);
+    tokio::time::timeout(ANSWER_MAX, reading).await.ok()?.ok()?;
+    let body = answer.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    serde_json::from_slice(answer.get(body..)?).ok()
 }
 
 /// How long to wait before starting what died at once that many times in a row.

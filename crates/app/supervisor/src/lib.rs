@@ -10,24 +10,31 @@ mod children;
 mod directory;
 mod error;
 mod listeners;
+mod program;
 mod slot;
 mod socket;
+mod upgrade;
 
 pub use error::SupervisorError;
+pub use upgrade::{SUCCESSION, Succession, not_become};
 
 use children::name;
 use ipc::{Connection, Identity, Listener};
 use listeners::Listeners;
+use program::Program;
 use rustix::process::{Signal, WaitOptions};
 use slot::Slot;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use upgrade::{Checked, Upgrade};
 use wire::layout::Layout;
+use wire::supervise::release::Release;
 use wire::supervise::{Child, FromSupervisor, ListenerName, SupervisorStatus};
 
 const EVENTS_MAX: usize = 256;
@@ -44,6 +51,19 @@ pub struct Options {
     pub program: PathBuf,
     pub agent_arguments: Vec<OsString>,
     pub edge_arguments: Vec<OsString>,
+    /// What `program` is.
+    pub release: Release,
+    /// Of a supervisor that another program's became.
+    pub succession: Option<Succession>,
+}
+
+/// How a supervisor ends that did not fail.
+#[derive(Clone, Debug)]
+pub enum Ended {
+    Down,
+    /// To be replaced in its process by that program's supervisor, which is told of
+    /// the succession by [`SUCCESSION`].
+    Becomes(PathBuf, Succession),
 }
 
 /// What the one loop hears.
@@ -53,12 +73,21 @@ pub(crate) enum Event {
     /// Whether a new edge answers on its socket.
     Answers(Identity, bool),
     Restart(Child, oneshot::Sender<FromSupervisor>),
+    Inspect(Option<PathBuf>, oneshot::Sender<FromSupervisor>),
+    Upgrade(Option<PathBuf>, oneshot::Sender<FromSupervisor>),
+    /// What a program said of itself that is to be gone over to.
+    Checked(Checked, oneshot::Sender<FromSupervisor>),
+    /// A new edge took the old one's place, or why it did not.
+    EdgeExchanged(Option<String>),
+    /// Whether a new agent answers on its socket.
+    AgentAnswers(Identity, bool),
     Shutdown(Option<Connection>),
 }
 
-/// Runs until it is told to go down, by signal or on its socket. Needs a Tokio
-/// runtime with time and I/O, and reaps every child of its process.
-pub async fn run(mut options: Options) -> Result<(), SupervisorError> {
+/// Runs until it is told to go down, by signal or on its socket, or to become
+/// another program. Needs a Tokio runtime with time and I/O, and reaps every child
+/// of its process.
+pub async fn run(mut options: Options) -> Result<Ended, SupervisorError> {
     options.data_directory = std::path::absolute(&options.data_directory).map_err(|source| {
         SupervisorError::Directory {
             path: options.data_directory.clone(),
@@ -67,7 +96,9 @@ pub async fn run(mut options: Options) -> Result<(), SupervisorError> {
     })?;
     let layout = Layout::new(&options.data_directory);
     let lock = directory::prepare(&layout).await?;
-    let mut ended = Ended::listen().map_err(SupervisorError::Signals)?;
+    let mut signals = Heard::listen().map_err(SupervisorError::Signals)?;
+    // Children of the program that this process was before.
+    reap();
     let mut living = listeners::find_edge(&layout).await;
     let wanted = [
         (ListenerName::Http, options.http),
@@ -85,20 +116,35 @@ pub async fn run(mut options: Options) -> Result<(), SupervisorError> {
     supervisor.adopt(living.map(|edge| edge.identity), lacks);
     // Whoever is answered finds agent and edge in place.
     tokio::spawn(socket::serve(listener, desk));
-    let asked = supervisor.watch_over(inbox, &mut ended).await;
-    supervisor.shut_down(asked).await;
+    let end = supervisor.watch_over(inbox, &mut signals).await;
+    let ended = match end {
+        End::Becomes(program) => {
+            let leaving = supervisor.edge.leaving();
+            Ended::Becomes(program, Succession { leaving })
+        }
+        End::Down(asked) => {
+            supervisor.shut_down(asked).await;
+            Ended::Down
+        }
+    };
     drop(lock);
-    Ok(())
+    Ok(ended)
+}
+
+enum End {
+    /// Who awaits an answer.
+    Down(Option<Connection>),
+    Becomes(PathBuf),
 }
 
 /// The signals that end us, and the one that tells of ended children.
-struct Ended {
+struct Heard {
     terminate: Signals,
     interrupt: Signals,
     child: Signals,
 }
 
-impl Ended {
+impl Heard {
     fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -111,8 +157,10 @@ impl Ended {
 struct Supervisor {
     options: Options,
     layout: Layout,
+    program: Program,
     agent: Slot,
     edge: Slot,
+    upgrade: Option<Upgrade>,
     status: watch::Sender<SupervisorStatus>,
     events: mpsc::Sender<Event>,
 }
@@ -121,18 +169,21 @@ impl Supervisor {
     fn new(options: Options, listeners: &Listeners, events: mpsc::Sender<Event>) -> Self {
         let status = SupervisorStatus {
             pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
+            version: options.release.version.clone(),
             http: listeners.address(ListenerName::Http),
             https: listeners.address(ListenerName::Https),
             agent: None,
             edge: None,
+            upgrade: None,
         };
         tracing::info!(http = ?status.http, https = ?status.https, "listening");
         Self {
             layout: Layout::new(&options.data_directory),
+            program: Program::hold(&options.program),
             options,
             agent: Slot::new(Child::Agent),
             edge: Slot::new(Child::Edge),
+            upgrade: None,
             status: watch::Sender::new(status),
             events,
         }
@@ -146,28 +197,28 @@ impl Supervisor {
         self.start(Child::Edge);
         if edge.is_some() && lacks_a_listener {
             tracing::info!("the adopted edge has other listeners: a new one replaces it");
-            self.restart_edge(oneshot::channel().0);
+            self.restart_edge(self.program.command(), oneshot::channel().0);
         }
         self.start(Child::Agent);
+        self.take_upgrade_over();
         self.publish();
     }
 
-    /// Until something asks us to go down: who then awaits an answer.
-    async fn watch_over(
-        &mut self,
-        mut inbox: mpsc::Receiver<Event>,
-        ended: &mut Ended,
-    ) -> Option<Connection> {
+    /// Until something asks us to go down, or edge and agent are of another program.
+    async fn watch_over(&mut self, mut inbox: mpsc::Receiver<Event>, heard: &mut Heard) -> End {
         loop {
             tokio::select! {
-                _ = ended.terminate.recv() => return None,
-                _ = ended.interrupt.recv() => return None,
-                _ = ended.child.recv() => reap(),
+                _ = heard.terminate.recv() => return End::Down(None),
+                _ = heard.interrupt.recv() => return End::Down(None),
+                _ = heard.child.recv() => reap(),
                 event = inbox.recv() => match event {
-                    None => return None,
-                    Some(Event::Shutdown(asked)) => return asked,
+                    None => return End::Down(None),
+                    Some(Event::Shutdown(asked)) => return End::Down(asked),
                     Some(event) => self.handle(event),
                 },
+            }
+            if let Some(program) = self.becomes() {
+                return End::Becomes(program.to_owned());
             }
             self.publish();
         }
@@ -176,6 +227,9 @@ impl Supervisor {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Exited(child, identity) => {
+                if child == Child::Agent {
+                    self.agent_ended(Some(identity));
+                }
                 if let Some(wait) = self.slot(child).exited(identity) {
                     self.start_after(child, wait);
                 }
@@ -183,7 +237,14 @@ impl Supervisor {
             Event::Due(child) => self.start(child),
             Event::Answers(identity, answers) => self.edge.answered(identity, answers),
             Event::Restart(Child::Agent, reply) => self.agent.end_for_restart(reply),
-            Event::Restart(Child::Edge, reply) => self.restart_edge(reply),
+            Event::Restart(Child::Edge, reply) => {
+                self.restart_edge(self.program(Child::Edge).command(), reply);
+            }
+            Event::Inspect(program, reply) => self.inspect(program, reply),
+            Event::Upgrade(program, reply) => self.begin_upgrade(program, reply),
+            Event::Checked(checked, reply) => self.checked(checked, reply),
+            Event::EdgeExchanged(failed) => self.edge_exchanged(failed),
+            Event::AgentAnswers(identity, answers) => self.agent_answers(identity, answers),
             Event::Shutdown(_) => {}
         }
     }
@@ -217,13 +278,20 @@ impl Supervisor {
             let events = self.events.clone();
             return self.agent.put(agent, &events);
         }
-        match children::start(&self.options, child) {
+        match children::start(&self.options, self.program(child).command(), child) {
             Ok(process) => {
                 let events = self.events.clone();
+                let identity = process.identity();
                 self.slot(child).put(process, &events);
+                if child == Child::Agent {
+                    self.agent_started(identity);
+                }
             }
             Err(error) => {
                 tracing::error!(child = name(child), %error, "cannot be started");
+                if child == Child::Agent {
+                    self.agent_ended(None);
+                }
                 let wait = self.slot(child).not_started();
                 self.start_after(child, wait);
             }
@@ -231,13 +299,13 @@ impl Supervisor {
     }
 
     /// Starts a successor; the old one drains once the new one answers.
-    fn restart_edge(&mut self, reply: oneshot::Sender<FromSupervisor>) {
+    fn restart_edge(&mut self, command: Command, reply: oneshot::Sender<FromSupervisor>) {
         if self.edge.has_successor() {
             let why = "a new edge is being started already".to_owned();
             let _ = reply.send(FromSupervisor::Failed { why });
             return;
         }
-        match children::start(&self.options, Child::Edge) {
+        match children::start(&self.options, command, Child::Edge) {
             Ok(process) => {
                 let identity = process.identity();
                 self.edge.put_successor(process, reply, &self.events);

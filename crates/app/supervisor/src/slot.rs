@@ -67,6 +67,21 @@ impl Slot {
         all
     }
 
+    /// Replaced, but not ended.
+    pub fn leaving(&self) -> Vec<Identity> {
+        self.leaving.iter().map(Process::identity).collect()
+    }
+
+    /// Of an earlier supervisor: it is leaving, and bounds that itself.
+    pub fn see_off(&mut self, identity: Identity, events: &mpsc::Sender<Event>) {
+        // One that has ended already is what was wished.
+        if let Ok(process) = Process::adopt(identity) {
+            self.tell_exit(&process.watched, events);
+            end(Arc::clone(&process.watched), Signal::TERM, LEAVE_MAX);
+            self.leaving.push(process);
+        }
+    }
+
     pub fn adopt(&mut self, identity: Identity, events: &mpsc::Sender<Event>) {
         match Process::adopt(identity) {
             Ok(process) => self.put(process, events),
@@ -153,7 +168,7 @@ impl Slot {
         }
         if let Some(old) = self.current.replace(process) {
             self.restarts += 1;
-            end(Arc::clone(&old.watched), LEAVE_MAX);
+            end(Arc::clone(&old.watched), Signal::TERM, LEAVE_MAX);
             self.leaving.push(old);
         }
         let _ = reply.send(FromSupervisor::Done);
@@ -162,7 +177,8 @@ impl Slot {
     /// Ends the current one; its exit starts the next, which answers `reply`.
     pub fn end_for_restart(&mut self, reply: Reply) {
         if let Some(process) = &self.current {
-            end(Arc::clone(&process.watched), AGENT_END_MAX);
+            // It tells nobody that it leaves: the next one is there in a moment.
+            end(Arc::clone(&process.watched), Signal::USR1, AGENT_END_MAX);
         }
         self.awaiting.push(reply);
     }
@@ -180,9 +196,9 @@ impl Slot {
 
 /// Asks by signal, which an edge takes as [`wire::edge::ToEdge::Drain`]: the
 /// descriptor names the process for sure. Kills it after `limit`.
-fn end(watched: Arc<Watched>, limit: Duration) {
+fn end(watched: Arc<Watched>, signal: Signal, limit: Duration) {
     // One that has ended already cannot be told.
-    let _ = watched.signal(Signal::TERM);
+    let _ = watched.signal(signal);
     tokio::spawn(async move {
         if tokio::time::timeout(limit, watched.exited()).await.is_err() {
             let _ = watched.signal(Signal::KILL);

@@ -57,14 +57,15 @@ async fn answer(mut connection: Connection, desk: &Desk) -> Result<(), IpcError>
                 connection.send(&FromSupervisor::Status(status)).await?;
             }
             ToSupervisor::Restart(child) => {
-                let (reply, replied) = oneshot::channel();
-                let asked = desk.events.send(Event::Restart(child, reply)).await;
-                let answer = match (asked, replied.await) {
-                    (Ok(()), Ok(answer)) => answer,
-                    _ => FromSupervisor::Failed {
-                        why: "the node is going down".to_owned(),
-                    },
-                };
+                let answer = decided(desk, |reply| Event::Restart(child, reply)).await;
+                connection.send(&answer).await?;
+            }
+            ToSupervisor::Inspect { program } => {
+                let answer = decided(desk, |reply| Event::Inspect(program, reply)).await;
+                connection.send(&answer).await?;
+            }
+            ToSupervisor::Upgrade { program } => {
+                let answer = decided(desk, |reply| Event::Upgrade(program, reply)).await;
                 connection.send(&answer).await?;
             }
             ToSupervisor::Shutdown => {
@@ -75,4 +76,19 @@ async fn answer(mut connection: Connection, desk: &Desk) -> Result<(), IpcError>
         }
     }
     Ok(())
+}
+
+/// What the one loop answers.
+async fn decided(
+    desk: &Desk,
+    event: impl FnOnce(oneshot::Sender<FromSupervisor>) -> Event,
+) -> FromSupervisor {
+    let (reply, replied) = oneshot::channel();
+    let asked = desk.events.send(event(reply)).await;
+    match (asked, replied.await) {
+        (Ok(()), Ok(answer)) => answer,
+        _ => FromSupervisor::Failed {
+            why: "the node is going down".to_owned(),
+        },
+    }
 }

@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 use wire::edge::{FromEdge, ToEdge};
 use wire::layout::Layout;
+use wire::supervise::release::Release;
 use wire::supervise::{Child, ChildStatus, FromSupervisor, SupervisorStatus, ToSupervisor};
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -352,10 +353,12 @@ async fn play_supervisor(layout: &Layout) -> i32 {
             .into(),
         agent_arguments: Vec::new(),
         edge_arguments: Vec::new(),
+        release: Release::of("1", &(1..=2)),
+        succession: None,
     })
     .await;
     match outcome {
-        Ok(()) => 0,
+        Ok(_) => 0,
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{error}");
             1

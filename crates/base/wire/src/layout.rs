@@ -30,6 +30,10 @@ impl Layout {
     pub fn supervisor_socket(&self) -> PathBuf {
         self.at("run/supervisor.sock")
     }
+    /// How the last upgrade went.
+    pub fn upgrade(&self) -> PathBuf {
+        self.at("run/upgrade.json")
+    }
     pub fn edge_socket(&self) -> PathBuf {
         self.at("run/edge.sock")
     }

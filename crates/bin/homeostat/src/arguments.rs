@@ -114,6 +114,17 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER")]
         to: Option<u64>,
     },
+    /// Go over to another program, this node or all; no request is lost
+    ///
+    /// A program that does not fit is refused before anything is touched; one that
+    /// does not come up is left again for the old one (exit code 1).
+    #[command(
+        after_help = "Examples:\n  homeostat upgrade\n  homeostat upgrade --program ./homeostat-next\n  homeostat upgrade --all --plan\n  homeostat upgrade --all"
+    )]
+    Upgrade(Upgrade),
+    /// What this program is, and the formats it reads and writes
+    #[command(after_help = "Example:\n  homeostat version -o json")]
+    Version,
     /// List objects, or show one: sites, services, jobs, replicas, nodes, revisions
     #[command(
         after_help = "Examples:\n  homeostat get services\n  homeostat get service/search -o json\n  homeostat get service/news/search"
@@ -445,6 +456,20 @@ pub struct Up {
         conflicts_with_all = ["foreground", "certificate"]
     )]
     pub lab: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Upgrade {
+    /// The new program [default: the file that the node was started from]
+    #[arg(long, value_name = "FILE")]
+    pub program: Option<PathBuf>,
+    /// All nodes one by one, each with the file of that path on it, the one that
+    /// leads last; stops at the first that fails
+    #[arg(long)]
+    pub all: bool,
+    /// Show what each node runs and would go over to, and in which order
+    #[arg(long)]
+    pub plan: bool,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -12,6 +12,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use wire::layout::Layout;
+use wire::supervise::release::Release;
 
 pub fn shim(mut words: impl Iterator<Item = OsString>) -> ExitCode {
     let (Some(directory), Some(socket)) = (words.next(), words.next()) else {
@@ -95,8 +96,14 @@ fn runtime(mut builder: Builder) -> Result<Runtime, Failure> {
     Ok(builder.enable_all().build()?)
 }
 
+/// The file that this process is of: by its path, unless another one is there by
+/// now.
 pub fn program() -> Result<PathBuf, Failure> {
-    Ok(std::env::current_exe()?)
+    let path = std::env::current_exe()?;
+    if path.exists() {
+        return Ok(path);
+    }
+    Ok(PathBuf::from("/proc/self/exe"))
 }
 
 pub fn agent(layout: &Layout, admin_listen: Option<SocketAddr>) -> Result<ExitCode, Failure> {
@@ -174,20 +181,55 @@ pub fn worker(given: Worker) -> Result<ExitCode, Failure> {
 
 pub fn supervisor(layout: &Layout, listen: &Listen) -> Result<ExitCode, Failure> {
     start_log();
-    let options = supervisor::Options {
-        data_directory: layout.root.clone(),
-        http: listen.http(),
-        https: listen.https(),
-        program: program()?,
-        agent_arguments: listen
-            .admin_listen
-            .into_iter()
-            .flat_map(|address| ["--admin-listen".into(), address.to_string().into()])
-            .collect(),
-        edge_arguments: Vec::new(),
+    let program = program()?;
+    let told = std::env::var(supervisor::SUCCESSION).ok();
+    let mut succession = told.and_then(|text| serde_json::from_str(&text).ok());
+    loop {
+        let options = supervisor::Options {
+            data_directory: layout.root.clone(),
+            http: listen.http(),
+            https: listen.https(),
+            program: program.clone(),
+            agent_arguments: listen
+                .admin_listen
+                .into_iter()
+                .flat_map(|address| ["--admin-listen".into(), address.to_string().into()])
+                .collect(),
+            edge_arguments: Vec::new(),
+            release: release(),
+            succession: succession.take(),
+        };
+        let outcome = runtime(Builder::new_current_thread())?.block_on(supervisor::run(options));
+        match outcome {
+            Ok(supervisor::Ended::Becomes(program, left)) => {
+                let error = become_supervisor_of(&program, &left);
+                tracing::error!(%error, program = %program.display(), "cannot become it");
+                supervisor::not_become(layout, &error);
+            }
+            other => {
+                let outcome = other.map(drop);
+                return end("supervisor", outcome, supervisor::SupervisorError::hint);
+            }
+        }
+    }
+}
+
+/// The same process with the same words; returns only when that failed.
+fn become_supervisor_of(program: &Path, left: &supervisor::Succession) -> std::io::Error {
+    use std::os::unix::process::CommandExt;
+    let left = match serde_json::to_string(left) {
+        Ok(left) => left,
+        Err(error) => return error.into(),
     };
-    let outcome = runtime(Builder::new_current_thread())?.block_on(supervisor::run(options));
-    end("supervisor", outcome, supervisor::SupervisorError::hint)
+    std::process::Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(supervisor::SUCCESSION, left)
+        .exec()
+}
+
+/// What this program reads and writes.
+pub fn release() -> Release {
+    Release::of(env!("CARGO_PKG_VERSION"), &net::versions_spoken())
 }
 
 fn end<E: std::error::Error, H: AsRef<str>>(

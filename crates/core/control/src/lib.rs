@@ -14,6 +14,7 @@ pub mod restart;
 pub mod rollout;
 pub mod singleton;
 pub mod stage;
+pub mod upgrade;
 
 pub use engine::{Controller, Decided, DecisionIds, Effort, Loop, Step};
 pub use replay::{ReplayMismatch, replay, replay_as};

@@ -1,7 +1,7 @@
 //! Decides again what a record says was decided, and compares bit for bit.
 
 use crate::engine::{Controller, json};
-use crate::{alert, holding, readiness, repair, restart, rollout, singleton, stage};
+use crate::{alert, holding, job, readiness, repair, restart, rollout, singleton, stage, upgrade};
 use wire::decision::Decision;
 
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,8 @@ pub fn replay(decision: &Decision) -> Result<(), ReplayMismatch> {
         singleton::Singleton::NAME => replay_as::<singleton::Singleton>(decision),
         stage::Stages::NAME => replay_as::<stage::Stages>(decision),
         rollout::Rollout::NAME => replay_as::<rollout::Rollout>(decision),
+        job::Job::NAME => replay_as::<job::Job>(decision),
+        upgrade::Upgrade::NAME => replay_as::<upgrade::Upgrade>(decision),
         other => Err(ReplayMismatch::UnknownLoop(other.to_owned())),
     }
 }

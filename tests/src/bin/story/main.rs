@@ -12,6 +12,7 @@ mod readers;
 mod single;
 mod stage;
 mod stages;
+mod upgrade;
 mod work;
 
 use std::io::Write;
@@ -90,6 +91,9 @@ fn tell(stage: &mut stage::Stage) -> Told {
     )?;
     act("a zone gets another name while others read", || {
         neighbours.zones_move(stage)
+    })?;
+    act("all go over to another program while others read", || {
+        upgrade::rolling(stage, &neighbours)
     })?;
     act("the power of one is cut while others read", || {
         neighbours.power_cut(stage)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use wire::net::frame::Head;
 use wire::net::join::{BY_NODE, BY_TOKEN, JoinAnswer, JoinRequest, Refusal as Why, Wish};
-use wire::net::{Identity, JoinToken, VERSION, VERSION_MIN};
+use wire::net::{Identity, JoinToken};
 
 /// What a machine joins with.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ impl Caller {
         let endpoint = self.endpoint(address.is_ipv4())?;
         let silent = move |why: String| JoinError::Silent(vec![(address, why)]);
         let verifier = Arc::new(PeerVerifier::pinned(self.pin, wall_clock()));
-        let versions = VERSION_MIN..=VERSION;
+        let versions = crate::versions_spoken();
         let crypto = tls::client(None, verifier.clone(), Purpose::Join, &versions)
             .map_err(JoinError::Tls)?;
         let connecting = endpoint

@@ -23,7 +23,7 @@ mod stream;
 
 pub use call::{Call, CallError, IncomingCall};
 pub use error::{BindError, Failure, OpenError, ReachError, SendError};
-pub use options::{Address, Limits, Options};
+pub use options::{Address, Limits, Options, versions_spoken};
 pub use peers::PeerState;
 pub use relay::RELAYS_MAX;
 pub use stats::{Refused, Stats};

@@ -21,6 +21,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 mod tokens;
+pub mod upgrades;
 mod zones;
 
 pub use guard::Door;
@@ -50,10 +51,10 @@ use wire::api::{
     ApplyRequest, AskReply, AskRequest, AskedRow, AttemptView, CertificateReply,
     CertificateRequest, Change, ContentStatus, Diagnostic, Fault, Follows, GenerationView,
     JobCancelReply, JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine,
-    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, PlanReply, Policy,
-    Progress, ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView, SecretReply,
-    SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest, TokenView, WhyReply,
-    ZoneMoveRequest, ZoneView, ZonesReply,
+    NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, OfferedView, PlanReply,
+    Policy, Progress, ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView,
+    SecretReply, SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest,
+    TokenView, UpgradeRequest, UpgradeView, WhyReply, ZoneMoveRequest, ZoneView, ZonesReply,
 };
 
 type Agent = State<Arc<Shared>>;
@@ -112,6 +113,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::NodeRevoke => on(method, nodes::revoke),
         Act::NodeRename => on(method, nodes::rename),
         Act::NodeDrain => on(method, nodes::drain),
+        Act::UpgradeShow => on(method, upgrades::show),
+        Act::Upgrade => on(method, upgrades::begin),
         Act::Without => on(method, changes::without),
         Act::NodeMove => on(method, nodes::put_into),
         Act::ZoneMove => on(method, nodes::move_zone),
@@ -174,6 +177,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         nodes::rename,
         nodes::put_into,
         nodes::drain,
+        upgrades::show,
+        upgrades::begin,
         changes::without,
         nodes::move_zone,
         nodes::publish,
@@ -225,6 +230,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         NodeObject,
         NodeView,
         NodeZoneRequest,
+        OfferedView,
         PlanReply,
         Policy,
         ProjectView,
@@ -242,6 +248,8 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         TokenReply,
         TokenRequest,
         TokenView,
+        UpgradeRequest,
+        UpgradeView,
         WhyReply,
         ZoneMoveRequest,
         ZoneView,
@@ -275,6 +283,7 @@ impl IntoResponse for Refused {
             | "invalid_token"
             | "missing_secret"
             | "over_quota"
+            | "unfit_program"
             | "files"
             | "content" => StatusCode::UNPROCESSABLE_ENTITY,
             "not_told" => StatusCode::BAD_GATEWAY,

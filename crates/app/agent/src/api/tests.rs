@@ -122,6 +122,8 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("post", "/v1/nodes/{node}/revoke", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/name", Role::Admin, Kind::Node),
     ("post", "/v1/nodes/{node}/drain", Role::Admin, Kind::Node),
+    ("get", "/v1/nodes/{node}/upgrade", Role::Admin, Kind::Node),
+    ("post", "/v1/nodes/{node}/upgrade", Role::Admin, Kind::Node),
     ("get", "/v1/without", Role::Viewer, Kind::Node),
     ("post", "/v1/nodes/{node}/zone", Role::Admin, Kind::Node),
     ("post", "/v1/zones/moves", Role::Admin, Kind::Node),
@@ -262,6 +264,7 @@ impl Bench {
             }
             "/v1/attributes" => json!({ "set": { "rack": 7 } }),
             "/v1/nodes/{node}/drain" => json!({ "draining": true }),
+            "/v1/nodes/{node}/upgrade" => json!({ "program": "/nowhere" }),
             "/v1/nodes/{node}/zone" => json!({ "zone": "/eu/2" }),
             "/v1/zones/moves" => json!({ "from": "/mars", "to": "/venus" }),
             "/v1/nodes/{node}/name" => json!({ "name": "another" }),

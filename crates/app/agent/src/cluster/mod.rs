@@ -308,12 +308,18 @@ impl Cluster {
         Ok(())
     }
 
-    /// Says goodbye, so that nobody waits for this node.
-    pub async fn leave(&self) {
-        let leaving = aggregation::membership::Event::Leaving;
-        let _ = self.gossip.send(leaving).await;
+    /// Ends its connections.
+    ///
+    /// * `goodbye`: and says so, that nobody waits for this node.
+    pub async fn leave(&self, goodbye: bool) {
+        if goodbye {
+            let leaving = aggregation::membership::Event::Leaving;
+            let _ = self.gossip.send(leaving).await;
+        }
         if let Some(transport) = self.transport.get() {
-            gossip::left(self).await;
+            if goodbye {
+                gossip::left(self).await;
+            }
             let _ = tokio::time::timeout(Duration::from_secs(1), transport.close()).await;
         }
     }
@@ -460,8 +466,8 @@ impl Cluster {
             Reach::Dead => "dead",
             Reach::Left => "left",
         };
-        let round_trip = match self.transport.get().map(|it| it.state(record.id)) {
-            Some(PeerState::Connected { rtt, .. }) if !this => Some(rtt),
+        let connected = match self.transport.get().map(|it| it.state(record.id)) {
+            Some(PeerState::Connected { rtt, version, .. }) if !this => Some((rtt, version)),
             _ => None,
         };
         let services = report
@@ -490,7 +496,8 @@ impl Cluster {
             http: edge.and_then(|edge| edge.http.as_ref().map(text)),
             https: edge.and_then(|edge| edge.https.as_ref().map(text)),
             joined_unix_ms: record.joined_at.0,
-            round_trip_us: round_trip.and_then(|rtt| u64::try_from(rtt.as_micros()).ok()),
+            round_trip_us: connected.and_then(|(rtt, _)| u64::try_from(rtt.as_micros()).ok()),
+            wire: connected.map(|(_, version)| version),
             version: report.map(|report| report.program_version.clone()),
             ready: services.map(|service| service.endpoints.len() as u64).sum(),
             attributes: rows::as_json(&seen.row),

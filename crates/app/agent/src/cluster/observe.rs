@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use wire::edge::GenerationReadings;
+use wire::supervise::release::Span;
 
 const RETRY: Duration = Duration::from_secs(1);
 /// What changes more often is told this often.
@@ -214,6 +215,7 @@ fn report(shared: &Shared) -> NodeReport {
             peer: cluster.reachable(cluster.listen.edge),
         }),
         program_version: env!("CARGO_PKG_VERSION").to_owned(),
+        speaks: Some(Span::from(&net::versions_spoken())),
         way: Some(cluster.way()),
         content: shared.holdings.report.borrow().clone(),
         machine: cluster.has.borrow().clone(),

@@ -3,9 +3,11 @@
 
 mod jobs;
 mod rollouts;
+mod upgrades;
 
 pub use jobs::{AttemptView, JobCancelReply, JobRunReply, JobRunRequest, JobView, RunView};
 pub use rollouts::{GenerationView, RolloutView};
+pub use upgrades::{OfferedView, UpgradeRequest, UpgradeView};
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -405,6 +407,10 @@ pub struct NodeView {
     pub round_trip_us: Option<u64>,
     /// Of its program, as it last said.
     pub version: Option<String>,
+    /// Version of the frames that it and the node that was asked agreed on, where
+    /// there is a connection.
+    #[serde(default)]
+    pub wire: Option<u8>,
     /// Replicas on it that take requests.
     pub ready: u64,
     /// What it publishes of itself, as the node that was asked heard it last.

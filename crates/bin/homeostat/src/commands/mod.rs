@@ -41,9 +41,11 @@ pub struct Context {
 pub const TOKEN: &str = "HOMEOSTAT_TOKEN";
 
 pub fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
-    // A worker knows nothing of a node.
-    if let Command::Worker(worker) = arguments.command {
-        return roles::worker(worker);
+    match arguments.command {
+        // These know nothing of a node.
+        Command::Worker(worker) => return roles::worker(worker),
+        Command::Version => return up::upgrade::version(arguments.global.output),
+        _ => {}
     }
     let context = context(&arguments.global)?;
     match arguments.command {
@@ -90,6 +92,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
     match command {
         Command::Up(up) => up::up(context, &up).await,
         Command::Down(_) => up::down(context).await,
+        Command::Upgrade(upgrade) => up::upgrade::run(context, &upgrade).await,
         Command::Plan { path, without } => match without {
             Some(lost) => apply::without::run(context, &lost).await,
             None => apply::plan(context, &path.manifest).await,
@@ -145,6 +148,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         | Command::Agent { .. }
         | Command::Edge
         | Command::Worker(_)
+        | Command::Version
         | Command::Completions { .. }
         | Command::Schema
         | Command::Lab(_)
@@ -205,6 +209,7 @@ fn is_for_afar(command: &Command) -> Result<(), Failure> {
     let here = match command {
         Command::Up(_) => "up",
         Command::Down(_) => "down",
+        Command::Upgrade(upgrade) if !upgrade.all => "upgrade without --all",
         Command::Trust { .. } => "trust",
         Command::Store(StoreCommand::Restore { .. }) => "store restore",
         Command::Replay(replay) if replay.to.is_none() => "replay without --to",

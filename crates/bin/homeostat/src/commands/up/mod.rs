@@ -1,5 +1,7 @@
 //! Starting and stopping the node.
 
+pub mod upgrade;
+
 use super::{Context, apply, cluster};
 use crate::arguments::{Listen, Up};
 use crate::failure::{AS_OWNER, CONFLICT, DEADLINE, DENIED, FAILED, Failure, NOT_FOUND};
