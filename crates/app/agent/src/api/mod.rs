@@ -106,6 +106,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::ProjectSet => on(method, projects::set),
         Act::StoreStatus => on(method, store::status),
         Act::StoreBackup => on(method, store::backup),
+        Act::StoreForceLeader => on(method, store::force_leader),
         Act::NodeList => on(method, nodes::list),
         Act::NodeShow => on(method, nodes::show),
         Act::JoinToken => on(method, nodes::token),

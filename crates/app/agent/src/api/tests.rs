@@ -116,6 +116,12 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("post", "/v1/projects/{project}", Role::Admin, Kind::Node),
     ("get", "/v1/store", Role::Viewer, Kind::Node),
     ("post", "/v1/store/backup", Role::Admin, Kind::Node),
+    (
+        "post",
+        "/v1/store/force-leader",
+        Role::Admin,
+        Kind::Node,
+    ),
     ("get", "/v1/nodes", Role::Viewer, Kind::Node),
     ("get", "/v1/nodes/{node}", Role::Viewer, Kind::Node),
     ("post", "/v1/nodes/tokens", Role::Admin, Kind::Node),
@@ -261,6 +267,7 @@ impl Bench {
                 json!({ "name": "one", "when": "COUNT(*) > 9", "command": ["/bin/true"] })
             }
             "/v1/attributes" => json!({ "set": { "rack": 7 } }),
+            "/v1/store/force-leader" => json!({ "confirmed": false }),
             "/v1/nodes/{node}/drain" => json!({ "draining": true }),
             "/v1/nodes/{node}/zone" => json!({ "zone": "/eu/2" }),
             "/v1/zones/moves" => json!({ "from": "/mars", "to": "/venus" }),

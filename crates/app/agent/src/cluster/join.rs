@@ -2,6 +2,7 @@
 //! answer of a member of the stores.
 
 use super::Cluster;
+use super::group::generation;
 use super::kept::{Holder, Kept, KeptError, Own};
 use super::listen::{self, ListenError, Wanted};
 use super::table::{self, AdmissionError};
@@ -127,6 +128,9 @@ pub async fn join(
         }),
     };
     trust(layout, &welcome.authority_pem)?;
+    if let Some(raised) = &welcome.raised {
+        generation::keep(&kept, raised).map_err(JoinError::Welcome)?;
+    }
     keep(&kept, &joined.credentials, &welcome.edge, &own)?;
     Ok(own)
 }
@@ -210,6 +214,7 @@ impl Keeper {
             holder_addresses: cluster.addresses(),
             members: other_members(cluster),
             edge: edge.chain,
+            raised: cluster.generation.raised.clone(),
             authority_pem: shared.certificates.authority_pem().unwrap_or_default(),
         };
         tracing::info!(node = %record.id, name = %record.name, zone = %record.zone, "joined");

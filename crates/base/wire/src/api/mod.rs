@@ -257,6 +257,37 @@ pub struct StoreView {
     pub wanted_voters: Vec<String>,
     pub wanted_learners: Vec<String>,
     pub groups: Vec<GroupView>,
+    /// Raised by `force-leader`.
+    #[serde(default)]
+    pub generation: u16,
+}
+
+/// Body of `POST /v1/store/force-leader`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ForceLeaderRequest {
+    /// Do it; else only say what it would mean.
+    pub confirmed: bool,
+}
+
+/// What it means that this node leads without the others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForceLeaderReply {
+    pub node: String,
+    /// The cluster's from then on.
+    pub generation: u16,
+    /// Entries of the control group's log that this node has: all that it knows.
+    pub entries: u64,
+    /// How long ago somebody was last known to lead; none: not since this agent
+    /// started.
+    pub leaderless_ms: Option<u64>,
+    /// Members that do not answer: what they acknowledged and this node has not
+    /// heard of is lost.
+    pub unreached: Vec<String>,
+    /// Members that answer; they follow.
+    pub reached: Vec<String>,
+    /// Whether it is done: the agent starts anew and leads.
+    pub done: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -274,6 +305,9 @@ pub struct GroupView {
     pub applied: u64,
     /// By the leader: entries that another member does not have yet.
     pub behind: BTreeMap<String, u64>,
+    /// What is acknowledged is on one node alone, although there are two.
+    #[serde(default)]
+    pub degraded: bool,
     /// Why it has stopped, if it has.
     pub fault: Option<String>,
 }
@@ -344,6 +378,9 @@ pub struct JoinTokenRequest {
     /// its secrets' key: for a machine of somebody else's.
     #[serde(default)]
     pub no_vote: bool,
+    /// The new node votes, and runs no replicas.
+    #[serde(default)]
+    pub witness: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -387,6 +424,9 @@ pub struct NodeView {
     /// It is being emptied.
     #[serde(default)]
     pub draining: bool,
+    /// It votes, and runs no replicas.
+    #[serde(default)]
+    pub witness: bool,
     /// It is one of those that keep the cluster's state.
     #[serde(default)]
     pub votes: bool,

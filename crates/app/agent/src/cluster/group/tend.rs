@@ -176,8 +176,15 @@ async fn carry_out(
 pub fn status(shared: &Shared) -> StoreView {
     let cluster = &shared.cluster;
     let names = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|it| cluster.called(*it)).collect();
+    let nodes = cluster.nodes.borrow().clone();
+    let could = |record: &&node::nodes::NodeRecord| {
+        record.belongs() && record.may_vote && !record.way.outbound_only
+    };
+    let has_second = nodes.values().filter(could).count() > 1;
     let groups = groups(shared).map(|(name, store)| {
         let members = store.members();
+        let is_one = members.voters.len() == 1 && has_second;
+        let lacks = members.is_degraded || members.learners.is_empty();
         let behind = members.behind.iter();
         GroupView {
             group: name.to_owned(),
@@ -190,6 +197,7 @@ pub fn status(shared: &Shared) -> StoreView {
             behind: behind
                 .map(|(node, entries)| (cluster.called(*node), *entries))
                 .collect(),
+            degraded: is_one && (lacks || members.leader.is_none()),
             fault: store.fault(),
         }
     });
@@ -199,5 +207,6 @@ pub fn status(shared: &Shared) -> StoreView {
         wanted_voters: names(&wanted.voters),
         wanted_learners: names(&wanted.learners),
         groups: groups.into(),
+        generation: cluster.generation.number(),
     }
 }
