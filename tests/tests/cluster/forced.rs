@@ -11,7 +11,9 @@ use std::path::Path;
 fn refused(node: &TestNode, directory: &Path) -> String {
     let told = until("it is noticed", || {
         let refused = node.run(&["apply", text(directory)]);
-        says(&refused).contains("no majority").then(|| says(&refused))
+        says(&refused)
+            .contains("no majority")
+            .then(|| says(&refused))
     });
     assert!(told.contains("homeostat store force-leader"), "{told}");
     told
@@ -164,6 +166,7 @@ fn with_a_witness_either_of_two_may_die_and_it_runs_nothing() {
     let pinned = project(&first, "before", 1, "node = \"three\"");
     let nowhere = first.run(&["plan", text(&pinned)]);
     assert!(!nowhere.status.success(), "{}", says(&nowhere));
+    let directory = project(&first, "before", 3, "");
     first.power_off();
     applied(&second, &directory, "after");
     serves(&second, "after");

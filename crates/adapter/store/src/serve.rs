@@ -8,8 +8,8 @@ use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
 use crate::group::{
-    ANSWER_BEATS, Early, LEASE_BEATS, Members, Network, NoLeader, Second, Silence, Ways, Writer, pulse,
-    read_index,
+    ANSWER_BEATS, Early, LEASE_BEATS, Members, Network, NoLeader, Second, Silence, Ways, Writer,
+    pulse, read_index,
 };
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
@@ -122,8 +122,7 @@ impl EmbeddedStore {
         let health = Arc::new(Health::default());
         let disk = disk::start(database, path.clone(), Arc::clone(&health))?;
         let shared = Arc::new(Shared::new(tuning.history_revisions_max));
-        let started =
-            start_raft(node, &group, &tuning, &disk, loaded, Arc::clone(&shared)).await;
+        let started = start_raft(node, &group, &tuning, &disk, loaded, Arc::clone(&shared)).await;
         let (raft, log) = match started {
             Ok(started) => started,
             Err(error) => {

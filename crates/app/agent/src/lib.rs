@@ -187,12 +187,11 @@ async fn open_stores(
     }
     let is_first = {
         let (layout, own) = (layout.clone(), own.clone());
-        let prepared = tokio::task::spawn_blocking(move || {
-            cluster::group::generation::prepare(&layout, &own)
-        });
-        let prepared = prepared.await.map_err(|error| {
-            AgentError::Store(store::OpenError::Raft(error.to_string()))
-        })?;
+        let prepared =
+            tokio::task::spawn_blocking(move || cluster::group::generation::prepare(&layout, &own));
+        let prepared = prepared
+            .await
+            .map_err(|error| AgentError::Store(store::OpenError::Raft(error.to_string())))?;
         prepared.map_err(AgentError::Store)?
     };
     let group = |group| cluster::group::kept_with(is_first, network, group);

@@ -85,7 +85,11 @@ pub struct Raised {
 impl Raised {
     /// What is signed.
     pub fn statement(generation: u16, by: kernel::NodeId, at: kernel::UnixMillis) -> Vec<u8> {
-        format!("homeostat 2026 generation {generation} by node {by} at {}", at.0).into_bytes()
+        format!(
+            "homeostat 2026 generation {generation} by node {by} at {}",
+            at.0
+        )
+        .into_bytes()
     }
 
     /// Of two that two sides raised to, one counts.

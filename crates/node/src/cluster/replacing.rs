@@ -237,7 +237,8 @@ impl Moving<'_> {
     /// Where its replicas are to be, and how many of them are new there; None where
     /// none is on a node that is gone or draining, and none is too many.
     fn replace(&self, plan: &Plan<NodeId>, at_most: u32) -> Option<(BTreeMap<NodeId, u32>, u32)> {
-        let is_drained = |node: &NodeId| self.nodes.get(node).is_some_and(|it| !it.takes_replicas());
+        let is_drained =
+            |node: &NodeId| self.nodes.get(node).is_some_and(|it| !it.takes_replicas());
         let drained = self.nodes.keys().copied().filter(is_drained);
         let drained = self.shares(drained.filter(|node| !self.gone.contains(node)));
         let lost = self.shares(self.gone.iter().copied());

@@ -38,12 +38,7 @@ pub fn generation(path: &Path, node: NodeId) -> Result<Option<u64>, OpenError> {
 ///   are equal apart.
 /// * `then`: written together with that.
 /// One that was never given anything begins with nothing.
-pub fn take_over(
-    path: &Path,
-    node: NodeId,
-    rank: u64,
-    then: Transaction,
-) -> Result<(), OpenError> {
+pub fn take_over(path: &Path, node: NodeId, rank: u64, then: Transaction) -> Result<(), OpenError> {
     let name = path.display().to_string();
     let (database, loaded) = file::open(Place::File(path.to_owned()), node.0)?;
     take_over_in(&database, &loaded, node, (rank, then), &name)
@@ -93,11 +88,7 @@ pub(crate) fn take_over_in(
 /// empty one, which knows nothing until a leader lets it in. Blocks.
 ///
 /// Returns where what was there is now.
-pub fn begin_anew(
-    path: &Path,
-    node: NodeId,
-    rank: u64,
-) -> Result<Option<PathBuf>, OpenError> {
+pub fn begin_anew(path: &Path, node: NodeId, rank: u64) -> Result<Option<PathBuf>, OpenError> {
     let mut moved = None;
     match self::generation(path, node)? {
         Some(before) if before >= rank => return Ok(None),
@@ -123,8 +114,7 @@ pub fn begin_anew(
 /// is. Blocks.
 pub fn set_generation(path: &Path, node: NodeId, rank: u64) -> Result<(), OpenError> {
     let (database, _) = file::open(Place::File(path.to_owned()), node.0)?;
-    mark(&database, rank)
-        .map_err(|error| file::unreadable(&path.display().to_string(), error))
+    mark(&database, rank).map_err(|error| file::unreadable(&path.display().to_string(), error))
 }
 
 /// The first is nought.

@@ -151,11 +151,7 @@ pub enum Tried {
 ///
 /// # Errors
 /// The store has stopped.
-pub async fn here(
-    raft: &Raft<TypeConfig>,
-    second: &Second,
-    batch: Batch,
-) -> Result<Tried, String> {
+pub async fn here(raft: &Raft<TypeConfig>, second: &Second, batch: Batch) -> Result<Tried, String> {
     let is_leader = {
         let metrics = raft.metrics();
         // Borrowed twice at once, it would wait for itself.

@@ -43,14 +43,20 @@ async fn one_that_is_left_goes_on_with_all_it_had() {
     net.take_over(3, FIRST, told.clone());
     let third = net.open(3, false).await;
     let members = third.members();
-    assert_eq!((members.voters, members.leader), (ids(&[3]), Some(NodeId(3))));
+    assert_eq!(
+        (members.voters, members.leader),
+        (ids(&[3]), Some(NodeId(3)))
+    );
     assert_eq!(third.generation(), 1);
     assert!(keys(&third).await >= 70);
     let found = third.range("/told").await.expect("reads").entries;
     assert_eq!(found.len(), 1);
     let written = third.transact(put("/key/new", b"1")).await.expect("writes");
     assert!(written.revision.0 > 1 << GENERATION_SHIFT);
-    let lease = third.grant("other", "one", LEASE_SPAN).await.expect("grants");
+    let lease = third
+        .grant("other", "one", LEASE_SPAN)
+        .await
+        .expect("grants");
     assert!(lease.epoch.0 > 1 << GENERATION_SHIFT && lease.epoch > before);
     // Done again after a crash, it changes nothing; so does the next start.
     let last = third.last();
@@ -59,7 +65,10 @@ async fn one_that_is_left_goes_on_with_all_it_had() {
     let third = net.open(3, false).await;
     assert!(third.members().log_last <= last.1 + 2);
     assert_eq!(third.generation(), 1);
-    assert_eq!(third.range("/key/new").await.expect("reads").entries.len(), 1);
+    assert_eq!(
+        third.range("/key/new").await.expect("reads").entries.len(),
+        1
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -193,7 +193,10 @@ async fn of_two_the_second_has_what_is_acknowledged_and_is_missed_when_it_is_gon
         first.transact(put(&key, b"1")).await.expect("writes");
         if !first.members().is_degraded {
             let log = second.last().1;
-            assert!(log >= first.last().1, "acknowledged before the second had it");
+            assert!(
+                log >= first.last().1,
+                "acknowledged before the second had it"
+            );
         }
     }
     assert!(!first.members().is_degraded);

@@ -216,14 +216,12 @@ impl Cluster {
             table::begin(control, &first).await?;
         }
         let members = follow::begin(store, control, own.id).await?;
-        // One that others keep the state with asks them first.
-        let learners = control.members().learners;
-        let is_alone = members.all().union(&learners).all(|node| *node == own.id);
-        let leads = leads && is_alone;
         for told in own.told() {
             table::introduce(store, told, now).await?;
         }
         let (nodes, _) = table::read_all(store).await?;
+        // One that others could have been led without asks them first.
+        let leads = leads && group::generation::others(&nodes, own.id).is_empty();
         let (gossip, inbox) = mpsc::channel(GOSSIP_QUEUED_MAX);
         let relays = nodes.get(&own.id).map(|record| record.way.relays.clone());
         Ok(Self {

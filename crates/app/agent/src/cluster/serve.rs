@@ -128,7 +128,10 @@ async fn answer(shared: Arc<Shared>, call: IncomingCall) {
     let generation = &shared.cluster.generation;
     if !generation.is(from, call.generation) && call.method != STANDING {
         let number = generation.number();
-        let why = format!("this node is of generation {number}, not {}", call.generation);
+        let why = format!(
+            "this node is of generation {number}, not {}",
+            call.generation
+        );
         return call.refuse(why.into_bytes());
     }
     match call.method {

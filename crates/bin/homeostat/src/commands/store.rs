@@ -174,7 +174,12 @@ async fn force_leader(context: &Context, yes: bool) -> Result<(), Failure> {
     let since = told.leaderless_ms.map(Duration::from_millis);
     let since = since.map_or_else(
         || "nobody was known to lead since its agent started".to_owned(),
-        |since| format!("for {} nobody has been known to lead", format_duration(since)),
+        |since| {
+            format!(
+                "for {} nobody has been known to lead",
+                format_duration(since)
+            )
+        },
     );
     say(&format!(
         "`{}` knows the cluster's state up to entry {}; {since}",
@@ -186,7 +191,10 @@ async fn force_leader(context: &Context, yes: bool) -> Result<(), Failure> {
         listed(&told.unreached)
     ));
     if !told.reached.is_empty() {
-        say(&format!("reached, and will follow: {}", listed(&told.reached)));
+        say(&format!(
+            "reached, and will follow: {}",
+            listed(&told.reached)
+        ));
     }
     if !yes {
         confirm(&told.node)?;

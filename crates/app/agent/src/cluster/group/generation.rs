@@ -14,6 +14,7 @@ use kernel::{NodeId, error_chain};
 use net::PublicKey;
 use net::identity::verify_statement;
 use node::members::{MEMBERS_KEY, Members};
+use node::nodes::NodeTable;
 use node::store::{Operation, Transaction};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -170,12 +171,22 @@ pub fn standing(shared: &Shared) -> Standing {
 /// Those of `nodes` that answer.
 pub async fn ask(cluster: &Cluster, nodes: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Standing> {
     let asked = nodes.iter().map(|node| async move {
-        let asking = cluster.transport().call(*node, STANDING, Vec::new(), ASK_MAX);
+        let asking = cluster
+            .transport()
+            .call(*node, STANDING, Vec::new(), ASK_MAX);
         let answer = asking.await.ok()?;
         let standing: Standing = serde_json::from_slice(&answer).ok()?;
         Some((*node, standing))
     });
     join_all(asked).await.into_iter().flatten().collect()
+}
+
+/// Those that may be made to lead.
+pub fn others(nodes: &NodeTable, own: NodeId) -> BTreeSet<NodeId> {
+    let others = nodes.values().filter(|record| {
+        record.id != own && record.belongs() && record.may_vote && !record.way.outbound_only
+    });
+    others.map(|record| record.id).collect()
 }
 
 /// One that alone is a majority asks the others first whether they were led by
@@ -186,9 +197,7 @@ pub async fn ask_before_leading(shared: &Shared) {
     if shared.control.members().voters != BTreeSet::from([own]) {
         return;
     }
-    let mut others = cluster.trusted();
-    others.extend(shared.control.members().learners);
-    others.remove(&own);
+    let others = others(&cluster.nodes.borrow(), own);
     for (node, standing) in ask(cluster, &others).await {
         consider(cluster, node, standing);
     }
@@ -225,7 +234,9 @@ fn some(cluster: &Cluster) -> BTreeSet<NodeId> {
 /// Takes part in a later generation, if that is what it shows: at the next start,
 /// which is now.
 fn consider(cluster: &Cluster, from: NodeId, standing: Standing) {
-    let Some(raised) = standing.raised else { return };
+    let Some(raised) = standing.raised else {
+        return;
+    };
     if Some(raised.rank()) <= cluster.generation.rank() {
         return;
     }

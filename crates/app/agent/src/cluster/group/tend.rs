@@ -4,7 +4,7 @@
 //! Out: the wanted members in the control group; the groups' own members.
 //! Holds: the control group's leader decides; each group's leader carries out.
 
-use super::wanted;
+use super::{generation, wanted};
 use crate::apply::api_error;
 use crate::shared::Shared;
 use kernel::NodeId;
@@ -176,14 +176,10 @@ async fn carry_out(
 pub fn status(shared: &Shared) -> StoreView {
     let cluster = &shared.cluster;
     let names = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|it| cluster.called(*it)).collect();
-    let nodes = cluster.nodes.borrow().clone();
-    let could = |record: &&node::nodes::NodeRecord| {
-        record.belongs() && record.may_vote && !record.way.outbound_only
-    };
-    let has_second = nodes.values().filter(could).count() > 1;
+    let others = generation::others(&cluster.nodes.borrow(), cluster.own.id);
     let groups = groups(shared).map(|(name, store)| {
         let members = store.members();
-        let is_one = members.voters.len() == 1 && has_second;
+        let is_one = members.voters.len() == 1 && !others.is_empty();
         let lacks = members.is_degraded || members.learners.is_empty();
         let behind = members.behind.iter();
         GroupView {
