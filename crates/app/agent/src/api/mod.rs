@@ -168,6 +168,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         projects::set,
         store::status,
         store::backup,
+        store::force_leader,
         nodes::list,
         nodes::show,
         nodes::token,
