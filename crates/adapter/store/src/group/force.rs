@@ -37,6 +37,7 @@ pub fn generation(path: &Path, node: NodeId) -> Result<Option<u64>, OpenError> {
 /// * `rank`: the generation in its high 16 bits; below it, whatever tells two that
 ///   are equal apart.
 /// * `then`: written together with that.
+///
 /// One that was never given anything begins with nothing.
 pub fn take_over(path: &Path, node: NodeId, rank: u64, then: Transaction) -> Result<(), OpenError> {
     let name = path.display().to_string();

@@ -110,7 +110,7 @@ pub async fn join(
             addresses: words.addresses,
         })
     };
-    let members = welcome.members.into_iter().map(member);
+    let members = welcome.members.iter().cloned().map(member);
     let own = Own {
         members: members.collect::<Result<_, JoinError>>()?,
         id: joined.identity.node,
@@ -123,15 +123,12 @@ pub async fn join(
             key: joined.by.key,
             // Where it was reached comes first: that way there is one.
             addresses: std::iter::once(joined.at)
-                .chain(welcome.holder_addresses)
+                .chain(welcome.holder_addresses.iter().copied())
                 .collect(),
         }),
     };
     trust(layout, &welcome.authority_pem)?;
-    if let Some(raised) = &welcome.raised {
-        generation::keep(&kept, raised).map_err(JoinError::Welcome)?;
-    }
-    keep(&kept, &joined.credentials, &welcome.edge, &own)?;
+    keep(&kept, &joined.credentials, &welcome, &own)?;
     Ok(own)
 }
 
@@ -162,13 +159,16 @@ fn trust(layout: &Layout, authority_pem: &str) -> Result<(), KeptError> {
 fn keep(
     kept: &Kept,
     credentials: &Credentials,
-    edge: &[Vec<u8>],
+    welcome: &WelcomeWords,
     own: &Own,
-) -> Result<(), KeptError> {
+) -> Result<(), JoinError> {
+    if let Some(raised) = &welcome.raised {
+        generation::keep(kept, raised).map_err(JoinError::Welcome)?;
+    }
     kept.keep_root(&credentials.root)?;
     kept.keep_chain(Kind::Agent, &credentials.chain)?;
-    kept.keep_chain(Kind::Edge, edge)?;
-    kept.keep_own(own)
+    kept.keep_chain(Kind::Edge, &welcome.edge)?;
+    Ok(kept.keep_own(own)?)
 }
 
 /// A member's answer to strangers with a token.

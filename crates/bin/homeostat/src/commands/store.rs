@@ -33,6 +33,13 @@ pub async fn run(context: &Context, what: &StoreCommand) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "-".to_owned(),
+        names => names.join(" "),
+    }
+}
+
 async fn status(context: &Context) -> Result<(), Failure> {
     let view: StoreView = context.client.get("/v1/store").await?;
     match context.output {
@@ -45,10 +52,6 @@ async fn status(context: &Context) -> Result<(), Failure> {
         }
         format => return output::json(&view, format),
     }
-    let listed = |names: &[String]| match names {
-        [] => "-".to_owned(),
-        names => names.join(" "),
-    };
     let behind = |group: &GroupView| {
         let all = group.behind.iter().filter(|(_, entries)| **entries > 0);
         let all: Vec<String> = all
@@ -71,6 +74,12 @@ async fn status(context: &Context) -> Result<(), Failure> {
         "GROUP", "LEADER", "VOTERS", "LEARNERS", "TERM", "ENTRIES", "BEHIND",
     ];
     output::rows(head, view.groups.iter().map(row))?;
+    notices(&view);
+    Ok(())
+}
+
+/// What a person should know beside the numbers.
+fn notices(view: &StoreView) {
     let leaderless: Vec<&str> = (view.groups.iter())
         .filter(|group| group.leader.is_none() && !group.voters.is_empty())
         .map(|group| group.group.as_str())
@@ -105,7 +114,6 @@ async fn status(context: &Context) -> Result<(), Failure> {
             listed(&view.wanted_voters)
         ));
     }
-    Ok(())
 }
 
 /// The file is there whole or not at all.
