@@ -63,6 +63,9 @@ pub struct NodeRecord {
     /// It is being emptied: what can run elsewhere leaves it, and nothing comes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub draining: bool,
+    /// It is there for its vote, and runs no replicas.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub witness: bool,
     #[serde(flatten)]
     pub way: Way,
     pub revoked_at: Option<UnixMillis>,
@@ -93,6 +96,7 @@ impl NodeRecord {
             owner: Role::Viewer,
             may_vote: true,
             draining: false,
+            witness: false,
             way: Way::default(),
             revoked_at: None,
             former: Vec::new(),
@@ -101,6 +105,11 @@ impl NodeRecord {
 
     pub fn belongs(&self) -> bool {
         self.revoked_at.is_none()
+    }
+
+    /// Whether replicas may run on it.
+    pub fn takes_replicas(&self) -> bool {
+        !self.draining && !self.witness
     }
 
     /// Whether its certificate may say that it is there.
@@ -132,6 +141,8 @@ pub struct Admission {
     pub owner: Role,
     #[serde(default = "usually")]
     pub may_vote: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub witness: bool,
     pub expires_at: UnixMillis,
     /// What its secret is checked with, and is no use for making it.
     pub verifier: [u8; 32],

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod discovery;
+mod forced;
 mod jobs;
 mod members;
 mod rollouts;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use std::path::Path;
 use std::process::Stdio;
 
-fn status(node: &TestNode) -> Value {
+pub fn status(node: &TestNode) -> Value {
     let shown = node.ok(&["store", "status", "-o", "json"]);
     serde_json::from_str(&shown).expect("JSON")
 }
@@ -24,7 +24,7 @@ pub fn until_voters(node: &TestNode, names: &[&str]) {
 }
 
 /// Three nodes, all of which vote.
-fn three() -> [TestNode; 3] {
+pub fn three() -> [TestNode; 3] {
     let first = TestNode::new();
     first.ok(&["up"]);
     let second = join(&first, "two", &["--owner", "admin"]);
@@ -47,11 +47,11 @@ fn set_secret(node: &TestNode, value: &str) -> bool {
     setting.wait().expect("ends").success()
 }
 
-fn change_page(directory: &Path, page: &str) {
+pub fn change_page(directory: &Path, page: &str) {
     std::fs::write(directory.join("site/index.html"), page).expect("a page");
 }
 
-fn serves(node: &TestNode, page: &str) {
+pub fn serves(node: &TestNode, page: &str) {
     until("the page", || {
         (good(node, "/").body == page.as_bytes()).then_some(())
     });

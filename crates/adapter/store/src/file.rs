@@ -92,6 +92,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    pub fn last(&self) -> Option<LogId> {
+        let entry = self.log.values().next_back().map(|entry| entry.log_id);
+        let snapshot = self.snapshot.as_ref();
+        let snapshot = snapshot.and_then(|(meta, _)| meta.last_log_id);
+        entry.or(self.purged).max(snapshot)
+    }
+
     /// Whoever led must be elected again: others may have entries of its term that
     /// its own disk has lost, and it must not give their places to others. Its
     /// vote for itself stays.
@@ -136,7 +143,7 @@ fn damaged(path: &str, reason: impl Display) -> OpenError {
 }
 
 /// A failing disk is told from a damaged file.
-fn unreadable(path: &str, error: impl Into<redb::Error>) -> OpenError {
+pub fn unreadable(path: &str, error: impl Into<redb::Error>) -> OpenError {
     let path = path.to_owned();
     match error.into() {
         redb::Error::DatabaseAlreadyOpen => OpenError::Busy { path },

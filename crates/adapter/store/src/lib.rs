@@ -32,9 +32,10 @@ pub use change::{
     Bound, Change, ChangeError, ChangeRefusal, Changed, Fence, ONCE_PREFIX, Once, Step,
     once_prefix, weight,
 };
-pub use group::{Carry, CarryError, Members};
+pub use group::{Carry, CarryError, Members, begin_anew, generation, set_generation, take_over};
 pub use node::store::{LEASE_NAME_BYTES_MAX, LEASE_SPAN, TRANSACTION_BYTES_MAX};
 pub use serve::{EmbeddedStore, View};
+pub use state::GENERATION_SHIFT;
 
 use kernel::NodeId;
 use std::io::ErrorKind;

@@ -19,7 +19,7 @@ pub fn check(command: &Command) -> Result<(), StoreError> {
         Command::Renew { name, .. }
         | Command::Release { name, .. }
         | Command::Expire { name, .. } => check_label("a lease's name", name),
-        Command::From { .. } => Ok(()),
+        Command::From { .. } | Command::Raise { .. } => Ok(()),
     }
 }
 
@@ -98,7 +98,8 @@ pub fn takes_room(command: &Command) -> bool {
         Command::Renew { .. }
         | Command::Release { .. }
         | Command::Expire { .. }
-        | Command::From { .. } => false,
+        | Command::From { .. }
+        | Command::Raise { .. } => false,
     }
 }
 
@@ -113,6 +114,6 @@ pub fn command_bytes(command: &Command) -> usize {
             Command::Renew { name, .. }
             | Command::Release { name, .. }
             | Command::Expire { name, .. } => name.len(),
-            Command::From { .. } => 0,
+            Command::From { .. } | Command::Raise { .. } => 0,
         }
 }

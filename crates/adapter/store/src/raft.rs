@@ -89,6 +89,10 @@ impl Memory {
 }
 
 impl Log {
+    pub fn last(&self) -> Option<LogId> {
+        self.memory().last()
+    }
+
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -8,12 +8,12 @@ use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
 use crate::group::{
-    ANSWER_BEATS, Early, LEASE_BEATS, Members, Network, NoLeader, Silence, Ways, Writer, pulse,
-    read_index,
+    ANSWER_BEATS, Early, LEASE_BEATS, Members, Network, NoLeader, Second, Silence, Ways, Writer,
+    pulse, read_index,
 };
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
-use crate::raft::halves;
+use crate::raft::{Log, halves};
 use crate::room::{self, Room};
 use crate::shared::Shared;
 use crate::state::{State, entry};
@@ -83,6 +83,9 @@ impl View<'_> {
 pub struct EmbeddedStore {
     pub(crate) raft: Raft<TypeConfig>,
     pub(crate) silence: Arc<Silence>,
+    pub(crate) second: Arc<Second>,
+    pub(crate) own: NodeId,
+    pub(crate) log: Log,
     ways: Ways,
     calls: Calls,
     shared: Arc<Shared>,
@@ -119,16 +122,18 @@ impl EmbeddedStore {
         let health = Arc::new(Health::default());
         let disk = disk::start(database, path.clone(), Arc::clone(&health))?;
         let shared = Arc::new(Shared::new(tuning.history_revisions_max));
-        let raft = match start_raft(node, &group, &tuning, &disk, loaded, Arc::clone(&shared)).await
-        {
-            Ok(raft) => raft,
+        let started = start_raft(node, &group, &tuning, &disk, loaded, Arc::clone(&shared)).await;
+        let (raft, log) = match started {
+            Ok(started) => started,
             Err(error) => {
                 let _ = disk.jobs.send(Job::Stop);
                 return Err(health.fault().map_or(error, OpenError::Raft));
             }
         };
         let ways = ways(&group);
-        let writer = Writer::new(raft.clone(), ways.clone(), Arc::clone(&shared), node.0);
+        let second = Arc::new(Second::default());
+        let beside = (Arc::clone(&shared), Arc::clone(&second));
+        let writer = Writer::new(raft.clone(), ways.clone(), beside, node.0);
         let (calls, queue) = Calls::new();
         let silence = Arc::new(Silence::default());
         let mut tasks = vec![
@@ -150,6 +155,9 @@ impl EmbeddedStore {
         Ok(Self {
             raft,
             silence,
+            second,
+            own: node,
+            log,
             ways,
             calls,
             shared,
@@ -198,6 +206,11 @@ impl EmbeddedStore {
     /// wait for `read`.
     pub fn read_here<T>(&self, read: impl FnOnce(View<'_>) -> T) -> T {
         self.look(|state| read(View(state)))
+    }
+
+    /// Raised by [`crate::take_over`].
+    pub fn generation(&self) -> u16 {
+        self.look(State::generation)
     }
 
     async fn call(&self, command: Command) -> Result<Reply, StoreError> {
@@ -285,7 +298,7 @@ async fn start_raft(
     disk: &Disk,
     mut loaded: Loaded,
     shared: Arc<Shared>,
-) -> Result<Raft<TypeConfig>, OpenError> {
+) -> Result<(Raft<TypeConfig>, Log), OpenError> {
     let failed = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
     let is_alone = matches!(group, Group::Alone);
     if !is_alone {
@@ -312,7 +325,7 @@ async fn start_raft(
     let halves = halves(disk, loaded, shared, Arc::clone(&early));
     let (log, machine) = halves.map_err(|e| failed(&e))?;
     let network = Network { ways, early };
-    let raft = Raft::new(node.0, Arc::new(config), network, log, machine)
+    let raft = Raft::new(node.0, Arc::new(config), network, log.clone(), machine)
         .await
         .map_err(|e| failed(&e))?;
     let is_made = raft.is_initialized().await.map_err(|e| failed(&e))?;
@@ -320,11 +333,11 @@ async fn start_raft(
         let voters = Members::of(&raft.metrics().borrow()).voters;
         if voters != BTreeSet::from([node]) {
             // The others are waited for by whoever calls.
-            return Ok(raft);
+            return Ok((raft, log));
         }
         let _ = raft.trigger().elect().await;
     } else if matches!(group, Group::Joining(_)) {
-        return Ok(raft);
+        return Ok((raft, log));
     } else {
         let members = BTreeMap::from([(node.0, BasicNode::default())]);
         raft.initialize(members).await.map_err(|e| failed(&e))?;
@@ -337,7 +350,7 @@ async fn start_raft(
     raft.client_write(Batch::default())
         .await
         .map_err(|e| failed(&e))?;
-    Ok(raft)
+    Ok((raft, log))
 }
 
 fn unexpected() -> StoreError {

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Of keys and values in the events that watches can still read.
 const HISTORY_BYTES_MAX: usize = 32 << 20;
+/// The generation is the high 16 bits of an epoch.
+pub const GENERATION_SHIFT: u32 = 48;
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Value {
@@ -50,6 +52,10 @@ pub struct State {
 impl State {
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    pub fn generation(&self) -> u16 {
+        u16::try_from(self.last_epoch.0 >> GENERATION_SHIFT).unwrap_or(u16::MAX)
     }
 
     pub fn leases(&self) -> &BTreeMap<String, Held> {
@@ -88,6 +94,12 @@ impl State {
             Command::Change(change) => Ok(Reply::Changed(self.change(change))),
             // Anywhere but before a batch it says nothing.
             Command::From { .. } => Ok(Reply::Done),
+            Command::Raise { generation } => {
+                let least = u64::from(generation) << GENERATION_SHIFT;
+                self.revision.0 = self.revision.0.max(least);
+                self.last_epoch.0 = self.last_epoch.0.max(least);
+                Ok(Reply::Done)
+            }
             Command::Grant {
                 name,
                 holder,

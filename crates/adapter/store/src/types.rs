@@ -36,13 +36,18 @@ pub enum Command {
         nonce: u64,
         number: u64,
     },
+    /// Of a log that was taken over: all revisions and epochs from here on are
+    /// greater than any before.
+    Raise {
+        generation: u16,
+    },
 }
 
 impl Command {
     /// The lease whose deadline it may move.
     pub fn lease(&self) -> Option<&str> {
         match self {
-            Self::Transact(_) | Self::Change(_) | Self::From { .. } => None,
+            Self::Transact(_) | Self::Change(_) | Self::From { .. } | Self::Raise { .. } => None,
             Self::Grant { name, .. }
             | Self::Renew { name, .. }
             | Self::Release { name, .. }

@@ -107,6 +107,7 @@ pub enum Act {
     ProjectSet,
     StoreStatus,
     StoreBackup,
+    StoreForceLeader,
     NodeList,
     NodeShow,
     JoinToken,
@@ -142,6 +143,7 @@ impl Act {
                 | Self::Down
                 | Self::NodeList
                 | Self::StoreStatus
+                | Self::StoreForceLeader
                 | Self::NodeShow
                 | Self::UpgradeShow
                 | Self::Upgrade
@@ -291,6 +293,13 @@ pub const ROUTES: &[Route] = {
         route(Act::ProjectSet, Post, "/v1/projects/{project}", Admin, Node),
         route(Act::StoreStatus, Get, "/v1/store", Viewer, Node),
         route(Act::StoreBackup, Post, "/v1/store/backup", Admin, Node),
+        route(
+            Act::StoreForceLeader,
+            Post,
+            "/v1/store/force-leader",
+            Admin,
+            Node,
+        ),
         route(Act::NodeList, Get, "/v1/nodes", Viewer, Node),
         route(Act::NodeShow, Get, "/v1/nodes/{node}", Viewer, Node),
         route(Act::JoinToken, Post, "/v1/nodes/tokens", Admin, Node),

@@ -109,6 +109,8 @@ pub fn restore(
         };
         kept.restore(name, &options)?;
     }
+    let marked = cluster::group::generation::mark(layout, node);
+    marked.map_err(BackupError::Make)?;
     moved.done = true;
     let revisions = kept.revisions();
     Ok(revisions

@@ -162,7 +162,13 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     // After `down` the machine's task ends, and the agent stays idle until the
     // supervisor ends it: one that left by itself would be started again.
     tokio::spawn(machine::run(node, Arc::clone(&shared), inbox));
-    let end = terminated().await;
+    let end = tokio::select! {
+        end = terminated() => end,
+        () = shared.cluster.generation.restart.notified() => {
+            tracing::warn!("ends, to start anew");
+            End::Replaced
+        }
+    };
     shared.cluster.leave(end == End::Down).await;
     shared.buckets.store().shutdown().await;
     shared.control.shutdown().await;
@@ -181,7 +187,16 @@ async fn open_stores(
         let _ = std::fs::rename(layout.control(), layout.store());
         let _ = std::fs::remove_file(layout.buckets());
     }
-    let group = |group| cluster::group::kept_with(own, network, group);
+    let is_first = {
+        let (layout, own) = (layout.clone(), own.clone());
+        let prepared =
+            tokio::task::spawn_blocking(move || cluster::group::generation::prepare(&layout, &own));
+        let prepared = prepared
+            .await
+            .map_err(|error| AgentError::Store(store::OpenError::Raft(error.to_string())))?;
+        prepared.map_err(AgentError::Store)?
+    };
+    let group = |group| cluster::group::kept_with(is_first, network, group);
     let at = |path: PathBuf, node, group| EmbeddedStore::open(store::Options { path, node, group });
     let store = at(layout.store(), FIRST_NODE, store::Group::Alone).await;
     let store = store.map_err(AgentError::Store)?;

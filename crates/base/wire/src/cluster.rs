@@ -42,6 +42,9 @@ pub const STORE: u16 = 12;
 /// A call without a body, from a node that is to be a member: answered by
 /// [`Entrusted`].
 pub const ENTRUST: u16 = 13;
+/// A call without a body: answered by [`Standing`], whatever the generation of
+/// who asks.
+pub const STANDING: u16 = 14;
 
 /// Which of a node's stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +66,47 @@ impl StoreGroup {
             .into_iter()
             .find(|group| group.byte() == byte)
     }
+}
+
+/// That a person had a node lead without the others, which raised the cluster's
+/// generation: signed by that node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Raised {
+    pub generation: u16,
+    /// Which leads from then on.
+    pub by: kernel::NodeId,
+    pub at: kernel::UnixMillis,
+    /// Of its agent.
+    pub key: [u8; 32],
+    /// Over [`Raised::statement`]: 64 bytes.
+    pub signature: Vec<u8>,
+}
+
+impl Raised {
+    /// What is signed.
+    pub fn statement(generation: u16, by: kernel::NodeId, at: kernel::UnixMillis) -> Vec<u8> {
+        format!(
+            "homeostat 2026 generation {generation} by node {by} at {}",
+            at.0
+        )
+        .into_bytes()
+    }
+
+    /// Of two that two sides raised to, one counts.
+    pub fn rank(&self) -> (u16, kernel::NodeId) {
+        (self.generation, self.by)
+    }
+}
+
+/// How a node stands in the cluster's groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// By which its generation was raised last.
+    pub raised: Option<Raised>,
+    /// It leads the control group.
+    pub leads: bool,
+    /// Of the control group's log here: the last entry's term and index.
+    pub last: (u64, u64),
 }
 
 /// What each member has, so that any of them can lead: the cluster's
@@ -163,6 +207,9 @@ pub struct WelcomeWords {
     pub members: Vec<MemberWords>,
     /// Of the new node's edge.
     pub edge: Vec<Vec<u8>>,
+    /// The cluster's generation, where it is not the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised: Option<Raised>,
     /// What clients are to trust.
     #[serde(default)]
     pub authority_pem: String,

@@ -371,6 +371,20 @@ pub enum StoreCommand {
         #[arg(long)]
         alone: bool,
     },
+    /// Have this node lead without the others, where most of those who keep the
+    /// cluster's state are lost for good
+    ///
+    /// What they acknowledged and this node never heard of is lost. Whoever of
+    /// them comes back follows. Run it on the node that is to lead; refused while
+    /// the others can still choose a leader by themselves.
+    #[command(
+        after_help = "Examples:\n  homeostat store force-leader\n  homeostat store force-leader --yes"
+    )]
+    ForceLeader {
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Clone, Debug, Subcommand)]

@@ -194,7 +194,7 @@ impl Look<'_> {
         asked: &BTreeSet<(u64, u32)>,
     ) -> Vec<Event> {
         let away = self.nodes.values().filter(|record| {
-            !record.belongs() || record.draining || !(self.known)(record.id).reachable
+            !record.belongs() || !record.takes_replicas() || !(self.known)(record.id).reachable
         });
         let away: BTreeSet<NodeId> = away.map(|record| record.id).collect();
         let mut world = world(seen, self.nodes, &away, self.known);

@@ -262,7 +262,7 @@ pub fn changes(
             Some(on) if grantor.is_over(on, &name, now) => (Some(on), "its node has no lease"),
             Some(on) => {
                 let record = nodes.get(&on);
-                let leaves = record.is_some_and(|it| it.draining);
+                let leaves = record.is_some_and(|it| !it.takes_replicas());
                 let elsewhere = pinned.is_some_and(|pin| record.is_some_and(|it| it.name != *pin));
                 let why = match (leaves, elsewhere) {
                     (true, _) => "its node is being drained",
@@ -294,7 +294,7 @@ fn choose(
 ) -> Option<NodeId> {
     let away = nodes
         .values()
-        .filter(|it| !it.belongs() || it.draining || !known(it.id).reachable);
+        .filter(|it| !it.belongs() || !it.takes_replicas() || !known(it.id).reachable);
     let gone: BTreeSet<NodeId> = away.map(|it| it.id).chain(not).collect();
     let mut world = world(desired, nodes, &gone, known);
     world.running.remove(service);

@@ -121,7 +121,7 @@ pub fn world(
             price_per_hour: None,
             outbound_only: record.way.outbound_only,
             reachable: known.reachable,
-            draining: record.draining,
+            draining: !record.takes_replicas(),
             content: BTreeSet::new(),
         };
         world.nodes.insert(record.id, node);

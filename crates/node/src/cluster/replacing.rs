@@ -43,7 +43,7 @@ pub fn leaving(
     let stays = |one: &NodeId| {
         nodes
             .get(one)
-            .is_some_and(|it| it.belongs() && !it.draining)
+            .is_some_and(|it| it.belongs() && it.takes_replicas())
     };
     let leaving = services.map(|(name, service, applied)| {
         let share = applied.share(&name.name, service, node);
@@ -114,7 +114,7 @@ fn elsewhere(
 ) -> u32 {
     let stay = nodes
         .values()
-        .filter(|record| record.belongs() && !record.draining && !gone.contains(&record.id));
+        .filter(|record| record.belongs() && record.takes_replicas() && !gone.contains(&record.id));
     stay.map(|record| applied.share(name, service, record.id))
         .sum()
 }
@@ -237,7 +237,8 @@ impl Moving<'_> {
     /// Where its replicas are to be, and how many of them are new there; None where
     /// none is on a node that is gone or draining, and none is too many.
     fn replace(&self, plan: &Plan<NodeId>, at_most: u32) -> Option<(BTreeMap<NodeId, u32>, u32)> {
-        let is_drained = |node: &NodeId| self.nodes.get(node).is_some_and(|it| it.draining);
+        let is_drained =
+            |node: &NodeId| self.nodes.get(node).is_some_and(|it| !it.takes_replicas());
         let drained = self.nodes.keys().copied().filter(is_drained);
         let drained = self.shares(drained.filter(|node| !self.gone.contains(node)));
         let lost = self.shares(self.gone.iter().copied());

@@ -90,12 +90,15 @@ impl EmbeddedStore {
             return Err(format!("node {from} sends what another proposed"));
         }
         for command in commands {
-            if matches!(command, Command::From { .. } | Command::Expire { .. }) {
+            if matches!(
+                command,
+                Command::From { .. } | Command::Expire { .. } | Command::Raise { .. }
+            ) {
                 return Err("nobody proposes that for itself".to_owned());
             }
             limits::check(command).map_err(|error| error.to_string())?;
         }
-        writer::here(&self.raft, batch).await
+        writer::here(&self.raft, &self.second, batch).await
     }
 
     fn not_leader(&self) -> Answer {
@@ -104,7 +107,19 @@ impl EmbeddedStore {
 
     /// Who the members are, as far as it is known here.
     pub fn members(&self) -> Members {
-        Members::of(&self.raft.metrics().borrow())
+        let mut members = Members::of(&self.raft.metrics().borrow());
+        // One that only learns keeps the leader's name, however long it is silent.
+        if members.leader.is_some_and(|leader| leader != self.own) && self.silence.is_long() {
+            members.leader = None;
+        }
+        members.is_degraded = self.second.is_missed();
+        members
+    }
+
+    /// Of the log here: the last entry's term and index.
+    pub fn last(&self) -> (u64, u64) {
+        let last = self.log.last();
+        last.map_or((0, 0), |id| (id.leader_id.term, id.index))
     }
 
     /// Whether a majority has confirmed, after the call began, that this member

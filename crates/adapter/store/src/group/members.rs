@@ -25,6 +25,9 @@ pub struct Members {
     pub behind: BTreeMap<NodeId, u64>,
     /// By the leader: since a majority was heard.
     pub quorum_age: Option<Duration>,
+    /// By the only voter: the learner does not keep up, and nobody waits for it.
+    #[serde(default)]
+    pub is_degraded: bool,
 }
 
 impl Members {
@@ -47,6 +50,7 @@ impl Members {
             log_applied: metrics.last_applied.map_or(0, |id| id.index),
             behind: behind.collect(),
             quorum_age: metrics.millis_since_quorum_ack.map(Duration::from_millis),
+            is_degraded: false,
         }
     }
 }

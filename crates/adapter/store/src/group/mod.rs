@@ -7,20 +7,26 @@
 
 mod answer;
 mod early;
+mod force;
 mod members;
 mod message;
 mod network;
 mod once;
 mod pulse;
+mod second;
 mod ways;
 mod writer;
 
+pub use force::{begin_anew, generation, set_generation, take_over};
 pub use members::Members;
 pub use ways::{Carry, CarryError};
 
 pub(crate) use early::Early;
+#[cfg(test)]
+pub(crate) use force::take_over_in;
 pub(crate) use network::Network;
 pub(crate) use once::{Before, Once};
 pub(crate) use pulse::{ANSWER_BEATS, LEASE_BEATS, Silence, pulse};
+pub(crate) use second::Second;
 pub(crate) use ways::Ways;
 pub(crate) use writer::{NoLeader, UNSENT_MAX, Writer, Wrote, read_index};

@@ -37,6 +37,11 @@ impl Silence {
         self.0.store(0, Ordering::Relaxed);
     }
 
+    /// So long that no living leader is.
+    pub fn is_long(&self) -> bool {
+        u64::from(self.0.load(Ordering::Relaxed)) > 4 * LEASE_BEATS
+    }
+
     fn goes_on(&self) -> u32 {
         self.0.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }

@@ -5,6 +5,7 @@
 //! was lost with a leader is sent again without a doubt.
 
 use super::message::{Answer, Ask};
+use super::second::Second;
 use super::ways::Ways;
 use crate::shared::Shared;
 use crate::types::{Batch, Command, LogId, Replies, TypeConfig};
@@ -25,6 +26,7 @@ pub struct Writer {
     raft: Raft<TypeConfig>,
     ways: Ways,
     shared: Arc<Shared>,
+    second: Arc<Second>,
     own: u64,
     /// Of this run of the program: its numbers are its own.
     nonce: u64,
@@ -41,13 +43,19 @@ pub enum Wrote {
 }
 
 impl Writer {
-    pub fn new(raft: Raft<TypeConfig>, ways: Ways, shared: Arc<Shared>, own: u64) -> Self {
+    pub fn new(
+        raft: Raft<TypeConfig>,
+        ways: Ways,
+        (shared, second): (Arc<Shared>, Arc<Second>),
+        own: u64,
+    ) -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let nonce = since.map_or(0, |since| since.as_nanos());
         Self {
             raft,
             ways,
             shared,
+            second,
             own,
             nonce: u64::try_from(nonce).unwrap_or_default(),
             number: 0,
@@ -112,7 +120,7 @@ impl Writer {
 
     async fn attempt(&self, leader: u64, batch: &Batch) -> Result<Tried, String> {
         if leader == self.own {
-            return here(&self.raft, batch.clone()).await;
+            return here(&self.raft, &self.second, batch.clone()).await;
         }
         let ask = Ask::Write(batch.clone());
         Ok(match self.ways.ask(leader, &ask, TRY_MAX).await {
@@ -143,7 +151,7 @@ pub enum Tried {
 ///
 /// # Errors
 /// The store has stopped.
-pub async fn here(raft: &Raft<TypeConfig>, batch: Batch) -> Result<Tried, String> {
+pub async fn here(raft: &Raft<TypeConfig>, second: &Second, batch: Batch) -> Result<Tried, String> {
     let is_leader = {
         let metrics = raft.metrics();
         // Borrowed twice at once, it would wait for itself.
@@ -152,7 +160,10 @@ pub async fn here(raft: &Raft<TypeConfig>, batch: Batch) -> Result<Tried, String
     };
     let written = tokio::time::timeout(TRY_MAX, raft.client_write(batch)).await;
     match written {
-        Ok(Ok(response)) => Ok(Tried::Done(response.data)),
+        Ok(Ok(response)) => {
+            second.has(raft, response.log_id.index).await;
+            Ok(Tried::Done(response.data))
+        }
         // One that was leader has perhaps told it to others before it was
         // deposed.
         Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) if !is_leader => {

@@ -180,3 +180,38 @@ async fn strangers_and_hostile_bytes_get_nothing() {
     assert_eq!((before.term, before.leader), (after.term, after.leader));
     assert_eq!(members[2].range("/").await.expect("reads").entries.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_the_second_has_what_is_acknowledged_and_is_missed_when_it_is_gone() {
+    let net = std::sync::Arc::new(super::net::Net::default());
+    let first = net.open(1, true).await;
+    let second = net.open(2, false).await;
+    let made = first.set_members(ids(&[1]), ids(&[2])).await;
+    made.expect("learns");
+    for number in 0..40_u32 {
+        let key = format!("/key/{number}");
+        first.transact(put(&key, b"1")).await.expect("writes");
+        if !first.members().is_degraded {
+            let log = second.last().1;
+            assert!(
+                log >= first.last().1,
+                "acknowledged before the second had it"
+            );
+        }
+    }
+    assert!(!first.members().is_degraded);
+    net.cut_off(&[2]);
+    first.transact(put("/alone", b"1")).await.expect("writes");
+    assert!(first.members().is_degraded);
+    until("the learner misses its leader", || {
+        second.members().leader.is_none().then_some(())
+    })
+    .await;
+    net.cut_off(&[]);
+    let began = Instant::now();
+    while first.members().is_degraded {
+        first.transact(put("/again", b"1")).await.expect("writes");
+        assert!(began.elapsed() < Duration::from_mins(1));
+    }
+    assert_eq!(second.last(), first.last());
+}

@@ -8,6 +8,7 @@ mod cuts;
 mod damage;
 mod early;
 mod faults;
+mod force;
 mod growth;
 mod histories;
 mod members;

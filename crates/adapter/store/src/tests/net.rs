@@ -2,12 +2,13 @@
 //! disk of its own that keeps for certain only what was synced.
 
 use super::cruel::Disk;
-use crate::file::Place;
-use crate::group::{Carry, CarryError};
+use crate::file::{self, Place};
+use crate::group::{Carry, CarryError, take_over_in};
 use crate::{EmbeddedStore, Group, Tuning};
 use fastrand::Rng;
 use kernel::NodeId;
 use node::BoxFuture;
+use node::store::Transaction;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -121,6 +122,14 @@ impl Net {
         self.set_disk(node, left);
         self.members.lock().expect("no panic").remove(&NodeId(node));
         member.shutdown().await;
+    }
+
+    /// As [`crate::take_over`] does it to a file.
+    pub fn take_over(&self, node: u64, rank: u64, then: Transaction) {
+        let place = Place::layer(self.disk(node));
+        let (database, loaded) = file::open(place, node).expect("opens");
+        let what = (rank, then);
+        take_over_in(&database, &loaded, NodeId(node), what, "a disk").expect("takes over");
     }
 
     pub fn cut_off(&self, nodes: &[u64]) {

@@ -174,7 +174,8 @@ fn leader_lost() -> Response {
 fn nobody_leads() -> Response {
     let message = "no majority of the nodes that keep the cluster's state can be reached; \
                    what runs runs on, and nothing was changed";
-    let help = Some("homeostat store status");
+    let help =
+        Some("homeostat store status; where they are lost for good: homeostat store force-leader");
     Refused(api_error("no_quorum", message, help)).into_response()
 }
 

@@ -76,6 +76,7 @@ pub async fn token(
         zone: zone.clone(),
         owner: request.owner,
         may_vote: !request.no_vote,
+        witness: request.witness,
         expires_at,
         verifier: made.verifier,
         used_by: None,

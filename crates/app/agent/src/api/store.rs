@@ -9,7 +9,8 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use kernel::error_chain;
-use wire::api::{ApiError, StoreView};
+use std::sync::Arc;
+use wire::api::{ApiError, ForceLeaderReply, ForceLeaderRequest, StoreView};
 
 /// Control state and buckets at one cut. It has all that was acknowledged
 /// before it was asked for.
@@ -32,4 +33,23 @@ pub async fn backup(State(shared): Agent, caller: Caller) -> Result<Response, Re
 #[utoipa::path(get, path = "/v1/store", responses((status = 200, body = StoreView)))]
 pub async fn status(State(shared): Agent) -> Json<StoreView> {
     Json(group::status(&shared))
+}
+
+/// Has the node that is asked lead without the others, whose majority is lost for
+/// good. Its agent starts anew.
+#[utoipa::path(post, path = "/v1/store/force-leader", request_body = ForceLeaderRequest,
+    responses((status = 200, body = ForceLeaderReply), (status = 409, body = ApiError)))]
+pub async fn force_leader(
+    State(shared): Agent,
+    caller: Caller,
+    Json(request): Json<ForceLeaderRequest>,
+) -> Result<Json<ForceLeaderReply>, Refused> {
+    if !request.confirmed {
+        let told = group::force_leader(&shared, false).await;
+        return told.map(Json).map_err(Refused);
+    }
+    let change = caller.change(&shared, "store".to_owned()).await?;
+    let forced = Arc::clone(&shared);
+    let done = change.run(async move { group::force_leader(&forced, true).await });
+    done.await.map(Json)
 }

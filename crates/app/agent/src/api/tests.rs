@@ -116,6 +116,7 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("post", "/v1/projects/{project}", Role::Admin, Kind::Node),
     ("get", "/v1/store", Role::Viewer, Kind::Node),
     ("post", "/v1/store/backup", Role::Admin, Kind::Node),
+    ("post", "/v1/store/force-leader", Role::Admin, Kind::Node),
     ("get", "/v1/nodes", Role::Viewer, Kind::Node),
     ("get", "/v1/nodes/{node}", Role::Viewer, Kind::Node),
     ("post", "/v1/nodes/tokens", Role::Admin, Kind::Node),
@@ -263,6 +264,7 @@ impl Bench {
                 json!({ "name": "one", "when": "COUNT(*) > 9", "command": ["/bin/true"] })
             }
             "/v1/attributes" => json!({ "set": { "rack": 7 } }),
+            "/v1/store/force-leader" => json!({ "confirmed": false }),
             "/v1/nodes/{node}/drain" => json!({ "draining": true }),
             "/v1/nodes/{node}/upgrade" => json!({ "program": "/nowhere" }),
             "/v1/nodes/{node}/zone" => json!({ "zone": "/eu/2" }),

@@ -145,7 +145,9 @@ impl BucketServer {
         let Changed::Done { sum: Some(sum), .. } = changed else {
             return Ok(FencingEpoch(0));
         };
-        Ok(FencingEpoch(u64::try_from(sum).unwrap_or_default()))
+        let generation = u64::from(self.store.generation()) << store::GENERATION_SHIFT;
+        let count = u64::try_from(sum).unwrap_or_default();
+        Ok(FencingEpoch(generation | count))
     }
 
     /// What is in force for a project from now on, also for capabilities that

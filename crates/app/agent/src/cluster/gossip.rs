@@ -83,6 +83,7 @@ fn forget_unseen(cluster: &Cluster, core: &Membership) {
 /// Packets of the zone tree go there.
 fn take(cluster: &Cluster, received: &Received) -> Option<Event> {
     let (from, payload) = (received.from.node, received.bytes.to_vec());
+    cluster.generation.is(from, received.generation);
     if wire::tree::is_packet(&payload) {
         cluster.zones.packet(from, payload);
         return None;

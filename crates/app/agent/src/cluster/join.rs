@@ -2,6 +2,7 @@
 //! answer of a member of the stores.
 
 use super::Cluster;
+use super::group::generation;
 use super::kept::{Holder, Kept, KeptError, Own};
 use super::listen::{self, ListenError, Wanted};
 use super::table::{self, AdmissionError};
@@ -109,7 +110,7 @@ pub async fn join(
             addresses: words.addresses,
         })
     };
-    let members = welcome.members.into_iter().map(member);
+    let members = welcome.members.iter().cloned().map(member);
     let own = Own {
         members: members.collect::<Result<_, JoinError>>()?,
         id: joined.identity.node,
@@ -122,12 +123,12 @@ pub async fn join(
             key: joined.by.key,
             // Where it was reached comes first: that way there is one.
             addresses: std::iter::once(joined.at)
-                .chain(welcome.holder_addresses)
+                .chain(welcome.holder_addresses.iter().copied())
                 .collect(),
         }),
     };
     trust(layout, &welcome.authority_pem)?;
-    keep(&kept, &joined.credentials, &welcome.edge, &own)?;
+    keep(&kept, &joined.credentials, &welcome, &own)?;
     Ok(own)
 }
 
@@ -158,13 +159,16 @@ fn trust(layout: &Layout, authority_pem: &str) -> Result<(), KeptError> {
 fn keep(
     kept: &Kept,
     credentials: &Credentials,
-    edge: &[Vec<u8>],
+    welcome: &WelcomeWords,
     own: &Own,
-) -> Result<(), KeptError> {
+) -> Result<(), JoinError> {
+    if let Some(raised) = &welcome.raised {
+        generation::keep(kept, raised).map_err(JoinError::Welcome)?;
+    }
     kept.keep_root(&credentials.root)?;
     kept.keep_chain(Kind::Agent, &credentials.chain)?;
-    kept.keep_chain(Kind::Edge, edge)?;
-    kept.keep_own(own)
+    kept.keep_chain(Kind::Edge, &welcome.edge)?;
+    Ok(kept.keep_own(own)?)
 }
 
 /// A member's answer to strangers with a token.
@@ -210,6 +214,7 @@ impl Keeper {
             holder_addresses: cluster.addresses(),
             members: other_members(cluster),
             edge: edge.chain,
+            raised: cluster.generation.raised.clone(),
             authority_pem: shared.certificates.authority_pem().unwrap_or_default(),
         };
         tracing::info!(node = %record.id, name = %record.name, zone = %record.zone, "joined");

@@ -105,6 +105,7 @@ pub struct Cluster {
     leaving: std::sync::Mutex<BTreeSet<NodeId>>,
     /// Whether this node has what a member must have.
     entrusted: watch::Sender<bool>,
+    pub generation: group::generation::Generation,
     /// For what must never run twice.
     leases: group::lease::Leases,
     /// How far this node's own store has what the control group has.
@@ -219,6 +220,8 @@ impl Cluster {
             table::introduce(store, told, now).await?;
         }
         let (nodes, _) = table::read_all(store).await?;
+        // One that others could have been led without asks them first.
+        let leads = leads && group::generation::others(&nodes, own.id).is_empty();
         let (gossip, inbox) = mpsc::channel(GOSSIP_QUEUED_MAX);
         let relays = nodes.get(&own.id).map(|record| record.way.relays.clone());
         Ok(Self {
@@ -239,6 +242,7 @@ impl Cluster {
             members: watch::Sender::new(members),
             leaving: std::sync::Mutex::default(),
             entrusted: watch::Sender::new(authority.get().is_some()),
+            generation: group::generation::Generation::new(&kept),
             leases: group::lease::Leases::default(),
             mirrored: watch::Sender::default(),
             own,
@@ -276,6 +280,7 @@ impl Cluster {
         let bound = runtime.spawn(async move { Transport::bind(options) }).await;
         let bound = bound.map_err(|error| ClusterError::Thread(std::io::Error::other(error)))?;
         let (transport, incoming) = bound?;
+        transport.set_generation(cluster.generation.number());
         if cluster.transport.set(transport).is_err() {
             return Ok(());
         }
@@ -300,6 +305,7 @@ impl Cluster {
         tokio::spawn(sensor::run(Arc::clone(shared)));
         tokio::spawn(renew::run(Arc::clone(shared)));
         tokio::spawn(group::run(Arc::clone(shared)));
+        tokio::spawn(group::generation::run(Arc::clone(shared)));
         tokio::spawn(group::tend(Arc::clone(shared)));
         tokio::spawn(group::keep_entrusted(Arc::clone(shared)));
         tokio::spawn(group::lease::hold(Arc::clone(shared)));
@@ -484,6 +490,7 @@ impl Cluster {
             this,
             leader: self.lead.borrow().is(record.id, self.own.id),
             draining: record.draining,
+            witness: record.witness,
             votes: self.members.borrow().voters.contains(&record.id),
             addresses: record.way.addresses.iter().map(text).collect(),
             outbound_only: record.way.outbound_only,

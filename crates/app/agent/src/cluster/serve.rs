@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use wire::cluster::{
     ADMIN, ASK, BUCKETS, CERTIFY, CONTENT, CertifyRequest, ENTRUST, FOLLOW, GIVE, GiveRequest,
-    ISSUE, IssueRequest, KEY, ROW, STORE, TREE,
+    ISSUE, IssueRequest, KEY, ROW, STANDING, STORE, TREE,
 };
 use wire::net::Kind;
 
@@ -105,6 +105,10 @@ async fn notice(shared: &Shared, event: net::transport::Event) {
 
 async fn take(shared: Arc<Shared>, incoming: IncomingStream) {
     let from = incoming.from.node;
+    if !shared.cluster.generation.is(from, incoming.generation) {
+        // It finds out why by asking how this node stands.
+        return incoming.busy();
+    }
     match incoming.method {
         FOLLOW => follow::lead(shared, from, incoming.stream).await,
         ADMIN => {
@@ -121,7 +125,17 @@ async fn take(shared: Arc<Shared>, incoming: IncomingStream) {
 
 async fn answer(shared: Arc<Shared>, call: IncomingCall) {
     let from = call.from.node;
+    let generation = &shared.cluster.generation;
+    if !generation.is(from, call.generation) && call.method != STANDING {
+        let number = generation.number();
+        let why = format!(
+            "this node is of generation {number}, not {}",
+            call.generation
+        );
+        return call.refuse(why.into_bytes());
+    }
     match call.method {
+        STANDING => reply(call, Ok(group::generation::standing(&shared))),
         STORE => match group::answer(&shared, from, &call.body).await {
             Ok(answer) => call.done(answer),
             Err(why) => call.refuse(why.into_bytes()),

@@ -200,6 +200,7 @@ pub async fn admit(
         let record = NodeRecord {
             owner: admission.owner,
             may_vote: admission.may_vote,
+            witness: admission.witness,
             way: applicant.way.clone(),
             ..NodeRecord::new(NodeId(id), name, zone, applicant.key, now)
         };
@@ -511,6 +512,7 @@ mod tests {
             zone: "/eu/1".parse().expect("a zone"),
             owner: Role::Viewer,
             may_vote: true,
+            witness: false,
             expires_at: UnixMillis(1_000),
             verifier: [9; 32],
             used_by: None,

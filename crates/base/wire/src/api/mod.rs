@@ -3,10 +3,12 @@
 
 mod jobs;
 mod rollouts;
+mod store;
 mod upgrades;
 
 pub use jobs::{AttemptView, JobCancelReply, JobRunReply, JobRunRequest, JobView, RunView};
 pub use rollouts::{GenerationView, RolloutView};
+pub use store::{ForceLeaderReply, ForceLeaderRequest, GroupView, StoreView};
 pub use upgrades::{OfferedView, UpgradeRequest, UpgradeView};
 
 use serde::{Deserialize, Serialize};
@@ -250,36 +252,6 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// How a node's members of the stores' groups stand.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct StoreView {
-    /// The node that was asked.
-    pub node: String,
-    /// Nodes that are to keep the stores, as far as it was told.
-    pub wanted_voters: Vec<String>,
-    pub wanted_learners: Vec<String>,
-    pub groups: Vec<GroupView>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct GroupView {
-    /// `control` or `buckets`.
-    pub group: String,
-    /// None: no majority is heard.
-    pub leader: Option<String>,
-    /// Counts elections.
-    pub term: u64,
-    pub voters: Vec<String>,
-    pub learners: Vec<String>,
-    /// Of the log, as far as they are known here; and of them, applied.
-    pub entries: u64,
-    pub applied: u64,
-    /// By the leader: entries that another member does not have yet.
-    pub behind: BTreeMap<String, u64>,
-    /// Why it has stopped, if it has.
-    pub fault: Option<String>,
-}
-
 /// How a node stands with the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Follows {
@@ -346,6 +318,9 @@ pub struct JoinTokenRequest {
     /// its secrets' key: for a machine of somebody else's.
     #[serde(default)]
     pub no_vote: bool,
+    /// The new node votes, and runs no replicas.
+    #[serde(default)]
+    pub witness: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -389,6 +364,9 @@ pub struct NodeView {
     /// It is being emptied.
     #[serde(default)]
     pub draining: bool,
+    /// It votes, and runs no replicas.
+    #[serde(default)]
+    pub witness: bool,
     /// It is one of those that keep the cluster's state.
     #[serde(default)]
     pub votes: bool,

@@ -81,6 +81,10 @@ pub struct CreateToken {
     /// its authority and its secrets' key: for a machine of somebody else's
     #[arg(long, conflicts_with = "role")]
     pub no_vote: bool,
+    /// The machine that joins votes on who leads, and runs no replicas: with two
+    /// others, either of them may die
+    #[arg(long, conflicts_with_all = ["role", "no_vote"])]
+    pub witness: bool,
     /// How long it is good: `90m`, `12h`, `30d` [default: 30d; to join, 15m]
     #[arg(long, value_name = "SPAN")]
     pub ttl: Option<String>,

@@ -212,6 +212,7 @@ fn is_for_afar(command: &Command) -> Result<(), Failure> {
         Command::Upgrade(upgrade) if !upgrade.all => "upgrade without --all",
         Command::Trust { .. } => "trust",
         Command::Store(StoreCommand::Restore { .. }) => "store restore",
+        Command::Store(StoreCommand::ForceLeader { .. }) => "store force-leader",
         Command::Replay(replay) if replay.to.is_none() => "replay without --to",
         _ => return Ok(()),
     };

@@ -100,6 +100,9 @@ fn row(node: &NodeView) -> [String; 7] {
     } else if node.votes {
         state.push_str(", votes");
     }
+    if node.witness {
+        state.push_str(", witness");
+    }
     if node.draining {
         state.push_str(", draining");
     }

@@ -1,17 +1,23 @@
-//! The stores: backed up while the node runs, restored while it does not.
+//! The stores: backed up while the node runs, restored while it does not; led by
+//! one node without the others.
 
 use super::Context;
 use crate::arguments::{Format, StoreCommand};
-use crate::failure::{CONFLICT, FAILED, Failure};
+use crate::failure::{CONFLICT, DEADLINE, DENIED, FAILED, Failure};
 use crate::output::{self, data, say};
 use agent::backup::{RestoreError, restore};
-use kernel::error_chain;
+use kernel::{error_chain, format_duration};
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
-use wire::api::{GroupView, StoreView};
+use std::time::{Duration, Instant};
+use wire::api::{ForceLeaderReply, ForceLeaderRequest, GroupView, StoreView};
+
+/// For its agent to start anew.
+const LEADS_MAX: Duration = Duration::from_secs(30);
+const LOOK: Duration = Duration::from_millis(100);
 
 pub async fn run(context: &Context, what: &StoreCommand) -> Result<ExitCode, Failure> {
     match what {
@@ -22,8 +28,16 @@ pub async fn run(context: &Context, what: &StoreCommand) -> Result<ExitCode, Fai
             replace,
             alone,
         } => put_back(context, file, (*replace, *alone))?,
+        StoreCommand::ForceLeader { yes } => force_leader(context, *yes).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn listed(names: &[String]) -> String {
+    match names {
+        [] => "-".to_owned(),
+        names => names.join(" "),
+    }
 }
 
 async fn status(context: &Context) -> Result<(), Failure> {
@@ -38,10 +52,6 @@ async fn status(context: &Context) -> Result<(), Failure> {
         }
         format => return output::json(&view, format),
     }
-    let listed = |names: &[String]| match names {
-        [] => "-".to_owned(),
-        names => names.join(" "),
-    };
     let behind = |group: &GroupView| {
         let all = group.behind.iter().filter(|(_, entries)| **entries > 0);
         let all: Vec<String> = all
@@ -64,6 +74,36 @@ async fn status(context: &Context) -> Result<(), Failure> {
         "GROUP", "LEADER", "VOTERS", "LEARNERS", "TERM", "ENTRIES", "BEHIND",
     ];
     output::rows(head, view.groups.iter().map(row))?;
+    notices(&view);
+    Ok(())
+}
+
+/// What a person should know beside the numbers.
+fn notices(view: &StoreView) {
+    let leaderless: Vec<&str> = (view.groups.iter())
+        .filter(|group| group.leader.is_none() && !group.voters.is_empty())
+        .map(|group| group.group.as_str())
+        .collect();
+    if !leaderless.is_empty() {
+        say(&format!(
+            "nobody leads {}: what runs runs on, and nothing can be changed; where the others are \
+             lost for good: homeostat store force-leader",
+            leaderless.join(" and ")
+        ));
+    }
+    for group in view.groups.iter().filter(|group| group.degraded) {
+        say(&format!(
+            "degraded: what `{}` acknowledges is on one node alone; join a witness: \
+             homeostat token create --witness",
+            group.group
+        ));
+    }
+    if view.generation > 0 {
+        say(&format!(
+            "generation {}: a node was made to lead without the others",
+            view.generation
+        ));
+    }
     for fault in view.groups.iter().filter_map(|group| group.fault.as_ref()) {
         say(&format!("stopped: {fault}"));
     }
@@ -74,7 +114,6 @@ async fn status(context: &Context) -> Result<(), Failure> {
             listed(&view.wanted_voters)
         ));
     }
-    Ok(())
 }
 
 /// The file is there whole or not at all.
@@ -129,4 +168,80 @@ fn put_back(context: &Context, file: &Path, over: (bool, bool)) -> Result<(), Fa
     }
     say("next: homeostat up");
     Ok(())
+}
+
+/// Asks first, unless `yes`.
+async fn force_leader(context: &Context, yes: bool) -> Result<(), Failure> {
+    let path = "/v1/store/force-leader";
+    let ask = |confirmed| ForceLeaderRequest { confirmed };
+    let told: ForceLeaderReply = context.client.post(path, &ask(false)).await?;
+    let listed = |names: &[String]| match names {
+        [] => "nobody".to_owned(),
+        names => names.join(", "),
+    };
+    let since = told.leaderless_ms.map(Duration::from_millis);
+    let since = since.map_or_else(
+        || "nobody was known to lead since its agent started".to_owned(),
+        |since| {
+            format!(
+                "for {} nobody has been known to lead",
+                format_duration(since)
+            )
+        },
+    );
+    say(&format!(
+        "`{}` knows the cluster's state up to entry {}; {since}",
+        told.node, told.entries
+    ));
+    say(&format!(
+        "not reached: {}; what they acknowledged and this node did not hear of is lost, and \
+         they follow when they come back",
+        listed(&told.unreached)
+    ));
+    if !told.reached.is_empty() {
+        say(&format!(
+            "reached, and will follow: {}",
+            listed(&told.reached)
+        ));
+    }
+    if !yes {
+        confirm(&told.node)?;
+    }
+    let done: ForceLeaderReply = context.client.post(path, &ask(true)).await?;
+    let until = Instant::now() + LEADS_MAX;
+    while Instant::now() < until {
+        let view: Result<StoreView, _> = context.client.get("/v1/store").await;
+        let leads = |view: &StoreView| {
+            let mut groups = view.groups.iter();
+            view.generation == done.generation
+                && groups.all(|group| group.leader.as_ref() == Some(&done.node))
+        };
+        if view.as_ref().is_ok_and(leads) {
+            say(&format!(
+                "`{}` leads, in generation {}",
+                done.node, done.generation
+            ));
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let message = format!("`{}` does not lead yet", done.node);
+    Err(Failure::new(DEADLINE, message, Some("homeostat doctor")))
+}
+
+fn confirm(node: &str) -> Result<(), Failure> {
+    if !io::stdin().is_terminal() {
+        let why = "nobody is there to be asked whether the others are lost for good";
+        let help = "homeostat store force-leader --yes, if they are";
+        return Err(Failure::new(DENIED, why, Some(help)));
+    }
+    say(&format!(
+        "if the others are lost for good, type the node's name, `{node}`, to have it lead:"
+    ));
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    if line.trim() == node {
+        return Ok(());
+    }
+    Err(Failure::new(DENIED, "that is not the node's name", None))
 }

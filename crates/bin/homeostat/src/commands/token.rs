@@ -50,6 +50,7 @@ async fn create_join(context: &Context, asked: &CreateToken) -> Result<(), Failu
         owner: as_sent(asked.owner),
         life_seconds: Some(life(asked.ttl.as_deref(), "15m")?.as_secs()),
         no_vote: asked.no_vote,
+        witness: asked.witness,
     };
     let made: JoinTokenReply = context.client.post("/v1/nodes/tokens", &request).await?;
     match context.output {

@@ -2,7 +2,7 @@
 //! long as that is this node.
 
 use super::super::{follow, observe, zones};
-use super::tend;
+use super::{generation, tend};
 use crate::apply::{jobs, repair, rollouts, settling};
 use crate::machine::now;
 use crate::shared::Shared;
@@ -50,6 +50,7 @@ pub async fn run(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut led: Option<JoinSet<()>> = None;
     let mut doubted: Option<Instant> = None;
+    generation::ask_before_leading(&shared).await;
     loop {
         let members = shared.control.members();
         let votes = members.voters.contains(&cluster.own.id);

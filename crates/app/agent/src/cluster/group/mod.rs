@@ -6,17 +6,20 @@
 //! Never: is needed by what runs and serves already.
 
 mod entrust;
+mod force;
+pub mod generation;
 mod lead;
 pub mod lease;
 mod line;
 mod tend;
 
 pub use entrust::{give, keep as keep_entrusted};
+pub use force::force_leader;
 pub use lead::{Lead, run};
 pub use line::{Line, Network};
 pub use tend::{let_go, run as tend, status};
 
-use super::{Cluster, Kept, Own};
+use super::{Cluster, Kept};
 use crate::shared::Shared;
 use kernel::NodeId;
 use node::members::{MEMBERS_KEY, Members};
@@ -59,14 +62,15 @@ pub async fn wanted(store: &dyn Store) -> Result<(Members, Option<Vec<u8>>), Sto
 
 /// How this node keeps a group: the one that the cluster began with is its first
 /// member, the others are let in.
-pub fn kept_with(own: &Own, network: &Network, group: StoreGroup) -> store::Group {
+pub fn kept_with(is_first: bool, network: &Network, group: StoreGroup) -> store::Group {
     let line: Arc<dyn store::Carry> = Arc::new(Line {
         network: Arc::clone(network),
         group,
     });
-    match own.holder {
-        None => store::Group::First(line),
-        Some(_) => store::Group::Joining(line),
+    if is_first {
+        store::Group::First(line)
+    } else {
+        store::Group::Joining(line)
     }
 }
 
@@ -124,6 +128,7 @@ impl Cluster {
     }
 
     pub(super) fn set_lead(&self, now: Lead) {
+        self.generation.lead_is_known(now != Lead::Unknown);
         if let Lead::Here | Lead::At(_) = now {
             let node = now.node().unwrap_or(self.own.id);
             self.led_last.send_if_modified(|last| {
@@ -149,6 +154,7 @@ impl Cluster {
             let led = *lead == Lead::At(node);
             if led {
                 *lead = Lead::Unknown;
+                self.generation.lead_is_known(false);
             }
             led
         });
@@ -185,6 +191,7 @@ impl Cluster {
     pub fn trusted(&self) -> BTreeSet<NodeId> {
         let mut trusted = self.members.borrow().all();
         trusted.insert(self.led_last());
+        trusted.extend(self.generation.raised.as_ref().map(|raised| raised.by));
         trusted
     }
 }

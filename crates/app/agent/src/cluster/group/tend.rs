@@ -4,7 +4,7 @@
 //! Out: the wanted members in the control group; the groups' own members.
 //! Holds: the control group's leader decides; each group's leader carries out.
 
-use super::wanted;
+use super::{generation, wanted};
 use crate::apply::api_error;
 use crate::shared::Shared;
 use kernel::NodeId;
@@ -176,8 +176,11 @@ async fn carry_out(
 pub fn status(shared: &Shared) -> StoreView {
     let cluster = &shared.cluster;
     let names = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|it| cluster.called(*it)).collect();
+    let others = generation::others(&cluster.nodes.borrow(), cluster.own.id);
     let groups = groups(shared).map(|(name, store)| {
         let members = store.members();
+        let is_one = members.voters.len() == 1 && !others.is_empty();
+        let lacks = members.is_degraded || members.learners.is_empty();
         let behind = members.behind.iter();
         GroupView {
             group: name.to_owned(),
@@ -190,6 +193,7 @@ pub fn status(shared: &Shared) -> StoreView {
             behind: behind
                 .map(|(node, entries)| (cluster.called(*node), *entries))
                 .collect(),
+            degraded: is_one && (lacks || members.leader.is_none()),
             fault: store.fault(),
         }
     });
@@ -199,5 +203,6 @@ pub fn status(shared: &Shared) -> StoreView {
         wanted_voters: names(&wanted.voters),
         wanted_learners: names(&wanted.learners),
         groups: groups.into(),
+        generation: cluster.generation.number(),
     }
 }
