@@ -264,7 +264,7 @@ impl Bench {
                 json!({ "name": "one", "when": "COUNT(*) > 9", "command": ["/bin/true"] })
             }
             "/v1/attributes" => json!({ "set": { "rack": 7 } }),
-            "/v1/store/force-leader" => json!({ "confirmed": false }),
+            "/v1/store/force-leader" => json!({ "confirmed": true }),
             "/v1/nodes/{node}/drain" => json!({ "draining": true }),
             "/v1/nodes/{node}/upgrade" => json!({ "program": "/nowhere" }),
             "/v1/nodes/{node}/zone" => json!({ "zone": "/eu/2" }),
