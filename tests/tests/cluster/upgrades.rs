@@ -300,7 +300,7 @@ fn a_cluster_goes_over_node_by_node_and_loses_no_request() {
     let done = second.run(&["upgrade", "--all", "--program", text(&new)]);
     assert!(done.status.success(), "{}", says(&done));
     let last = says(&done);
-    let last = last.lines().filter(|line| line.starts_with("node ")).last();
+    let last = last.lines().rfind(|line| line.starts_with("node "));
     assert!(last.is_some_and(|line| line.contains("one")), "{last:?}");
     until_spoken(&nodes, [2, 2]);
     for load in loads.into_iter().flatten() {

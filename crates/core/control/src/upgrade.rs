@@ -11,7 +11,7 @@ use std::time::Duration;
 use wire::supervise::release::{AGENTS, Release, Span, Unfit};
 
 /// A node that has not come up by then goes back.
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_mins(1);
 
 pub struct Upgrade;
 

@@ -17,9 +17,9 @@ use wire::supervise::{FromSupervisor, ToSupervisor, UpgradeStage, UpgradeStatus}
 
 const LOOK: Duration = Duration::from_millis(50);
 /// Longer than all bounds of a supervisor together.
-const OVER_MAX: Duration = Duration::from_secs(120);
+const OVER_MAX: Duration = Duration::from_mins(2);
 /// From then until a node is whole again.
-const WHOLE_MAX: Duration = Duration::from_secs(60);
+const WHOLE_MAX: Duration = Duration::from_mins(1);
 
 /// What became of a node.
 #[derive(Clone, Debug, Serialize)]
@@ -29,7 +29,8 @@ struct Outcome {
     to: Option<String>,
     program: Option<String>,
     /// `done`, `same` (it ran that file already), `failed`, `untouched`.
-    outcome: &'static str,
+    #[serde(rename = "outcome")]
+    became: &'static str,
     why: Option<String>,
 }
 
@@ -189,14 +190,14 @@ fn fit(view: &UpgradeView) -> Result<(), Failure> {
     Err(Failure::new(FAILED, message, offered.help.as_deref()))
 }
 
-fn outcome(view: &UpgradeView, outcome: &'static str, why: Option<String>) -> Outcome {
+fn outcome(view: &UpgradeView, became: &'static str, why: Option<String>) -> Outcome {
     let offered = view.offered.clone().unwrap_or_default();
     Outcome {
         node: view.node.clone(),
         from: view.version.clone(),
         to: offered.version,
         program: Some(offered.program),
-        outcome,
+        became,
         why,
     }
 }
@@ -297,7 +298,7 @@ async fn all(context: &Context, program: Option<String>, plan: bool) -> Result<E
 /// Which node it was, and how far the others are.
 fn stopped(mut failure: Failure, outcomes: &[Outcome]) -> Failure {
     let names = |wanted: &[&str]| {
-        let them = outcomes.iter().filter(|it| wanted.contains(&it.outcome));
+        let them = outcomes.iter().filter(|it| wanted.contains(&it.became));
         let them: Vec<&str> = them.map(|it| it.node.as_str()).collect();
         if them.is_empty() {
             "none".to_owned()
