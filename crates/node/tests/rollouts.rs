@@ -115,7 +115,7 @@ fn both_generations_are_counted_over_the_same_stage() {
     let mut watched = Watched::default();
     let mut seen = |applied: &Applied, old: u64, new: u64| {
         let mut desired = Desired::default();
-        let project = applied.manifest.project.name.clone();
+        let project = applied.manifest.project.clone();
         desired.projects.insert(project, applied.clone());
         let count = |requests| GenerationReadings {
             requests,
