@@ -81,6 +81,16 @@ fn tell(stage: &mut stage::Stage) -> Told {
         "they comment while agent, edge and worker are killed",
         || readers::comment(stage),
     )?;
+    with_more_machines(stage)?;
+    act("each decision replays to the same outcome", || {
+        acts::replayed(stage)
+    })?;
+    act("the node goes down and nothing is left running", || {
+        acts::down(stage)
+    })
+}
+
+fn with_more_machines(stage: &stage::Stage) -> Told {
     let neighbours = neighbours::Neighbours::new();
     act("two more machines join, each with one line", || {
         neighbours.join(stage)
@@ -113,13 +123,6 @@ fn tell(stage: &mut stage::Stage) -> Told {
     })?;
     act("a new version comes by stages, a worse one goes", || {
         stages::played(stage, &neighbours)
-    })?;
-    drop(neighbours);
-    act("each decision replays to the same outcome", || {
-        acts::replayed(stage)
-    })?;
-    act("the node goes down and nothing is left running", || {
-        acts::down(stage)
     })
 }
 

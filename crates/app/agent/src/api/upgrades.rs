@@ -73,16 +73,23 @@ pub async fn begin(
     uri: Uri,
     Json(request): Json<UpgradeRequest>,
 ) -> Result<Response, Refused> {
-    if let Some(other) = other(&shared, &caller, &node)? {
+    let found = other(&shared, &caller, &node);
+    if let Ok(Some(other)) = found {
         let body = serde_json::to_vec(&request).unwrap_or_default();
         return ask(&shared, other, Method::POST, &uri, body).await;
     }
-    let object = format!("node/{}", shared.cluster.name());
+    let object = match &found {
+        Ok(_) => format!("node/{}", shared.cluster.name()),
+        Err(_) => format!("node/{node}"),
+    };
     let change = caller.change(&shared, object).await?;
     let who = caller.who.to_string();
     let kept_in = Arc::clone(&shared);
     let begun = change
-        .run(async move { go(&kept_in, who, request.program).await })
+        .run(async move {
+            found.map_err(|Refused(error)| error)?;
+            go(&kept_in, who, request.program).await
+        })
         .await?;
     Ok(Json(begun).into_response())
 }

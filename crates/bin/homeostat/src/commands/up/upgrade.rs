@@ -91,7 +91,7 @@ pub async fn run(context: &Context, asked: &Upgrade) -> Result<ExitCode, Failure
     } else {
         let path = format!("/v1/nodes/{}/upgrade", segment(&status.node));
         let request = UpgradeRequest { program };
-        let _: UpgradeView = context.client.post(&path, &request).await?;
+        begin(context, &path, &request).await?;
         follow(context).await?;
         let now = until_whole(context, &status.node, &BTreeSet::new()).await?;
         say(&format!("node {} runs {} now", now.node, now.version));
@@ -230,6 +230,26 @@ async fn patiently<T: serde::de::DeserializeOwned>(
     }
 }
 
+/// The agent that answers is soon replaced, and its answer may be lost: asked again,
+/// what has begun is refused.
+async fn begin(context: &Context, path: &str, request: &UpgradeRequest) -> Result<(), Failure> {
+    let deadline = Instant::now() + WHOLE_MAX;
+    let mut is_first = true;
+    loop {
+        let asked: Result<UpgradeView, _> = context.client.post(path, request).await;
+        match asked {
+            Ok(_) => return Ok(()),
+            Err(ClientError::Api(error)) if !is_first && error.code == "conflict" => return Ok(()),
+            Err(error) if !passes(&error) || Instant::now() >= deadline => {
+                return Err(error.into());
+            }
+            Err(_) => {}
+        }
+        is_first = false;
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// In the order in which they go over: who leads is the last.
 async fn nodes(context: &Context) -> Result<Vec<NodeView>, Failure> {
     let mut nodes: Vec<NodeView> = context.client.get("/v1/nodes").await?;
@@ -326,7 +346,7 @@ async fn one(
 ) -> Result<(), Failure> {
     let path = format!("/v1/nodes/{}/upgrade", segment(node));
     let request = UpgradeRequest { program };
-    let _: UpgradeView = context.client.post(&path, &request).await?;
+    begin(context, &path, &request).await?;
     let deadline = Instant::now() + OVER_MAX;
     let mut told = String::new();
     loop {
