@@ -263,6 +263,11 @@ impl Ingress {
         self.peer_streams.load(Relaxed)
     }
 
+    /// Of clients.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Relaxed)
+    }
+
     /// Stops accepting, lets what is in flight finish, and cuts what is left
     /// when `deadline` has passed.
     pub async fn drain(&self, deadline: Duration) {

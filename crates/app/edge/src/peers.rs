@@ -13,15 +13,18 @@ use arc_swap::ArcSwap;
 use ingress::{Connecting, Ingress, PeerConnector, PeerStream};
 use kernel::NodeId;
 use net::identity::Refusal;
-use net::transport::{IncomingStream, Open, OpenError, PeerState, Priority};
+use net::transport::{IncomingStream, Open, OpenError, PeerState, Priority, Stream};
 use net::{Address, Credentials, Identity, Limits, NodeKey, Options, Transport};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use wire::edge::{EdgeSnapshot, PeerIdentity, PeerView};
@@ -36,6 +39,9 @@ const SAY_EVERY: u32 = 400;
 /// What other edges have under way here may take so long when this one leaves;
 /// the next one waits for the port meanwhile, and requests for it.
 const LEAVE_MAX: Duration = Duration::from_secs(5);
+/// A client whose connection is kept may ask once more until then, as
+/// [`Ingress::drain`] has it.
+const ASK_MAX: Duration = Duration::from_millis(1_200);
 const LOOK: Duration = Duration::from_millis(5);
 /// A connection without a word for so long is lost, with all that is on it.
 const IDLE: Duration = Duration::from_secs(3);
@@ -51,6 +57,8 @@ pub struct Peers {
     relays: ArcSwap<Vec<NodeId>>,
     identity: watch::Sender<Option<PeerIdentity>>,
     transport: watch::Sender<Option<Transport>>,
+    /// Shared by each request that is with another edge.
+    under_way: Arc<()>,
 }
 
 impl Peers {
@@ -61,6 +69,7 @@ impl Peers {
             relays: ArcSwap::default(),
             identity: watch::Sender::new(None),
             transport: watch::Sender::new(None),
+            under_way: Arc::default(),
         }
     }
 
@@ -135,16 +144,24 @@ impl Peers {
         }
     }
 
-    /// Lets go of the port once what others have under way here has ended.
+    /// Lets go of the port once what others have under way here has ended, and what
+    /// clients of this edge have there, or may ask for still.
     pub async fn leave(&self, ingress: &Ingress, running: &JoinHandle<()>) {
         running.abort();
+        let since = Instant::now();
         let quiet = async {
-            while ingress.peer_streams() > 0 {
+            let may_ask = || ingress.connections() > 0 && since.elapsed() < ASK_MAX;
+            while ingress.peer_streams() + self.outgoing() > 0 || may_ask() {
                 tokio::time::sleep(LOOK).await;
             }
         };
         let _ = tokio::time::timeout(LEAVE_MAX, quiet).await;
         self.close().await;
+    }
+
+    /// Requests that are with others, or on their way there.
+    fn outgoing(&self) -> usize {
+        Arc::strong_count(&self.under_way) - 1
     }
 
     fn own(&self) -> Option<NodeId> {
@@ -235,6 +252,8 @@ impl Peers {
         deadline: Instant,
     ) -> Connecting {
         let mut transport = self.transport.subscribe();
+        // A service's connection has no end that could be waited for.
+        let under_way = (method == FORWARD).then(|| Arc::clone(&self.under_way));
         let opening = async move {
             let transport = transport.wait_for(Option::is_some).await;
             let transport = transport.ok().and_then(|one| one.clone());
@@ -246,7 +265,10 @@ impl Peers {
                 within: deadline.saturating_duration_since(Instant::now()),
             };
             match transport.open(node, open).await {
-                Ok(stream) => Ok(Box::new(stream) as Box<dyn PeerStream>),
+                Ok(stream) => Ok(Box::new(UnderWay {
+                    stream,
+                    _counted: under_way,
+                }) as Box<dyn PeerStream>),
                 Err(error) => Err(unreachable_node(&error)),
             }
         };
@@ -273,6 +295,40 @@ impl PeerConnector for Peers {
             PeerState::Connected { rtt, .. } => Some(rtt),
             _ => None,
         }
+    }
+}
+
+/// A stream that is counted while it is there.
+struct UnderWay {
+    stream: Stream,
+    _counted: Option<Arc<()>>,
+}
+
+impl AsyncRead for UnderWay {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for UnderWay {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
 

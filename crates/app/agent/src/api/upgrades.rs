@@ -11,7 +11,7 @@ use crate::cluster::table;
 use crate::machine::{now, record, unix_now};
 use crate::shared::{Message, Shared};
 use axum::Json;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -31,6 +31,7 @@ use wire::supervise::{
 
 /// Longer than a program may take to say what it is.
 const SUPERVISOR_MAX: Duration = Duration::from_secs(15);
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
 const LOOK: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -54,8 +55,9 @@ pub async fn show(
     Query(query): Query<UpgradeQuery>,
     uri: Uri,
 ) -> Result<Response, Refused> {
-    if let Some(other) = other(&shared, &caller, &node)? {
-        return ask(&shared, other, Method::GET, &uri, Vec::new()).await;
+    if let Some(other) = other(&shared, caller.via(), &node).map_err(Refused)? {
+        let answer = ask(&shared, other, Method::GET, &uri, Vec::new()).await;
+        return answer.map_err(Refused);
     }
     let view = view(&shared, query).await.map_err(Refused)?;
     Ok(Json(view).into_response())
@@ -73,36 +75,42 @@ pub async fn begin(
     uri: Uri,
     Json(request): Json<UpgradeRequest>,
 ) -> Result<Response, Refused> {
-    let found = other(&shared, &caller, &node);
-    if let Ok(Some(other)) = found {
+    let change = caller.change(&shared, format!("node/{node}")).await?;
+    let (who, via) = (caller.who.to_string(), caller.via());
+    let begun = change.run(async move {
+        let Some(other) = other(&shared, via, &node)? else {
+            let view = go(&shared, who, request.program).await?;
+            return Ok(Json(view).into_response());
+        };
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        return ask(&shared, other, Method::POST, &uri, body).await;
-    }
-    let object = match &found {
-        Ok(_) => format!("node/{}", shared.cluster.name()),
-        Err(_) => format!("node/{node}"),
-    };
-    let change = caller.change(&shared, object).await?;
-    let who = caller.who.to_string();
-    let kept_in = Arc::clone(&shared);
-    let begun = change
-        .run(async move {
-            found.map_err(|Refused(error)| error)?;
-            go(&kept_in, who, request.program).await
-        })
-        .await?;
-    Ok(Json(begun).into_response())
+        let answer = ask(&shared, other, Method::POST, &uri, body).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(refusal(answer).await)
+    });
+    begun.await
+}
+
+/// What another node said no with.
+async fn refusal(answer: Response) -> ApiError {
+    let status = answer.status();
+    let body = to_bytes(answer.into_body(), REFUSAL_BYTES_MAX).await;
+    let read = body
+        .ok()
+        .and_then(|body| serde_json::from_slice(&body).ok());
+    read.unwrap_or_else(|| api_error("unreachable", format!("a node answered {status}"), None))
 }
 
 /// None: this node. What another node passed on goes no further.
-fn other(shared: &Shared, caller: &Caller, node: &str) -> Result<Option<NodeId>, Refused> {
+fn other(shared: &Shared, via: Option<NodeId>, node: &str) -> Result<Option<NodeId>, ApiError> {
     let nodes = shared.cluster.nodes.borrow();
-    let record = table::find(&nodes, node).ok_or_else(|| Refused(table::none_called(node)))?;
+    let record = table::find(&nodes, node).ok_or_else(|| table::none_called(node))?;
     if record.id == shared.cluster.own.id {
         return Ok(None);
     }
-    if caller.via().is_some() {
-        return Err(Refused(table::none_called(node)));
+    if via.is_some() {
+        return Err(table::none_called(node));
     }
     Ok(Some(record.id))
 }
@@ -113,16 +121,14 @@ async fn ask(
     method: Method,
     uri: &Uri,
     body: Vec<u8>,
-) -> Result<Response, Refused> {
+) -> Result<Response, ApiError> {
     let request = Request::builder()
         .method(method)
         .uri(uri.clone())
         .header(header::CONTENT_TYPE, "application/json")
         .body(Body::from(body))
-        .map_err(|error| Refused(api_error("internal", error.to_string(), None)))?;
-    ask_node(&shared.cluster, node, request)
-        .await
-        .map_err(Refused)
+        .map_err(|error| api_error("internal", error.to_string(), None))?;
+    ask_node(&shared.cluster, node, request).await
 }
 
 async fn tell(shared: &Shared, word: ToSupervisor) -> Result<FromSupervisor, ApiError> {
