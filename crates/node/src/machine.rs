@@ -35,6 +35,8 @@ pub struct Node {
     ids: DecisionIds,
     /// Found at the start; taken over with the first desired state.
     found: Option<Vec<Adopted>>,
+    /// Ends that were heard of before: of what was found running, as a rule.
+    early: Vec<NodeEvent>,
     taken_over: bool,
     desired: Option<Desired>,
     services: BTreeMap<ScopedName, Tended>,
@@ -65,6 +67,7 @@ impl Node {
             settings,
             rng: Rng::seeded(seed),
             found: None,
+            early: Vec::new(),
             taken_over: false,
             desired: None,
             services: BTreeMap::new(),
@@ -99,17 +102,25 @@ impl Node {
             }
             // Seen when the snapshot is made.
             NodeEvent::Peers(peers) => self.peers = peers,
-            other => {
-                let ended = ended(&other).cloned();
-                self.tend(other, &mut effects, now);
-                // One whose lease is over is not started again.
-                if ended.is_some_and(|service| self.lacks_lease(&service)) {
-                    self.reconcile(&mut effects, now);
-                }
+            end if !self.taken_over && ended(&end).is_some() => self.early.push(end),
+            other => self.hear(other, &mut effects, now),
+        }
+        if self.taken_over {
+            for end in std::mem::take(&mut self.early) {
+                self.hear(end, &mut effects, now);
             }
         }
         self.conclude(&mut effects, now);
         effects
+    }
+
+    fn hear(&mut self, event: NodeEvent, effects: &mut Vec<NodeEffect>, now: Time) {
+        let ended = ended(&event).cloned();
+        self.tend(event, effects, now);
+        // One whose lease is over is not started again.
+        if ended.is_some_and(|service| self.lacks_lease(&service)) {
+            self.reconcile(effects, now);
+        }
     }
 
     /// What concerns services that are known already.

@@ -5,7 +5,7 @@ use jobs::{Effect, End, Event, Now, Record, Verdict};
 use kernel::{FencingEpoch, Hash, Name, NodeId, ReplicaId, Revision, ScopedName, Time, UnixMillis};
 use node::attempts::{AttemptStatus, attempt_id};
 use node::desired::{Applied, Desired, FIRST_NODE};
-use node::driver::{Adopted, DriverEvent, Found, Work};
+use node::driver::{Adopted, DriverEvent, Found, Running, Work};
 use node::jobs::{Look, machine};
 use node::lease::{Ask, Grantor, Lease, TIME_TO_LIVE, rights};
 use node::nodes::{NodeRecord, NodeReport, NodeTable};
@@ -83,6 +83,42 @@ fn ended(mut desired: Desired, end: End) -> Desired {
     let _ = machine.handle(Event::Ended { attempt: 1, end }, clocks());
     desired.jobs.insert(name(), machine.into_record());
     desired
+}
+
+#[test]
+fn an_end_that_is_heard_of_before_what_was_found_is_not_lost() {
+    let desired = placed(desired(""));
+    let replica = first_attempt(&desired);
+    let running = Running {
+        pid: 7,
+        address: None,
+        since: Time(1),
+    };
+    let found = vec![Adopted {
+        replica: replica.clone(),
+        state: Found::Running(running),
+    }];
+    // It was running when the driver looked, and ends before or after that is told.
+    let exited = NodeEvent::Driver(DriverEvent::Exited {
+        replica: replica.clone(),
+        exit: Exit::Code(0),
+        at: Time(2),
+    });
+    for is_early in [true, false] {
+        let adopted = NodeEvent::Adopted(found.clone());
+        let mut told = vec![adopted, exited.clone()];
+        if is_early {
+            told.reverse();
+        }
+        let mut node = Node::new(1, Settings::default());
+        for event in told {
+            let _ = node.handle(event, Time(2));
+        }
+        let effects = node.handle(NodeEvent::Desired(desired.clone()), Time(3));
+        assert!(starts(&effects).is_empty());
+        let status = node.status().attempts[&replica].clone();
+        assert_eq!(status, AttemptStatus::Ended(End::Succeeded), "{is_early}");
+    }
 }
 
 fn node(found: Vec<Adopted>) -> Node {
