@@ -92,6 +92,15 @@ fn tell(stage: &mut stage::Stage) -> Told {
 
 fn with_more_machines(stage: &stage::Stage) -> Told {
     let neighbours = neighbours::Neighbours::new();
+    let told = among(stage, &neighbours);
+    if told.is_err() {
+        say(&neighbours.second.logs());
+        say(&neighbours.third.logs());
+    }
+    told
+}
+
+fn among(stage: &stage::Stage, neighbours: &neighbours::Neighbours) -> Told {
     act("two more machines join, each with one line", || {
         neighbours.join(stage)
     })?;
@@ -103,7 +112,7 @@ fn with_more_machines(stage: &stage::Stage) -> Told {
         neighbours.zones_move(stage)
     })?;
     act("all go over to another program while others read", || {
-        upgrade::rolling(stage, &neighbours)
+        upgrade::rolling(stage, neighbours)
     })?;
     act("the power of one is cut while others read", || {
         neighbours.power_cut(stage)
@@ -113,16 +122,16 @@ fn with_more_machines(stage: &stage::Stage) -> Told {
         || neighbours.leader_cut(stage),
     )?;
     act("what must not run twice never does", || {
-        single::frozen(stage, &neighbours)
+        single::frozen(stage, neighbours)
     })?;
     act("work is done in parts, whoever is killed", || {
-        work::counted(stage, &neighbours)
+        work::counted(stage, neighbours)
     })?;
     act("a service without HTTP is found, wherever it runs", || {
-        calls::found(stage, &neighbours)
+        calls::found(stage, neighbours)
     })?;
     act("a new version comes by stages, a worse one goes", || {
-        stages::played(stage, &neighbours)
+        stages::played(stage, neighbours)
     })
 }
 
