@@ -1,6 +1,7 @@
 //! A real node for black-box tests: the built program, its own data directory,
 //! free ports; ended with the test.
 
+pub mod callers;
 pub mod disk;
 pub mod firewall;
 pub mod ports;
@@ -169,6 +170,18 @@ impl TestNode {
             let applied = self.run(&["apply", directory.to_str()?]);
             applied.status.success().then_some(())
         });
+    }
+
+    /// How a service's rollout by stages stands, while there is one.
+    pub fn rollout(&self, service: &str) -> Option<serde_json::Value> {
+        let shown = self.run(&["rollout", "status", service, "-o", "json"]);
+        serde_json::from_slice(&shown.stdout).ok()
+    }
+
+    /// Whether it is said that there is none.
+    pub fn rolls_nothing_out(&self, service: &str) -> bool {
+        let shown = self.run(&["rollout", "status", service]);
+        says(&shown).contains("nothing is being rolled out")
     }
 
     /// The node's own logs, for a failed assertion.

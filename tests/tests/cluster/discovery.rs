@@ -2,62 +2,16 @@
 
 use super::members::until_voters;
 use super::{good, join, text};
-use black_box::{TestNode, program, until};
+use black_box::callers::{project, until_repeated, variable};
+use black_box::{TestNode, until};
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::time::Duration;
-
-/// Who asks by HTTP, and who is asked and speaks none.
-fn project(node: &TestNode, called: &str, more: &str, web: &str, db: &str) -> PathBuf {
-    let directory = node.scratch().join(called);
-    std::fs::create_dir_all(&directory).expect("a directory");
-    let service = program("black-box-service");
-    let service = service.display();
-    let manifest = format!(
-        r#"[project]
-name = "{called}"
-{more}
-
-[service.web]
-run = {{ process = ["{service}"] }}
-routes = [{{ host = "localhost", path = "/{called}" }}]
-{web}
-
-[service.web.probes]
-readiness = {{ http = "/", every = "200ms" }}
-
-[service.db]
-run = {{ process = ["{service}"] }}
-environment = {{ REPEAT = "1" }}
-port = 5432
-{db}
-
-[service.db.probes]
-readiness = {{ tcp = true, every = "200ms" }}
-"#
-    );
-    std::fs::write(directory.join("homeostat.toml"), manifest).expect("a manifest");
-    directory
-}
-
-/// What `web` finds in its environment.
-fn variable(node: &TestNode, called: &str, name: &str) -> String {
-    let answer = good(node, &format!("/{called}/environment?{name}"));
-    String::from_utf8(answer.body).expect("UTF-8")
-}
 
 /// What `web` hears from an address.
 fn call(node: &TestNode, called: &str, address: &str) -> String {
     let answer = good(node, &format!("/{called}/call?{address}"));
     String::from_utf8(answer.body).expect("UTF-8")
-}
-
-fn until_repeated(node: &TestNode, called: &str, address: &str) {
-    until("it is reached", || {
-        let asked = node.get(&format!("/{called}/call?{address}")).ok()?;
-        asked.body.starts_with(b"repeated").then_some(())
-    });
 }
 
 /// Asks as any resolver does: the code, and the address if there is one.

@@ -41,8 +41,7 @@ fn until_only(node: &TestNode, version: &str) {
 }
 
 fn status(node: &TestNode) -> Option<Value> {
-    let shown = node.run(&["rollout", "status", "test/echo", "-o", "json"]);
-    serde_json::from_slice(&shown.stdout).ok()
+    node.rollout("test/echo")
 }
 
 fn until_status(node: &TestNode, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
@@ -55,10 +54,7 @@ fn is_up(view: &Value) -> bool {
 }
 
 fn is_over(node: &TestNode) -> Option<()> {
-    let shown = node.run(&["rollout", "status", "test/echo"]);
-    says(&shown)
-        .contains("nothing is being rolled out")
-        .then_some(())
+    node.rolls_nothing_out("test/echo").then_some(())
 }
 
 #[test]

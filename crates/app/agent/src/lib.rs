@@ -45,7 +45,6 @@ use tokio::sync::{Mutex, broadcast, mpsc, watch};
 use wire::cluster::StoreGroup;
 use wire::edge::{EdgeReadings, EdgeSnapshot};
 use wire::layout::Layout;
-use wire::supervise::{FromSupervisor, ToSupervisor};
 
 /// The supervisor starts us and answers at once, or is not there at all.
 const SUPERVISOR_MAX: Duration = Duration::from_secs(2);
@@ -337,12 +336,8 @@ fn bind_private(path: &Path) -> std::io::Result<UnixListener> {
 
 /// Learns where the edge listens.
 async fn ask_supervisor(shared: &Shared) {
-    let socket = shared.layout.supervisor_socket();
     loop {
-        if let Ok(mut connection) = ipc::connect(&socket).await
-            && connection.send(&ToSupervisor::Status).await.is_ok()
-            && let Ok(Some((FromSupervisor::Status(status), _))) = connection.receive().await
-        {
+        if let Ok(status) = api::upgrades::status(shared).await {
             shared.listeners.send_replace((status.http, status.https));
             return;
         }

@@ -51,10 +51,15 @@ fn check_version(path: &Path) -> Result<bool, SupervisorError> {
 }
 
 fn write_version(path: &Path) -> Result<(), SupervisorError> {
+    replace(path, format!("{DATA_VERSION}\n").as_bytes()).map_err(unusable(path))
+}
+
+/// A small file, whole or as it was before.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
-    fs::write(&beside, format!("{DATA_VERSION}\n"))
-        .and_then(|()| fs::rename(&beside, path))
-        .map_err(unusable(path))
+    fs::write(&beside, bytes)?;
+    fs::File::open(&beside)?.sync_all()?;
+    fs::rename(&beside, path)
 }
 
 async fn lock(layout: &Layout) -> Result<LockFile, SupervisorError> {

@@ -6,6 +6,7 @@
 //! Holds: one upgrade at a time; what the new program cannot do, the old one goes
 //! on with.
 
+use crate::directory::replace;
 use crate::program::{InspectError, Program, inspect};
 use crate::{Event, Supervisor, children};
 use ipc::Identity;
@@ -82,11 +83,7 @@ pub fn read(layout: &Layout) -> Option<UpgradeStatus> {
 }
 
 fn write(layout: &Layout, status: &UpgradeStatus) -> io::Result<()> {
-    let path = layout.upgrade();
-    let beside = path.with_extension("new");
-    std::fs::write(&beside, serde_json::to_vec(status)?)?;
-    std::fs::File::open(&beside)?.sync_all()?;
-    std::fs::rename(&beside, path)
+    replace(&layout.upgrade(), &serde_json::to_vec(status)?)
 }
 
 /// The new program could not take this process: what its supervisor leaves is the

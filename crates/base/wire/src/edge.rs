@@ -299,6 +299,26 @@ pub struct ServiceReadings {
     pub generations: BTreeMap<Revision, GenerationReadings>,
 }
 
+/// What came to the counts of buckets between two readings, ascending as they are; a
+/// count that is smaller than before has not grown.
+pub fn counts_since(before: &[(i32, u64)], now: &[(i32, u64)]) -> Vec<(i32, u64)> {
+    let before: BTreeMap<i32, u64> = before.iter().copied().collect();
+    let grown = now.iter().map(|(index, count)| {
+        let before = before.get(index).copied().unwrap_or(0);
+        (*index, count.saturating_sub(before))
+    });
+    grown.filter(|(_, count)| *count > 0).collect()
+}
+
+/// Of several sources together.
+pub fn add_counts(all: &mut Vec<(i32, u64)>, more: &[(i32, u64)]) {
+    let mut sums: BTreeMap<i32, u64> = all.iter().copied().collect();
+    for (index, count) in more {
+        *sums.entry(*index).or_default() += count;
+    }
+    *all = sums.into_iter().collect();
+}
+
 /// Counts begin anew with each start of a replica.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct GenerationReadings {

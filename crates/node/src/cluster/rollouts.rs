@@ -16,7 +16,7 @@ use manifest::{Rollout, Run, Service};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use wire::attributes::Quantiles;
-use wire::edge::{GenerationReadings, LATENCY_LEVEL};
+use wire::edge::{GenerationReadings, LATENCY_LEVEL, add_counts, counts_since};
 
 /// Of a service of the manifest; what is there is the new generation.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -416,13 +416,8 @@ fn add_new(sum: &mut GenerationReadings, last: &GenerationReadings, now: &Genera
     };
     sum.requests += now.requests.saturating_sub(last.requests);
     sum.errors += now.errors.saturating_sub(last.errors);
-    let before: BTreeMap<i32, u64> = last.latency_ms.iter().copied().collect();
-    let mut counts: BTreeMap<i32, u64> = sum.latency_ms.iter().copied().collect();
-    for (index, count) in &now.latency_ms {
-        let new = count.saturating_sub(before.get(index).copied().unwrap_or(0));
-        *counts.entry(*index).or_default() += new;
-    }
-    sum.latency_ms = counts.into_iter().collect();
+    let new = counts_since(&last.latency_ms, &now.latency_ms);
+    add_counts(&mut sum.latency_ms, &new);
 }
 
 /// In milliseconds, the upper bound of its bucket.

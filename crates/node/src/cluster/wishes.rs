@@ -42,34 +42,31 @@ pub fn seen(desired: &Desired, wished: &Graph, reports: &BTreeMap<NodeId, NodeRe
         for (name, status) in &report.status.services {
             let applied = desired.projects.get(&name.project);
             let under_way = applied.and_then(|it| it.rollouts.get(&name.name));
-            // A place is filled by either.
-            let either = under_way.is_some_and(|it| it.stage == Stage::Rolling);
-            let is_rolled = under_way.is_some() && !either;
-            let generation = wished.components.get(name).map(|it| it.generation);
-            let counts = |it: &&ReplicaId| !is_rolled || Some(it.generation) == generation;
-            let ready = status.endpoints.iter().filter(counts).count();
-            let ready = u32::try_from(ready).unwrap_or(u32::MAX);
-            if ready == 0 {
+            let wish = wished.components.get(name);
+            let generation = wish.map(|it| it.generation);
+            let is_current = |it: &&ReplicaId| Some(it.generation) == generation;
+            let count = |ready: usize| u32::try_from(ready).unwrap_or(u32::MAX);
+            let all = count(status.endpoints.len());
+            let current = count(status.endpoints.iter().filter(is_current).count());
+            let (current, stale) = match under_way.map(|it| it.stage) {
+                None => (current, all - current),
+                // A place is filled by either.
+                Some(Stage::Rolling) => {
+                    let placed = wish.and_then(|it| it.on.get(node)).copied();
+                    (all.min(placed.unwrap_or(0)), 0)
+                }
+                Some(_) => (current, 0),
+            };
+            if current + stale == 0 {
                 continue;
             }
             let component = graph.components.entry(name.clone()).or_default();
             component.generation = generation.unwrap_or_default();
-            let current = status.endpoints.iter();
-            let current = current
-                .filter(|it| either || Some(it.generation) == generation)
-                .count();
-            let mut current = u32::try_from(current).unwrap_or(ready);
-            let mut ready = ready;
-            if either {
-                let there = wished.components.get(name).and_then(|it| it.on.get(node));
-                current = current.min(there.copied().unwrap_or(0));
-                ready = current;
-            }
             if current > 0 {
                 component.on.insert(*node, current);
             }
-            if ready > current {
-                component.stale.insert(*node, ready - current);
+            if stale > 0 {
+                component.stale.insert(*node, stale);
             }
         }
     }

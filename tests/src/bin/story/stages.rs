@@ -8,18 +8,9 @@ use black_box::{Load, TestNode, program, until};
 use serde_json::Value;
 use std::time::Instant;
 
+const SERVICE: &str = "stages/page";
 const CANARY: &str = r#"{ strategy = "canary", share = "34%", for = "10m", min_requests = 20 }"#;
 const BLUE_GREEN: &str = r#"{ strategy = "blue-green", keep = "10m" }"#;
-
-fn status(node: &TestNode) -> Option<Value> {
-    let shown = node.run(&["rollout", "status", "stages/page", "-o", "json"]);
-    serde_json::from_slice(&shown.stdout).ok()
-}
-
-fn is_over(node: &TestNode) -> bool {
-    let shown = node.run(&["rollout", "status", "stages/page"]);
-    black_box::says(&shown).contains("nothing is being rolled out")
-}
 
 fn until_only(nodes: &[&TestNode], version: &str) {
     for node in nodes {
@@ -69,7 +60,7 @@ readiness = {{ http = "/", every = "200ms" }}
     let began = Instant::now();
     let readers = nodes.map(|node| Load::of(node.http, "/page"));
     until("the worse one is given up", || {
-        is_over(&stage.node).then_some(())
+        stage.node.rolls_nothing_out(SERVICE).then_some(())
     });
     let given_up = began.elapsed().as_secs_f64();
     let good: u64 = readers.map(Load::stop).iter().map(|it| it.good).sum();
@@ -78,11 +69,11 @@ readiness = {{ http = "/", every = "200ms" }}
     apply("VERSION = \"3\"", BLUE_GREEN)?;
     let readers = nodes.map(|node| Load::of(node.http, "/page"));
     until("it has switched", || {
-        let view = status(&stage.node)?;
+        let view = stage.node.rollout(SERVICE)?;
         (view["stage"] == "switched" && view["old"]["ready"] == 3).then_some(())
     });
     until_only(&nodes, "3");
-    stage.ok(&["rollout", "abort", "stages/page"])?;
+    stage.ok(&["rollout", "abort", SERVICE])?;
     until_only(&nodes, "1");
     for reader in readers {
         let outcome = reader.stop();

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
-use wire::edge::GenerationReadings;
+use wire::edge::{GenerationReadings, add_counts};
 
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -31,6 +31,13 @@ impl Tally {
 /// None while there is one generation only.
 pub fn generations(endpoints: &[Arc<EndpointState>]) -> BTreeMap<Revision, GenerationReadings> {
     let mut all: BTreeMap<Revision, GenerationReadings> = BTreeMap::new();
+    let first = endpoints.first().map(|one| one.replica.generation);
+    if endpoints
+        .iter()
+        .all(|one| Some(one.replica.generation) == first)
+    {
+        return all;
+    }
     for endpoint in endpoints {
         let one = all.entry(endpoint.replica.generation).or_default();
         if matches!(endpoint.place, Place::Peer(_)) {
@@ -39,14 +46,7 @@ pub fn generations(endpoints: &[Arc<EndpointState>]) -> BTreeMap<Revision, Gener
         let tally = &endpoint.tally;
         one.requests += tally.requests.load(Relaxed);
         one.errors += tally.errors.load(Relaxed);
-        let mut counts: BTreeMap<i32, u64> = one.latency_ms.iter().copied().collect();
-        for (index, count) in tally.latencies.counts() {
-            *counts.entry(index).or_default() += count;
-        }
-        one.latency_ms = counts.into_iter().collect();
-    }
-    if all.len() < 2 {
-        all.clear();
+        add_counts(&mut one.latency_ms, &tally.latencies.counts());
     }
     all
 }

@@ -9,6 +9,8 @@ use crate::cluster::admin::ask_node;
 use crate::shared::Shared;
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header;
+use axum::response::Response;
 use futures_util::StreamExt;
 use kernel::{NodeId, ScopedName};
 use serde::de::DeserializeOwned;
@@ -58,11 +60,20 @@ pub fn called(shared: &Shared, name: &str) -> Vec<NodeId> {
     nodes
 }
 
-fn request(method: &str, path: &str) -> Result<Request, ApiError> {
-    let request = Request::builder().method(method).uri(path);
-    request
-        .body(Body::empty())
-        .map_err(|error| api_error("internal", error.to_string(), None))
+/// * `body`: empty, or JSON.
+pub async fn ask(
+    shared: &Shared,
+    node: NodeId,
+    (method, path): (&str, &str),
+    body: Vec<u8>,
+) -> Result<Response, ApiError> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Body::from(body))
+        .map_err(|error| api_error("internal", error.to_string(), None))?;
+    ask_node(&shared.cluster, node, request).await
 }
 
 /// Each line of another node's answer, until nobody takes them.
@@ -72,7 +83,7 @@ pub async fn lines<T: DeserializeOwned>(
     (method, path): (&str, &str),
     taken: &mpsc::Sender<T>,
 ) -> Result<(), ApiError> {
-    let answer = ask_node(&shared.cluster, node, request(method, path)?).await?;
+    let answer = ask(shared, node, (method, path), Vec::new()).await?;
     let broken = |why: String| api_error("unreachable", why, Some("homeostat node ls"));
     if !answer.status().is_success() {
         return Err(broken(format!("a node answered {}", answer.status())));
@@ -106,7 +117,7 @@ pub async fn document<T: DeserializeOwned>(
     node: NodeId,
     path: &str,
 ) -> Result<T, ApiError> {
-    let answer = ask_node(&shared.cluster, node, request("GET", path)?).await?;
+    let answer = ask(shared, node, ("GET", path), Vec::new()).await?;
     let bytes = axum::body::to_bytes(answer.into_body(), LINE_BYTES_MAX * 16).await;
     let bytes = bytes.map_err(|error| api_error("unreachable", error.to_string(), None))?;
     serde_json::from_slice(&bytes)

@@ -3,17 +3,17 @@
 //! Holds: whichever node is asked, the node itself looks at its own file, decides
 //! and writes down; its supervisor does the rest, which ends this process.
 
+use super::elsewhere::ask;
 use super::guard::Caller;
 use super::{Agent, Refused};
 use crate::apply::api_error;
-use crate::cluster::admin::ask_node;
 use crate::cluster::table;
 use crate::machine::{now, record, unix_now};
 use crate::shared::{Message, Shared};
 use axum::Json;
-use axum::body::{Body, to_bytes};
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{Method, Uri, header};
+use axum::body::to_bytes;
+use axum::extract::{Path, Query, State};
+use axum::http::Uri;
 use axum::response::{IntoResponse, Response};
 use control::Controller;
 use control::upgrade::{Reading, Upgrade};
@@ -56,7 +56,7 @@ pub async fn show(
     uri: Uri,
 ) -> Result<Response, Refused> {
     if let Some(other) = other(&shared, caller.via(), &node).map_err(Refused)? {
-        let answer = ask(&shared, other, Method::GET, &uri, Vec::new()).await;
+        let answer = ask(&shared, other, ("GET", &uri.to_string()), Vec::new()).await;
         return answer.map_err(Refused);
     }
     let view = view(&shared, query).await.map_err(Refused)?;
@@ -83,7 +83,7 @@ pub async fn begin(
             return Ok(Json(view).into_response());
         };
         let body = serde_json::to_vec(&request).unwrap_or_default();
-        let answer = ask(&shared, other, Method::POST, &uri, body).await?;
+        let answer = ask(&shared, other, ("POST", &uri.to_string()), body).await?;
         if answer.status().is_success() {
             return Ok(answer);
         }
@@ -115,22 +115,6 @@ fn other(shared: &Shared, via: Option<NodeId>, node: &str) -> Result<Option<Node
     Ok(Some(record.id))
 }
 
-async fn ask(
-    shared: &Shared,
-    node: NodeId,
-    method: Method,
-    uri: &Uri,
-    body: Vec<u8>,
-) -> Result<Response, ApiError> {
-    let request = Request::builder()
-        .method(method)
-        .uri(uri.clone())
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Body::from(body))
-        .map_err(|error| api_error("internal", error.to_string(), None))?;
-    ask_node(&shared.cluster, node, request).await
-}
-
 async fn tell(shared: &Shared, word: ToSupervisor) -> Result<FromSupervisor, ApiError> {
     let asking = async {
         let mut connection = ipc::connect(&shared.layout.supervisor_socket()).await?;
@@ -154,7 +138,8 @@ fn unexpected(answer: &FromSupervisor) -> ApiError {
     api_error("internal", message, None)
 }
 
-async fn status(shared: &Shared) -> Result<SupervisorStatus, ApiError> {
+/// What the supervisor says of this node.
+pub async fn status(shared: &Shared) -> Result<SupervisorStatus, ApiError> {
     match tell(shared, ToSupervisor::Status).await? {
         FromSupervisor::Status(status) => Ok(status),
         other => Err(unexpected(&other)),

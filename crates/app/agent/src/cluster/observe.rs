@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use wire::edge::GenerationReadings;
+use wire::edge::{EdgeReadings, GenerationReadings};
 use wire::supervise::release::Span;
 
 const RETRY: Duration = Duration::from_secs(1);
@@ -126,6 +126,7 @@ pub async fn own(shared: Arc<Shared>) {
     let mut readings = shared.readings.subscribe();
     loop {
         let report = report(&shared);
+        let told = report.generations.clone();
         cluster.own_report.send_if_modified(|last| {
             let news = *last != report;
             last.clone_from(&report);
@@ -139,7 +140,10 @@ pub async fn own(shared: Arc<Shared>) {
             changed = relays.changed() => if changed.is_err() { return },
             changed = content.changed() => if changed.is_err() { return },
             changed = has.changed() => if changed.is_err() { return },
-            changed = readings.changed() => if changed.is_err() { return },
+            // They come all the time; most have nothing that is reported.
+            changed = readings.wait_for(|now| generations(now) != told) => {
+                if changed.is_err() { return }
+            }
             changed = entrusted.changed() => if changed.is_err() { return },
         }
         tokio::time::sleep(TELL_EVERY).await;
@@ -150,7 +154,6 @@ pub async fn own(shared: Arc<Shared>) {
         let _ = content.borrow_and_update();
         let _ = entrusted.borrow_and_update();
         let _ = has.borrow_and_update();
-        let _ = readings.borrow_and_update();
     }
 }
 
@@ -220,12 +223,13 @@ fn report(shared: &Shared) -> NodeReport {
         content: shared.holdings.report.borrow().clone(),
         machine: cluster.has.borrow().clone(),
         entrusted: *cluster.entrusted.borrow(),
-        generations: generations(shared),
+        generations: generations(&shared.readings.borrow()),
     }
 }
 
-fn generations(shared: &Shared) -> BTreeMap<ScopedName, BTreeMap<Revision, GenerationReadings>> {
-    let readings = shared.readings.borrow();
+fn generations(
+    readings: &EdgeReadings,
+) -> BTreeMap<ScopedName, BTreeMap<Revision, GenerationReadings>> {
     let services = readings.services.iter();
     let rolled = services.filter(|(_, one)| !one.generations.is_empty());
     rolled

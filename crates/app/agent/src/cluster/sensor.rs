@@ -8,12 +8,12 @@ use crate::shared::Shared;
 use aggregation::readings::{Reading, Step};
 use kernel::Bytes;
 use node::nodes::MachineReport;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use telemetry::{MachineReadings, MachineSensor};
 use wire::attributes::{Quantiles, Value};
-use wire::edge::{EdgeReadings, LATENCY_LEVEL, ServiceReadings};
+use wire::edge::{EdgeReadings, LATENCY_LEVEL, ServiceReadings, counts_since};
 
 const EVERY: Duration = Duration::from_secs(2);
 /// What rates and latencies are of.
@@ -251,12 +251,7 @@ fn rates(
 
 /// Of what was answered since.
 fn latency(first: &[(i32, u64)], last: &[(i32, u64)]) -> Option<Value> {
-    let before: BTreeMap<i32, u64> = first.iter().copied().collect();
-    let since = last.iter().map(|(index, count)| {
-        let before = before.get(index).copied().unwrap_or(0);
-        (*index, count.saturating_sub(before))
-    });
-    let buckets: Vec<(i32, u64)> = since.filter(|(_, count)| *count > 0).collect();
+    let buckets = counts_since(first, last);
     let smallest = Quantiles::bounds(buckets.first()?.0, LATENCY_LEVEL).0;
     let largest = Quantiles::bounds(buckets.last()?.0, LATENCY_LEVEL).1;
     let quantiles = Quantiles {

@@ -89,7 +89,7 @@ pub async fn run(context: &Context, asked: &Upgrade) -> Result<ExitCode, Failure
         say("the node runs that file already");
         outcome(&view, "same", None)
     } else {
-        let path = format!("/v1/nodes/{}/upgrade", segment(&status.node));
+        let path = path_of(&status.node);
         let request = UpgradeRequest { program };
         begin(context, &path, &request).await?;
         follow(context).await?;
@@ -162,12 +162,16 @@ fn say_stage(last: &UpgradeStatus) {
     }
 }
 
+fn path_of(node: &str) -> String {
+    format!("/v1/nodes/{}/upgrade", segment(node))
+}
+
 async fn offered(
     context: &Context,
     node: &str,
     program: Option<&str>,
 ) -> Result<UpgradeView, Failure> {
-    let mut path = format!("/v1/nodes/{}/upgrade?offered=true", segment(node));
+    let mut path = path_of(node) + "?offered=true";
     if let Some(program) = program {
         let _ = write!(path, "&program={}", segment(program));
     }
@@ -344,7 +348,7 @@ async fn one(
     program: Option<String>,
     before: &BTreeSet<String>,
 ) -> Result<(), Failure> {
-    let path = format!("/v1/nodes/{}/upgrade", segment(node));
+    let path = path_of(node);
     let request = UpgradeRequest { program };
     begin(context, &path, &request).await?;
     let deadline = Instant::now() + OVER_MAX;
@@ -391,7 +395,7 @@ async fn until_whole(
     before: &BTreeSet<String>,
 ) -> Result<UpgradeView, Failure> {
     let deadline = Instant::now() + WHOLE_MAX;
-    let path = format!("/v1/nodes/{}/upgrade", segment(node));
+    let path = path_of(node);
     loop {
         let (view, lacks) = lacks(context, &path, node, before).await?;
         if let (Some(view), None) = (view, &lacks) {
