@@ -221,6 +221,8 @@ impl Neighbours {
             };
             groups.iter().all(whole).then_some(())
         });
+        // What ran on the second has its new place too: one machine is lost at a time.
+        until_searched(&stage.node);
         let readers = [&self.second, &self.third].map(|node| {
             [
                 Load::of(node.http, "/search?q=market"),
@@ -240,17 +242,7 @@ impl Neighbours {
             output.status.success().then_some(())
         });
         let changed = cut.elapsed().as_secs_f64();
-        let running = || {
-            let output = self.third.run(&["get", "replicas", "-o", "json"]);
-            let found: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            let ready = found.iter().filter(|one| one["state"] == "ready");
-            ready
-                .filter(|one| one["desired"]["service"] == "search")
-                .count()
-        };
-        until("all replicas run elsewhere", || {
-            (running() == 3).then_some(())
-        });
+        until_searched(&self.third);
         let whole = cut.elapsed().as_secs_f64();
         let mut good = 0;
         for reader in readers.into_iter().flatten() {
@@ -275,6 +267,17 @@ impl Neighbours {
                 .count()
         ))
     }
+}
+
+/// All replicas of search are ready, as a node sees it.
+fn until_searched(by: &TestNode) {
+    until("all replicas of search", || {
+        let output = by.run(&["get", "replicas", "-o", "json"]);
+        let found: Vec<Value> = serde_json::from_slice(&output.stdout).ok()?;
+        let ready = found.iter().filter(|one| one["state"] == "ready");
+        let its = ready.filter(|one| one["desired"]["service"] == "search");
+        (its.count() == 3).then_some(())
+    });
 }
 
 fn zones(node: &TestNode) -> Option<Vec<Value>> {
