@@ -2,6 +2,7 @@
 
 mod alerts;
 mod discovery;
+mod etcd;
 mod forced;
 mod jobs;
 mod members;

@@ -35,6 +35,7 @@ pub use sites::{Certificates, Use, own_names};
 use crate::apply::api_error;
 use crate::shared::Shared;
 use aggregation::membership::Reach;
+use group::control::Control;
 use group::{Lead, Network};
 use kernel::Revision;
 use kernel::{Name, NodeId, ZonePath};
@@ -194,13 +195,18 @@ impl Cluster {
         })
     }
 
+    /// The fingerprint of this node's.
+    pub fn key(layout: &Layout) -> Result<kernel::Hash, ClusterError> {
+        Ok(Kept::new(layout).fingerprint(wire::net::Kind::Agent)?)
+    }
+
     /// * `store`: this node's own.
     /// * `network`: where it puts its transport.
     pub async fn open(
         layout: &Layout,
         own: Own,
         store: &EmbeddedStore,
-        control: &EmbeddedStore,
+        control: &Control,
         network: Network,
     ) -> Result<Self, ClusterError> {
         let kept = Kept::new(layout);

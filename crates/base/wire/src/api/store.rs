@@ -64,6 +64,10 @@ pub struct GroupView {
     /// What is acknowledged is on one node alone, although there are two.
     #[serde(default)]
     pub degraded: bool,
-    /// Why it has stopped, if it has.
+    /// Where it is, if its members do not keep it themselves: it has no voters and
+    /// no log then.
+    #[serde(default)]
+    pub kept_in: Option<String>,
+    /// Why it has stopped, or is not reached, if so.
     pub fault: Option<String>,
 }

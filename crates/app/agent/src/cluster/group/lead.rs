@@ -52,6 +52,7 @@ pub async fn run(shared: Arc<Shared>) {
     let mut doubted: Option<Instant> = None;
     generation::ask_before_leading(&shared).await;
     loop {
+        shared.control.may_lead(cluster.may_lead());
         let members = shared.control.members();
         let votes = members.voters.contains(&cluster.own.id);
         match members.leader.filter(|_| votes) {
