@@ -148,6 +148,17 @@ pub enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Tell why a service has no replica on a node: what the node lacks, or which
+    /// place is better and by what
+    #[command(
+        after_help = "Examples:\n  homeostat why-not search n2\n  homeostat why-not news/search n2 -o json"
+    )]
+    WhyNot {
+        /// NAME, or PROJECT/NAME where several have the name
+        service: String,
+        /// Its name or id
+        node: String,
+    },
     /// Show what a service's replicas, or a job's attempts, printed
     #[command(
         after_help = "Examples:\n  homeostat logs -f search\n  homeostat logs news/search\n  homeostat logs job/backup"

@@ -9,4 +9,5 @@ pub mod placing;
 mod replacing;
 pub mod rollouts;
 pub mod stages;
+pub mod uptime;
 pub mod wishes;

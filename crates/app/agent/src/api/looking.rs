@@ -3,7 +3,7 @@
 use super::elsewhere;
 use super::guard::Caller;
 use super::{Agent, Refused, json_lines};
-use crate::apply::api_error;
+use crate::apply::{self, api_error};
 use crate::objects;
 use crate::shared::Shared;
 use crate::tokens;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
-use wire::api::{ApiError, LogLine, WhyReply, WhyStep};
+use wire::api::{ApiError, LogLine, WhyNotReply, WhyReply, WhyStep};
 
 #[utoipa::path(get, path = "/v1/objects/{kind}", params(("kind" = String, Path)),
     responses((status = 200, body = Vec<NodeObject>), (status = 404, body = ApiError)))]
@@ -75,6 +75,22 @@ pub async fn why(
     }
     chain.retain(|step| objects::is_of(&step.decision.subject, only));
     Ok(Json(WhyReply { chain }))
+}
+
+/// Why a service has no replica on a node, if all were as it is wished. `service`:
+/// `search`, or `news/search`, its slash escaped; `node`: its name or id.
+#[utoipa::path(get, path = "/v1/why-not/{service}/{node}",
+    params(("service" = String, Path), ("node" = String, Path)),
+    responses((status = 200, body = WhyNotReply), (status = 404, body = ApiError),
+        (status = 409, body = ApiError)))]
+pub async fn why_not(
+    State(shared): Agent,
+    caller: Caller,
+    Path((service, node)): Path<(String, String)>,
+) -> Result<Json<WhyNotReply>, Refused> {
+    let service = objects::service(&shared, &service, caller.who.project()).await;
+    let reply = apply::placing::why_not(&shared, &service.map_err(Refused)?, &node).await;
+    reply.map(Json).map_err(Refused)
 }
 
 /// What other nodes decided about it.

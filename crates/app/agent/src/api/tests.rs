@@ -47,6 +47,12 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
         Kind::Hidden,
     ),
     ("get", "/v1/why/{kind}/{name}", Role::Viewer, Kind::Hidden),
+    (
+        "get",
+        "/v1/why-not/{service}/{node}",
+        Role::Viewer,
+        Kind::Hidden,
+    ),
     ("get", "/v1/logs/{service}", Role::Viewer, Kind::Hidden),
     ("post", "/v1/plan", Role::Operator, Kind::Named),
     ("post", "/v1/apply", Role::Operator, Kind::Named),

@@ -45,13 +45,14 @@ use net::{Authority, Transport};
 use node::members::Members;
 use node::nodes::{MachineReport, NodeRecord, NodeReport, NodeTable, Way};
 use node::store::StoreError;
+use node::uptime::Uptime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::EmbeddedStore;
 use tokio::sync::{mpsc, watch};
-use wire::api::{ApiError, Follows, NodeView};
+use wire::api::{ApiError, Follows, NodeFailures, NodeView};
 use wire::cluster::{Listen, ROW};
 use wire::edge::{PeerIdentity, PeerView};
 use wire::layout::Layout;
@@ -125,6 +126,8 @@ pub struct Cluster {
     /// What the edge shows to others; none where that cannot be read.
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
+    /// On the leader: how often they are down.
+    pub uptimes: watch::Sender<Arc<BTreeMap<NodeId, Uptime>>>,
     /// Of nodes that are not in view, by their zones.
     far: watch::Sender<BTreeMap<NodeId, Reach>>,
     /// In a cluster up to this size all are in view.
@@ -258,6 +261,7 @@ impl Cluster {
             reports: watch::Sender::default(),
             own_report: watch::Sender::default(),
             reach: watch::Sender::default(),
+            uptimes: watch::Sender::default(),
             far: watch::Sender::default(),
             whole_max: whole_max(),
             clones: watch::Sender::default(),
@@ -487,6 +491,15 @@ impl Cluster {
             .flat_map(|report| report.status.services.values());
         let text = |address: &SocketAddr| address.to_string();
         let ago = |at| crate::machine::now().since(at);
+        let uptimes = self.uptimes.borrow();
+        let failures = uptimes.get(&record.id).map(|uptime| {
+            let (times, down, watched) = uptime.downs(crate::machine::unix_now());
+            NodeFailures {
+                times,
+                down_seconds: down.as_secs(),
+                watched_seconds: watched.as_secs(),
+            }
+        });
         NodeView {
             id: record.id.to_string(),
             name: record.name.to_string(),
@@ -509,6 +522,7 @@ impl Cluster {
             http: edge.and_then(|edge| edge.http.as_ref().map(text)),
             https: edge.and_then(|edge| edge.https.as_ref().map(text)),
             joined_unix_ms: record.joined_at.0,
+            failures,
             round_trip_us: connected.and_then(|(rtt, _)| u64::try_from(rtt.as_micros()).ok()),
             wire: connected.map(|(_, version)| version),
             version: report.map(|report| report.program_version.clone()),

@@ -90,6 +90,7 @@ fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     tasks.spawn(follow::mirror_here(Arc::clone(shared)));
     tasks.spawn(tend::choose(Arc::clone(shared)));
     tasks.spawn(observe::moves(Arc::clone(shared)));
+    tasks.spawn(super::uptime::watch(Arc::clone(shared)));
     tasks.spawn(zones::aggregates::keep(Arc::clone(shared)));
     tasks.spawn(settling::take_back_unattended(Arc::clone(shared)));
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));

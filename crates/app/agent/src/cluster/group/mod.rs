@@ -13,6 +13,7 @@ mod lead;
 pub mod lease;
 mod line;
 mod tend;
+mod uptime;
 
 pub use entrust::{give, keep as keep_entrusted};
 pub use force::force_leader;
