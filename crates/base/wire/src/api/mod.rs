@@ -416,7 +416,8 @@ pub struct NodeView {
     pub http: Option<String>,
     pub https: Option<String>,
     pub joined_unix_ms: u64,
-    /// As the leader has seen it; placement counts with it.
+    /// As the leader has seen it, where that is who was asked; placement counts
+    /// with it.
     #[serde(default)]
     pub failures: Option<NodeFailures>,
     /// To its agent and back, where there is a connection.
