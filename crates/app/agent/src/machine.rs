@@ -146,6 +146,16 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
             let shared = Arc::clone(shared);
             tokio::spawn(crate::apply::repair::replace(shared, nodes, at_most));
         }
+        NodeEffect::ReplaceWithin {
+            zone,
+            epoch,
+            nodes,
+            at_most,
+        } => {
+            let shared = Arc::clone(shared);
+            let its = (zone, epoch);
+            tokio::spawn(crate::apply::zone::replace(shared, its, nodes, at_most));
+        }
         NodeEffect::Advance {
             service,
             at,

@@ -57,6 +57,12 @@ impl Holder {
         self.last = None;
     }
 
+    /// Whether it goes on asking for the zone's seat: it held it last, as far as it was
+    /// told, and a new leader may not have heard of it yet.
+    pub fn keeps(&self, zone: &ZonePath) -> bool {
+        self.last.as_ref().is_some_and(|held| held.zone == *zone)
+    }
+
     pub fn held(&self, now: Time) -> Option<&Held> {
         self.last.as_ref().filter(|held| held.is_held(now))
     }

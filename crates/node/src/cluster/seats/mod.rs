@@ -53,9 +53,10 @@ pub const ASK_EVERY: Duration = Duration::from_millis(500);
 /// free is taken at once, and the leader is not asked by all.
 pub const ASKERS: usize = 3;
 /// What a zone has lost for so long, and still has not placed, is handed over to the root.
-pub const HAND_OVER_AFTER: Duration = Duration::from_secs(2);
-/// For so long after a node went, the root leaves what it had to the zone's seat.
-pub const ZONE_FIRST: Duration = Duration::from_secs(3);
+pub const HAND_OVER_AFTER: Duration = Duration::from_millis(1_500);
+/// For so long after a node went, the root leaves what it had to the zone's seat; it looks
+/// each second.
+pub const ZONE_FIRST: Duration = Duration::from_millis(2_500);
 /// A seat of fewer nodes could place nothing anywhere.
 const NODES_MIN: usize = 2;
 

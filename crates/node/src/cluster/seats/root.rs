@@ -104,11 +104,11 @@ mod tests {
         let mut lost = Lost::default();
         let nobody = BTreeSet::new();
         assert_eq!(lost.look(&reading(&[(1, true), (2, false)]), at(0)), nobody);
-        let later = lost.look(&reading(&[(1, false), (2, false)]), at(2_000));
+        let later = lost.look(&reading(&[(1, false), (2, false)]), at(1_500));
         assert_eq!(later, BTreeSet::from([NodeId(2)]));
         // It is back, or has nothing any more.
         assert_eq!(
-            lost.look(&reading(&[(1, false), (2, true)]), at(2_001)),
+            lost.look(&reading(&[(1, false), (2, true)]), at(1_501)),
             nobody
         );
         let mut empty = reading(&[(1, false)]);
@@ -129,8 +129,8 @@ mod tests {
     fn the_root_leaves_what_is_lost_to_a_seat_at_work_for_a_while() {
         let mut patience = Patience::default();
         assert_eq!(movable(&mut patience, true, &[], 0), 0);
-        assert_eq!(movable(&mut patience, true, &[], 2_999), 0);
-        assert_eq!(movable(&mut patience, true, &[], 3_000), 2);
+        assert_eq!(movable(&mut patience, true, &[], 2_499), 0);
+        assert_eq!(movable(&mut patience, true, &[], 2_500), 2);
         let mut patience = Patience::default();
         assert_eq!(
             movable(&mut patience, false, &[], 0),
