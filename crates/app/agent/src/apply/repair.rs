@@ -32,6 +32,7 @@ pub async fn run(shared: Arc<Shared>) {
     let mut reach = cluster.reach_changes();
     let mut nodes = cluster.nodes.subscribe();
     let mut mirrored = cluster.mirrored.subscribe();
+    let mut handed = cluster.seats.handed.subscribe();
     let mut patience = Patience::default();
     loop {
         match read_desired(&shared.store).await {
@@ -47,12 +48,14 @@ pub async fn run(shared: Arc<Shared>) {
             changed = reach.changed() => if changed.is_err() { return },
             changed = nodes.changed() => if changed.is_err() { return },
             changed = mirrored.changed() => if changed.is_err() { return },
+            changed = handed.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(LOOK) => {}
         }
         tokio::time::sleep(GATHER).await;
         let _ = reach.borrow_and_update();
         let _ = nodes.borrow_and_update();
         let _ = mirrored.borrow_and_update();
+        let _ = handed.borrow_and_update();
     }
 }
 

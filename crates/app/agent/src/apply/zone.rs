@@ -12,7 +12,7 @@ use crate::cluster::seats::{call, write};
 use crate::machine::now;
 use crate::shared::{Message, Shared};
 use kernel::{FencingEpoch, NodeId, ZonePath};
-use node::seats::{Held, Lost, Moves, moves, part};
+use node::seats::{Decided, Held, Moves, decide, part};
 use node::store::StoreError;
 use node::{NodeEvent, mending};
 use std::collections::BTreeSet;
@@ -34,20 +34,12 @@ pub async fn run(shared: Arc<Shared>) {
     let mut reach = cluster.reach_changes();
     let mut nodes = cluster.nodes.subscribe();
     let mut mirrored = cluster.mirrored.subscribe();
-    let mut lost = (None, Lost::default());
     loop {
-        let Ok(its) = tenure
-            .wait_for(Option::is_some)
-            .await
-            .map(|its| its.clone())
-        else {
+        if tenure.wait_for(Option::is_some).await.is_err() {
             return;
-        };
-        if lost.0 != its {
-            lost = (its, Lost::default());
         }
         if let Some(held) = cluster.seats.held() {
-            match look(&shared, &held, &mut lost.1).await {
+            match look(&shared, &held).await {
                 Ok(Some(event)) if held.is_held(now()) => {
                     if shared.messages.send(Message::Node(event)).await.is_err() {
                         return;
@@ -72,11 +64,7 @@ pub async fn run(shared: Arc<Shared>) {
 }
 
 /// None where there is no such zone (any more).
-async fn look(
-    shared: &Shared,
-    held: &Held,
-    lost: &mut Lost,
-) -> Result<Option<NodeEvent>, StoreError> {
+async fn look(shared: &Shared, held: &Held) -> Result<Option<NodeEvent>, StoreError> {
     let cluster = &shared.cluster;
     let nodes = cluster.nodes.borrow().clone();
     let Some(within) = cluster.zone_table(&nodes, &held.zone) else {
@@ -85,7 +73,7 @@ async fn look(
     let desired = part(&read_desired(&shared.store).await?, &within);
     let reports = cluster.reports.borrow().clone();
     let look = mending::look_at(&desired, &within, reports, |node| cluster.reach(node));
-    cluster.seats.hand_over(lost.look(&look.reading, now()));
+    cluster.seats.seen(&look.reading);
     Ok(Some(NodeEvent::ZoneSeen {
         zone: held.zone.clone(),
         epoch: held.epoch,
@@ -110,22 +98,25 @@ pub async fn replace(
         tracing::info!(%zone, "this node does not hold the zone's seat any more");
         return;
     }
-    let moves = match decided(&shared, (&zone, epoch), gone, at_most).await {
-        Ok(moves) => moves,
+    let decided = match decided(&shared, (&zone, epoch), gone, at_most).await {
+        Ok(decided) => decided,
         Err(error) => {
             tracing::warn!(%zone, %error, "what is wished of the zone is not read");
             return;
         }
     };
-    if moves.is_empty() {
-        tracing::warn!(%zone, "nothing that the zone lost has another place in it");
-    }
+    let Decided { moves, refused } = decided;
     for moves in moves.into_iter().take_while(|_| holds()) {
         let project = &moves.project;
         match ask(&shared, &moves).await {
             Ok(()) => tracing::info!(%zone, %project, "replicas have another place in the zone"),
             Err(why) => tracing::warn!(%zone, %project, why, "nothing was placed elsewhere"),
         }
+    }
+    // After what the zone could place: else the root would race it.
+    if !refused.is_empty() {
+        tracing::warn!(%zone, nodes = ?refused, "what these had is the root's to place");
+        seats.refused(refused);
     }
 }
 
@@ -134,17 +125,17 @@ async fn decided(
     (zone, epoch): (&ZonePath, FencingEpoch),
     gone: BTreeSet<NodeId>,
     at_most: u32,
-) -> Result<Vec<Moves>, StoreError> {
+) -> Result<Decided, StoreError> {
     let cluster = &shared.cluster;
     let nodes = cluster.nodes.borrow().clone();
     let Some(within) = cluster.zone_table(&nodes, zone) else {
-        return Ok(Vec::new());
+        return Ok(Decided::default());
     };
     let gone = mending::still_gone(gone, &within, |node| cluster.reach(node));
     let desired = read_desired(&shared.store).await?;
     let known = |node| placing::known(shared, node);
     let its = (zone, epoch, &within);
-    Ok(moves(&desired, &nodes, its, &gone, at_most, known))
+    Ok(decide(&desired, &nodes, its, &gone, at_most, known))
 }
 
 /// Has the leader write it down.

@@ -21,7 +21,7 @@ mod within;
 pub use holder::{Held, Holder};
 pub use keeper::{Keeper, Standing, Verdict};
 pub use root::{Lost, Patience};
-pub use within::{Move, Moves, NotMade, moves, part, zone_table};
+pub use within::{Decided, Move, Moves, NotMade, decide, part, zone_table};
 
 use crate::nodes::{NodeRecord, NodeTable};
 use kernel::{FencingEpoch, NodeId, Revision, UnixMillis, ZonePath};

@@ -14,22 +14,33 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Clone, Debug, Default)]
 pub struct Lost {
     since: BTreeMap<NodeId, Time>,
+    /// Of these nodes, what had no place in the zone.
+    refused: BTreeSet<NodeId>,
 }
 
 impl Lost {
     /// * `reading`: of the zone, as its seat sees it.
-    ///
-    /// Returns what it hands over.
-    pub fn look(&mut self, reading: &Reading, now: Time) -> BTreeSet<NodeId> {
+    pub fn look(&mut self, reading: &Reading, now: Time) {
         let is_lost = |seen: &Seen| !seen.up && !seen.unheard && seen.movable > 0;
         let lost = |node: &NodeId| reading.nodes.get(node).is_some_and(is_lost);
         self.since.retain(|node, _| lost(node));
+        self.refused.retain(lost);
         for node in reading.nodes.keys().filter(|node| lost(node)) {
             self.since.entry(*node).or_insert(now);
         }
+    }
+
+    /// Nothing is waited for: the zone has no place for what these had.
+    pub fn refused(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.refused.extend(nodes);
+    }
+
+    /// What is handed over.
+    pub fn left(&self, now: Time) -> BTreeSet<NodeId> {
         let late = self.since.iter();
         let late = late.filter(|(_, since)| now.since(**since) >= HAND_OVER_AFTER);
-        late.map(|(node, _)| *node).collect()
+        let late = late.map(|(node, _)| *node);
+        late.chain(self.refused.iter().copied()).collect()
     }
 }
 
@@ -103,17 +114,25 @@ mod tests {
     fn what_a_zone_could_not_place_in_time_is_handed_over() {
         let mut lost = Lost::default();
         let nobody = BTreeSet::new();
-        assert_eq!(lost.look(&reading(&[(1, true), (2, false)]), at(0)), nobody);
-        let later = lost.look(&reading(&[(1, false), (2, false)]), at(1_500));
-        assert_eq!(later, BTreeSet::from([NodeId(2)]));
+        let second = BTreeSet::from([NodeId(2)]);
+        let gone = reading(&[(1, true), (2, false)]);
+        lost.look(&gone, at(0));
+        assert_eq!(lost.left(at(1_499)), nobody);
+        lost.look(&reading(&[(1, false), (2, false)]), at(1_500));
+        assert_eq!(lost.left(at(1_500)), second);
         // It is back, or has nothing any more.
-        assert_eq!(
-            lost.look(&reading(&[(1, false), (2, true)]), at(1_501)),
-            nobody
-        );
+        lost.look(&reading(&[(1, false), (2, true)]), at(1_501));
+        assert_eq!(lost.left(at(1_501)), nobody);
         let mut empty = reading(&[(1, false)]);
         empty.nodes.get_mut(&NodeId(1)).expect("there").movable = 0;
-        assert_eq!(lost.look(&empty, at(9_000)), nobody);
+        lost.look(&empty, at(9_000));
+        assert_eq!(lost.left(at(9_000)), nobody);
+        // What has no place in the zone is not waited for.
+        lost.look(&gone, at(9_000));
+        lost.refused([NodeId(2)]);
+        assert_eq!(lost.left(at(9_000)), second);
+        lost.look(&reading(&[(2, true)]), at(9_001));
+        assert_eq!(lost.left(at(9_001)), nobody);
     }
 
     /// What the root would move of the second node.

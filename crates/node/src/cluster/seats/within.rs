@@ -38,6 +38,14 @@ pub struct Moves {
     pub services: BTreeMap<Name, Move>,
 }
 
+/// What is to be done about nodes of a zone that are gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    pub moves: Vec<Moves>,
+    /// Nodes that have replicas for which the zone has no place: for the root.
+    pub refused: BTreeSet<NodeId>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotMade {
@@ -98,17 +106,17 @@ pub fn part(desired: &Desired, zone: &NodeTable) -> Desired {
 ///
 /// * `nodes`: all of the cluster; `zone`: the zone's ([`zone_table`]).
 /// * `at_most`: so many replicas.
-pub fn moves(
+pub fn decide(
     desired: &Desired,
     nodes: &NodeTable,
     (zone, epoch, within): (&ZonePath, FencingEpoch, &NodeTable),
     gone: &BTreeSet<NodeId>,
     at_most: u32,
     known: impl Fn(NodeId) -> Known,
-) -> Vec<Moves> {
+) -> Decided {
     let part = part(desired, within);
     let replaced = replace(&part, within, gone, at_most, known);
-    let mut all = Vec::new();
+    let mut decided = Decided::default();
     for (project, after) in &replaced.placements {
         let both = (desired.projects.get(project), part.projects.get(project));
         let (Some(whole), Some(narrow)) = both else {
@@ -128,7 +136,7 @@ pub fn moves(
             }
         }
         if !services.is_empty() {
-            all.push(Moves {
+            decided.moves.push(Moves {
                 zone: zone.clone(),
                 epoch,
                 project: project.clone(),
@@ -137,7 +145,34 @@ pub fn moves(
             });
         }
     }
-    all
+    // Where as many moved as may, the others wait for their turn.
+    if replaced.moved < at_most {
+        decided.refused = decided.remaining(&part, gone);
+    }
+    decided
+}
+
+impl Decided {
+    /// Those of `gone` that have something that can move, all moves made.
+    fn remaining(&self, part: &Desired, gone: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        let after = |name: &ScopedName, node: NodeId, before: u32| {
+            let its = self.moves.iter().filter(|it| it.project == name.project);
+            let moved = its.filter_map(|it| it.services.get(&name.name)).next();
+            moved.map_or(before, |one| {
+                one.after.get(&node).copied().unwrap_or_default()
+            })
+        };
+        let has_any = |node: &NodeId| {
+            let mut movable = part
+                .services()
+                .filter(|(_, service, _)| is_movable(service));
+            movable.any(|(name, service, applied)| {
+                let before = applied.share(&name.name, service, *node);
+                before > 0 && after(&name, *node, before) > 0
+            })
+        };
+        gone.iter().copied().filter(has_any).collect()
+    }
 }
 
 /// Whether a node of another zone could have a copy, and has none.
@@ -287,11 +322,15 @@ mod tests {
     }
 
     fn lost(desired: &Desired, nodes: &NodeTable, gone: &[u64], gib: u64) -> Vec<Moves> {
+        decided(desired, nodes, gone, gib).moves
+    }
+
+    fn decided(desired: &Desired, nodes: &NodeTable, gone: &[u64], gib: u64) -> Decided {
         let zone: ZonePath = "/eu/1".parse().expect("a zone");
         let within = zone_of(nodes, &zone);
         let gone = gone.iter().copied().map(NodeId).collect();
         let seat = (&zone, FencingEpoch(7), &within);
-        moves(desired, nodes, seat, &gone, 9, known(gib))
+        decide(desired, nodes, seat, &gone, 9, known(gib))
     }
 
     fn made(desired: &Desired, nodes: &NodeTable, moves: &[Moves]) -> Applied {
@@ -340,10 +379,14 @@ mod tests {
         let nodes = nodes(&ZONES);
         let all = &[("a", "replicas = 4")];
         let before = desired(all, &[("a", &[(1, 1), (2, 1), (3, 1), (4, 1)])]);
-        assert_eq!(lost(&before, &nodes, &[1], 100), [], "node 5 has none");
+        let none = decided(&before, &nodes, &[1], 100);
+        assert_eq!(none.moves, [], "node 5 has none");
+        assert_eq!(none.refused, BTreeSet::from([NodeId(1)]));
         let before = desired(all, &[("a", &[(1, 2), (2, 1), (4, 1)])]);
-        let after = made(&before, &nodes, &lost(&before, &nodes, &[1], 100));
+        let some = decided(&before, &nodes, &[1], 100);
+        let after = made(&before, &nodes, &some.moves);
         assert_eq!(on(&after, "a"), [(1, 1), (2, 1), (3, 1), (4, 1)]);
+        assert_eq!(some.refused, BTreeSet::from([NodeId(1)]));
         let everywhere = &[("a", "replicas = 5")];
         let on_all = [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)];
         let before = desired(everywhere, &[("a", &on_all)]);
@@ -358,8 +401,13 @@ mod tests {
         let nodes = nodes(&ZONES);
         let need = "replicas = 1\nlimits = { memory = \"4GiB\" }";
         let desired = desired(&[("a", need)], &[("a", &[(1, 1)])]);
-        assert_eq!(lost(&desired, &nodes, &[1], 2), []);
-        assert_eq!(lost(&desired, &nodes, &[1], 8).len(), 1);
+        let none = decided(&desired, &nodes, &[1], 2);
+        assert_eq!(
+            (none.moves, none.refused),
+            (vec![], BTreeSet::from([NodeId(1)]))
+        );
+        let all = decided(&desired, &nodes, &[1], 8);
+        assert_eq!((all.moves.len(), all.refused), (1, BTreeSet::new()));
         assert_eq!(
             lost(&desired, &nodes, &[1, 2, 3], 8),
             [],

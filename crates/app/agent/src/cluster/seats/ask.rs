@@ -23,7 +23,10 @@ pub async fn run(shared: Arc<Shared>) {
     let mut asks = tokio::time::interval(ASK_EVERY);
     asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        asks.tick().await;
+        tokio::select! {
+            _ = asks.tick() => {}
+            () = shared.cluster.seats.soon.notified() => {}
+        }
         ask(&shared, &mut holder).await;
         let held = holder.held(now()).cloned();
         shared.cluster.seats.holds(held);
@@ -47,7 +50,7 @@ async fn ask(shared: &Arc<Shared>, holder: &mut Holder) {
     }
     let ask = Ask {
         zone: zone.clone(),
-        left: super::locked(&cluster.seats.left).clone(),
+        left: super::locked(&cluster.seats.lost).left(now()),
     };
     let asked = now();
     let answer: Result<Answer, String> = match cluster.lead() {

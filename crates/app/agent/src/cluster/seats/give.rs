@@ -39,7 +39,10 @@ pub async fn answer(shared: &Arc<Shared>, from: NodeId, ask: &Ask) -> Result<Ans
         keeper.asked(from, ask, &seated, is_gone, now())
     };
     match look() {
-        Verdict::Renewed(epoch) => return Ok(Answer { epoch: Some(epoch) }),
+        Verdict::Renewed(epoch) => {
+            hand_over(shared);
+            return Ok(Answer { epoch: Some(epoch) });
+        }
         Verdict::Refused => return Ok(Answer::default()),
         Verdict::Unread | Verdict::Give { .. } => {}
     }
@@ -52,6 +55,17 @@ pub async fn answer(shared: &Arc<Shared>, from: NodeId, ask: &Ask) -> Result<Ans
         Verdict::Refused | Verdict::Unread => Ok(Answer::default()),
         Verdict::Give { over } => give(shared, (from, &ask.zone), over, &seated).await,
     }
+}
+
+/// What seats hand over is news to the root's loop.
+fn hand_over(shared: &Shared) {
+    let seats = &shared.cluster.seats;
+    let left = seats.left();
+    seats.handed.send_if_modified(|handed| {
+        let news = *handed != left;
+        *handed = left;
+        news
+    });
 }
 
 fn leads(shared: &Shared) -> Result<(), String> {

@@ -15,16 +15,17 @@ pub use give::{answer, standing, write};
 
 use super::Cluster;
 use crate::machine::{now, unix_now};
+use control::repair::Reading;
 use kernel::{FencingEpoch, NodeId, UnixMillis, ZonePath};
 use net::transport::CallError;
 use node::nodes::NodeTable;
-use node::seats::{Held, Keeper, zone_table};
+use node::seats::{Held, Keeper, Lost, zone_table};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub struct Seats {
     /// The leader's; of use while this node leads.
@@ -36,8 +37,12 @@ pub struct Seats {
     held: Mutex<Option<Held>>,
     /// The same without its time: changes when it comes or goes.
     pub tenure: watch::Sender<Option<(ZonePath, FencingEpoch)>>,
-    /// What this node's zone has lost, and its seat could not place.
-    left: Mutex<BTreeSet<NodeId>>,
+    /// What this node's zone has lost.
+    lost: Mutex<Lost>,
+    /// The leader is told at once.
+    soon: Notify,
+    /// On the leader: what seats hand over.
+    pub handed: watch::Sender<BTreeSet<NodeId>>,
     /// What the seat decided is done one after the other.
     pub moving: tokio::sync::Mutex<()>,
 }
@@ -50,7 +55,9 @@ impl Default for Seats {
             giving: tokio::sync::Mutex::default(),
             held: Mutex::default(),
             tenure: watch::Sender::default(),
-            left: Mutex::default(),
+            lost: Mutex::default(),
+            soon: Notify::new(),
+            handed: watch::Sender::default(),
             moving: tokio::sync::Mutex::default(),
         }
     }
@@ -99,23 +106,29 @@ impl Seats {
 
     fn holds(&self, held: Option<Held>) {
         let tenure = held.as_ref().map(|held| (held.zone.clone(), held.epoch));
-        if tenure.is_none() {
-            self.hand_over(BTreeSet::new());
-        }
         *locked(&self.held) = held;
         self.tenure.send_if_modified(|last| {
             let news = *last != tenure;
             if news {
                 tracing::info!(seat = ?tenure, "the seat that this node holds");
                 last.clone_from(&tenure);
+                *locked(&self.lost) = Lost::default();
             }
             news
         });
     }
 
-    /// To the root, with the next ask.
-    pub fn hand_over(&self, left: BTreeSet<NodeId>) {
-        *locked(&self.left) = left;
+    /// What this node's zone is seen to have lost.
+    pub fn seen(&self, reading: &Reading) {
+        locked(&self.lost).look(reading, now());
+    }
+
+    /// For what these nodes had the zone has no place: the root is told at once.
+    pub fn refused(&self, nodes: BTreeSet<NodeId>) {
+        if !nodes.is_empty() {
+            locked(&self.lost).refused(nodes);
+            self.soon.notify_one();
+        }
     }
 }
 
