@@ -31,19 +31,10 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
     }
     note("a seat's holder's power cut to another at work, s", &alone);
     note("the same with the leader's, s", &with_leader);
-    report(Figure::alone(goals::SEAT, longest(&alone)));
-    report(Figure::alone(
-        goals::SEAT_WITH_LEADER,
-        longest(&with_leader),
-    ));
+    report(Figure::alone(goals::SEAT, quantile(&alone, 1.0)));
+    let with_leader = quantile(&with_leader, 1.0);
+    report(Figure::alone(goals::SEAT_WITH_LEADER, with_leader));
     Ok(())
-}
-
-fn longest(spans: &[f64]) -> f64 {
-    match spans {
-        [] => f64::NAN,
-        spans => quantile(spans, 1.0),
-    }
 }
 
 /// None where there is nothing of the kind to cut: with the leader's, the others must be
@@ -56,10 +47,13 @@ fn cut(cluster: &Cluster, with_leader: bool) -> Result<Option<f64>, Failure> {
         (!all.is_empty()).then_some(all)
     })?;
     let voters = voters(cluster, leader)?;
-    let can_go_on = |held: &Held| held.holder == leader || !voters.contains(&held.holder);
-    let is_fit = |held: &Held| match with_leader {
-        true => can_go_on(held),
-        false => held.holder != leader,
+    let is_fit = |held: &Held| {
+        let leads = held.holder == leader;
+        if with_leader {
+            leads || !voters.contains(&held.holder)
+        } else {
+            !leads
+        }
     };
     let Some(held) = all.into_iter().find(is_fit) else {
         return Ok(None);

@@ -134,6 +134,43 @@ fn a_seat_moves_when_its_holder_dies_together_with_the_leader() {
     assert_eq!(held(&second, "/here", "one"), (next, later), "it stays");
 }
 
+/// Four nodes where three are as many as may know all of all.
+#[test]
+fn in_a_large_cluster_a_zone_repairs_what_the_root_does_not_see() {
+    let small = || TestNode::new().set("HOMEOSTAT_WHOLE_MAX", "3");
+    let first = small();
+    first.ok(&["up"]);
+    let joined = |name: &str, zone: &str| {
+        let node = small().named(name);
+        let line = token_for(&first, zone, &["--owner", "admin"]);
+        node.ok(&["up", "--join", &line]);
+        node
+    };
+    let three = joined("three", "/us/1");
+    let (two, four) = (joined("two", ZONE), joined("four", ZONE));
+    until_seen(&two, "four", "alive");
+    for name in ["two", "three", "four"] {
+        until_seen(&first, name, "zone-alive");
+    }
+    let directory = project(&first, "page", 4, "");
+    first.ok(&["apply", text(&directory)]);
+    until("one on each", || {
+        let on = ready_on(&first, &["one", "two", "three", "four"]);
+        (on == [1, 1, 1, 1]).then_some(())
+    });
+    let (holder, _) = held(&first, ZONE, "");
+    let (lost, left) = match holder.as_str() {
+        "two" => (&four, "two"),
+        _ => (&two, "four"),
+    };
+    lost.power_off();
+    until("the zone has two again", || {
+        (ready_on(&first, &[left]) == [2]).then_some(())
+    });
+    assert_eq!(ready_on(&first, &["one"]), [1], "nothing left the zone");
+    assert_eq!(three.get("/echo").expect("an answer").status, 200);
+}
+
 #[test]
 fn where_there_is_one_zone_the_root_does_all() {
     let first = TestNode::new();
