@@ -3,9 +3,15 @@
 //! outcome is not known: what is written under an epoch comes before anything under a
 //! later one, and somebody holds it soon after all is well.
 
-use kernel::{FencingEpoch, NodeId, Revision, Rng, Time, UnixMillis, ZonePath};
+use control::repair::{Reading, Seen};
+use kernel::{
+    FencingEpoch, NodeId, ObjectRef, Revision, Rng, ScopedName, Time, UnixMillis, ZonePath,
+};
+use node::mending::Look;
 use node::seats::{self, Answer, Ask, Holder, Keeper, Seat, Verdict, Zones, written_at};
+use node::{Node, NodeEffect, NodeEvent, Settings};
 use std::collections::{BTreeMap, BTreeSet};
+use wire::decision::JournalEntry;
 
 const STEP_MS: u64 = 20;
 const NODES: u64 = 5;
@@ -386,11 +392,13 @@ fn run(seed: u64, fault: Fault, leaders_change: bool) -> Result<World, String> {
 
 #[test]
 fn what_an_earlier_holder_writes_never_comes_after_a_later_one() {
+    let mut holders = 0;
     for seed in 0..60 {
-        if let Err(why) = run(seed, Fault::None, true) {
-            panic!("{why}");
-        }
+        let mut world = run(seed, Fault::None, true).unwrap_or_else(|why| panic!("{why}"));
+        world.written.dedup();
+        holders += world.written.len();
     }
+    assert!(holders > 300, "only {holders} held it in all");
 }
 
 #[test]
@@ -414,6 +422,50 @@ fn a_seat_moves_in_time_when_its_holder_dies_and_when_the_leader_does_too() {
         world.next_leader();
         world.moves_within(second, MOVED_WITH_LEADER_MS);
     }
+}
+
+#[test]
+fn who_holds_a_seat_places_within_its_zone_and_says_so() {
+    let mut node = Node::new(1, Settings::default());
+    let seen = |up| Seen {
+        up,
+        movable: 2,
+        ..Seen::default()
+    };
+    let service: ScopedName = "p/s".parse().expect("a name");
+    let mut look = Look {
+        reading: Reading {
+            nodes: BTreeMap::from([(NodeId(1), seen(true)), (NodeId(2), seen(true))]),
+        },
+        as_wished: true,
+        about: Vec::new(),
+    };
+    let event = |look: &Look| NodeEvent::ZoneSeen {
+        zone: zone(),
+        epoch: FencingEpoch(7),
+        look: look.clone(),
+    };
+    assert_eq!(node.handle(event(&look), Time(1)), []);
+    look.reading.nodes.insert(NodeId(2), seen(false));
+    look.as_wished = false;
+    look.about = vec![service.clone()];
+    let effects = node.handle(event(&look), Time(2));
+    let told = effects.iter().find_map(|effect| match effect {
+        NodeEffect::Record(JournalEntry::Decision(decision)) => Some(decision),
+        _ => None,
+    });
+    let told = told.expect("it is told");
+    node::replay(told).expect("replays");
+    assert_eq!(told.subject, ObjectRef::new("zone", zone()));
+    assert_eq!(told.about, [ObjectRef::new("service", &service)]);
+    assert!(told.decided.contains("elsewhere in /eu/1"), "{told:?}");
+    let place = NodeEffect::ReplaceWithin {
+        zone: zone(),
+        epoch: FencingEpoch(7),
+        nodes: BTreeSet::from([NodeId(2)]),
+        at_most: 2,
+    };
+    assert!(effects.contains(&place), "{effects:?}");
 }
 
 #[test]

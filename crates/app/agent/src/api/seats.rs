@@ -28,10 +28,11 @@ const OF_ZONE: [&str; 1] = ["repair within the zone"];
     responses((status = 200, body = Vec<SeatView>), (status = 503, body = ApiError)))]
 pub async fn list(State(shared): Agent) -> Result<Json<Vec<SeatView>>, Refused> {
     let standing = seats::standing(&shared).await;
-    let unknown = |why| Refused(api_error("no_quorum", why, Some("homeostat store status")));
+    let unknown =
+        |why: String| Refused(api_error("no_quorum", why, Some("homeostat store status")));
     let (seated, standing) = standing.map_err(unknown)?;
     let mut all = vec![of_root(&shared)];
-    for (zone, able) in seated.iter() {
+    for (zone, able) in &*seated {
         all.push(SeatView {
             candidates: able
                 .iter()
