@@ -183,8 +183,6 @@ fn where_there_is_one_zone_the_root_does_all() {
     let shown = second.run(&["seats", "-o", "json"]);
     let seats: Vec<Value> = serde_json::from_slice(&shown.stdout).expect("JSON");
     assert_eq!(seats.len(), 1, "{}", says(&shown));
-    assert_eq!(
-        (&seats[0]["seat"], &seats[0]["holder"]),
-        (&"root".into(), &"one".into())
-    );
+    assert_eq!(seats[0]["seat"], "root");
+    assert_eq!(seats[0]["holder"], "one");
 }

@@ -12,7 +12,7 @@ use crate::machine::now;
 use crate::shared::{Message, Shared};
 use kernel::NodeId;
 use node::desired::Desired;
-use node::nodes::NodeTable;
+use node::nodes::{NodeRecord, NodeTable};
 use node::placing::replace as replacing;
 use node::seats::Patience;
 use node::{NodeEvent, mending};
@@ -64,9 +64,12 @@ fn look(shared: &Shared, desired: &Desired, patience: &mut Patience) -> NodeEven
     let nodes = cluster.nodes.borrow().clone();
     let reports = cluster.reports.borrow().clone();
     let mut look = mending::look_at(desired, &nodes, reports, |node| cluster.reach(node));
+    // One that is being emptied is not the zone's business.
+    let is_its = |node: NodeId| nodes.get(&node).is_some_and(NodeRecord::takes_replicas);
     let works = |node| {
         let zone = cluster.zones.leaf_of(&nodes, node);
-        zone.is_some_and(|zone| cluster.seats.works(&zone))
+        let holder = zone.and_then(|zone| cluster.seats.at_work(&zone));
+        is_its(node) && holder.is_some_and(|holder| cluster.reach(holder).is_up())
     };
     let in_view = |node| cluster.is_in_view(node);
     let left = cluster.seats.left();

@@ -24,6 +24,7 @@ pub struct Keeper {
 /// Of a seat's holder.
 #[derive(Clone, Debug)]
 struct Heard {
+    holder: NodeId,
     epoch: FencingEpoch,
     at: Time,
     left: BTreeSet<NodeId>,
@@ -96,7 +97,7 @@ impl Keeper {
         match seats.get(&ask.zone).copied() {
             None => Verdict::Give { over: None },
             Some((seat, epoch)) if seat.holder == from => {
-                self.hear(&ask.zone, epoch, ask.left.clone(), now);
+                self.hear(&ask.zone, (from, epoch), ask.left.clone(), now);
                 Verdict::Renewed(epoch)
             }
             Some((seat, epoch)) => {
@@ -115,11 +116,18 @@ impl Keeper {
         if let Some(seats) = &mut self.seats {
             seats.insert(zone.clone(), (seat, epoch));
         }
-        self.hear(zone, epoch, BTreeSet::new(), now);
+        self.hear(zone, (seat.holder, epoch), BTreeSet::new(), now);
     }
 
-    fn hear(&mut self, zone: &ZonePath, epoch: FencingEpoch, left: BTreeSet<NodeId>, now: Time) {
+    fn hear(
+        &mut self,
+        zone: &ZonePath,
+        (holder, epoch): (NodeId, FencingEpoch),
+        left: BTreeSet<NodeId>,
+        now: Time,
+    ) {
         let heard = Heard {
+            holder,
             epoch,
             at: now,
             left,
@@ -157,11 +165,11 @@ impl Keeper {
         }
     }
 
-    /// Whether the zone's seat was heard of within its time: it is at work.
-    pub fn works(&self, zone: &ZonePath, now: Time) -> bool {
-        self.heard
-            .get(zone)
-            .is_some_and(|heard| heard.at + TIME_TO_LIVE > now)
+    /// Whoever holds the zone's seat, if it was heard of within its time.
+    pub fn at_work(&self, zone: &ZonePath, now: Time) -> Option<NodeId> {
+        let heard = self.heard.get(zone);
+        let heard = heard.filter(|heard| heard.at + TIME_TO_LIVE > now);
+        heard.map(|heard| heard.holder)
     }
 
     /// Nodes that the seats at work hand over to the root.
@@ -276,12 +284,12 @@ mod tests {
     fn a_new_leader_leaves_it_where_it_is_for_its_time() {
         let mut world = World::new(&[(zone(), seat(2), Revision(5))]);
         assert!(
-            !world.keeper.works(&zone(), at(10)),
+            world.keeper.at_work(&zone(), at(10)).is_none(),
             "it was not heard of yet"
         );
         assert_eq!(world.ask(1, 1_999), Verdict::Refused);
         assert_eq!(world.ask(2, 1_999), Verdict::Renewed(FencingEpoch(5)));
-        assert!(world.keeper.works(&zone(), at(2_000)));
+        assert_eq!(world.keeper.at_work(&zone(), at(2_000)), Some(NodeId(2)));
         assert_eq!(world.ask(1, 2_000), Verdict::Refused);
         let mut world = World::new(&[(zone(), seat(2), Revision(5))]);
         assert_eq!(world.ask(1, 2_000), OVER_5);

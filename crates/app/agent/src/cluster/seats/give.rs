@@ -30,13 +30,21 @@ pub async fn answer(shared: &Arc<Shared>, from: NodeId, ask: &Ask) -> Result<Ans
     leads(shared)?;
     let nodes = cluster.nodes.borrow().clone();
     let seated = cluster.zones.seated(&nodes);
+    let leaves = cluster.zones.leaves(&nodes);
+    // A zone hands over its own nodes, and no others.
+    let within = leaves.get(&ask.zone);
+    let is_its = |node: &NodeId| within.is_some_and(|within| within.contains(node));
+    let ask = Ask {
+        zone: ask.zone.clone(),
+        left: ask.left.iter().copied().filter(is_its).collect(),
+    };
     let is_gone = |node: NodeId| {
         let belongs = nodes.get(&node).is_some_and(NodeRecord::belongs);
         !belongs || matches!(cluster.reach(node), Reach::Dead | Reach::Left)
     };
     let look = || {
         let mut keeper = cluster.seats.keeper();
-        keeper.asked(from, ask, &seated, is_gone, now())
+        keeper.asked(from, &ask, &seated, is_gone, now())
     };
     match look() {
         Verdict::Renewed(epoch) => {

@@ -82,9 +82,9 @@ impl Seats {
         locked(&self.keeper)
     }
 
-    /// On the leader: whether a zone's seat is at work.
-    pub fn works(&self, zone: &ZonePath) -> bool {
-        self.keeper().works(zone, now())
+    /// On the leader: whoever holds a zone's seat and is heard of.
+    pub fn at_work(&self, zone: &ZonePath) -> Option<NodeId> {
+        self.keeper().at_work(zone, now())
     }
 
     /// On the leader: the nodes that seats at work hand over.
