@@ -7,6 +7,7 @@ mod forced;
 mod jobs;
 mod members;
 mod rollouts;
+mod seats;
 mod singletons;
 mod upgrades;
 mod zones;

@@ -46,6 +46,12 @@ pub const ENTRUST: u16 = 13;
 /// who asks.
 pub const STANDING: u16 = 14;
 
+/// A call to the leader: a node wants its zone's seat, or to keep it, and is told whether
+/// it holds it (`node::seats`).
+pub const SEAT: u16 = 15;
+/// A call to the leader from who holds a zone's seat: what it wants written of the zone.
+pub const MOVE: u16 = 16;
+
 /// Which of a node's stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreGroup {

@@ -228,6 +228,13 @@ pub enum Command {
         #[command(subcommand)]
         what: Option<cluster::ZonesCommand>,
     },
+    /// Who decides for which zone: seats, their holders and epochs
+    ///
+    /// The root's seat is the control group's leader; each leaf zone of several nodes
+    /// has one besides, which repairs the zone. One that is free, or not heard of, the
+    /// root does the work of.
+    #[command(after_help = "Examples:\n  homeostat seats\n  homeostat seats -o json")]
+    Seats,
     /// Ask all nodes of a zone at once, in SQL
     ///
     /// An answer says how many of how many nodes are in it. Aggregates and

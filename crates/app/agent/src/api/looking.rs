@@ -99,7 +99,7 @@ async fn why_elsewhere(shared: &Shared, subject: &ObjectRef) -> Vec<WhyStep> {
         // Each node holds every site; whoever led decided about a job.
         ("site" | "job", _) => elsewhere::reached(shared),
         ("node", _) => elsewhere::called(shared, &subject.name),
-        (_, Some(service)) => elsewhere::with_service(shared, &service),
+        (_, Some(service)) => elsewhere::with_service_or_seat(shared, &service),
         _ => Vec::new(),
     };
     let mut all = Vec::new();

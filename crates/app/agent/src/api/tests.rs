@@ -123,6 +123,7 @@ const EXPECTED: &[(&str, &str, Role, Kind)] = &[
     ("get", "/v1/store", Role::Viewer, Kind::Node),
     ("post", "/v1/store/backup", Role::Admin, Kind::Node),
     ("post", "/v1/store/force-leader", Role::Admin, Kind::Node),
+    ("get", "/v1/seats", Role::Viewer, Kind::Node),
     ("get", "/v1/nodes", Role::Viewer, Kind::Node),
     ("get", "/v1/nodes/{node}", Role::Viewer, Kind::Node),
     ("post", "/v1/nodes/tokens", Role::Admin, Kind::Node),

@@ -21,6 +21,7 @@ mod observe;
 mod outbound;
 mod renew;
 pub mod rows;
+pub mod seats;
 mod sensor;
 mod serve;
 mod sites;
@@ -110,6 +111,8 @@ pub struct Cluster {
     pub generation: group::generation::Generation,
     /// For what must never run twice.
     leases: group::lease::Leases,
+    /// Of leaf zones, which are not the leader's business alone.
+    pub seats: seats::Seats,
     /// How far this node's own store has what the control group has.
     pub mirrored: watch::Sender<Upto>,
     listen: Listen,
@@ -253,6 +256,7 @@ impl Cluster {
             entrusted: watch::Sender::new(authority.get().is_some()),
             generation: group::generation::Generation::new(&kept),
             leases: group::lease::Leases::default(),
+            seats: seats::Seats::default(),
             mirrored: watch::Sender::default(),
             own,
             kept,
@@ -319,6 +323,8 @@ impl Cluster {
         tokio::spawn(group::tend(Arc::clone(shared)));
         tokio::spawn(group::keep_entrusted(Arc::clone(shared)));
         tokio::spawn(group::lease::hold(Arc::clone(shared)));
+        tokio::spawn(seats::run(Arc::clone(shared)));
+        tokio::spawn(crate::apply::zone::run(Arc::clone(shared)));
         tokio::spawn(follow::follow(Arc::clone(shared)));
         tokio::spawn(sites::keep(Arc::clone(shared)));
         Ok(())

@@ -8,7 +8,7 @@ mod upgrades;
 
 pub use jobs::{AttemptView, JobCancelReply, JobRunReply, JobRunRequest, JobView, RunView};
 pub use rollouts::{GenerationView, RolloutView};
-pub use store::{ForceLeaderReply, ForceLeaderRequest, GroupView, StoreView};
+pub use store::{ForceLeaderReply, ForceLeaderRequest, GroupView, SeatView, StoreView};
 pub use upgrades::{OfferedView, UpgradeRequest, UpgradeView};
 
 use serde::{Deserialize, Serialize};

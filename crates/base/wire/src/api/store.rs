@@ -1,4 +1,4 @@
-//! How the stores stand, and one node that is made to lead them.
+//! How the stores stand, one node that is made to lead them, and who holds the seats.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +44,24 @@ pub struct ForceLeaderReply {
     pub reached: Vec<String>,
     /// Whether it is done: the agent starts anew and leads.
     pub done: bool,
+}
+
+/// Where loops run that are no node's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SeatView {
+    /// `root`, or the leaf zone.
+    pub seat: String,
+    /// None: it is free, and the root does its work.
+    pub holder: Option<String>,
+    /// Grows with each holder: what an earlier one writes is refused.
+    pub epoch: Option<u64>,
+    pub since_unix_ms: Option<u64>,
+    /// The leader hears of its holder; else the root does its work.
+    pub at_work: bool,
+    /// Who may hold it.
+    pub candidates: Vec<String>,
+    /// What runs there.
+    pub loops: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

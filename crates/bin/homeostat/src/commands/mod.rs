@@ -129,6 +129,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Zones {
             what: Some(what), ..
         } => zones::change(context, &what).await,
+        Command::Seats => zones::seats(context).await,
         Command::Ask(asked) => zones::ask(context, &asked).await,
         Command::Aggregates(what) => zones::aggregates(context, what).await,
         Command::Job(what) => job::run(context, what).await,

@@ -84,9 +84,10 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// What ends with the leadership.
+/// What ends with the leadership: the root's seat.
 fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    shared.cluster.seats.begin();
     tasks.spawn(follow::mirror_here(Arc::clone(shared)));
     tasks.spawn(tend::choose(Arc::clone(shared)));
     tasks.spawn(observe::moves(Arc::clone(shared)));
