@@ -3,6 +3,7 @@
 
 pub mod callers;
 pub mod disk;
+pub mod etcd;
 pub mod firewall;
 pub mod ports;
 pub mod processes;

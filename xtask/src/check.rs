@@ -4,6 +4,7 @@
 //! Holds: the same by hand and in CI; the cheap steps run first.
 
 use crate::steps::{cargo, step};
+use crate::suite::FEATURES;
 use crate::workspace::Workspace;
 use crate::{clippy_files, direction, generated, purity, system, tidy, tools};
 
@@ -25,7 +26,12 @@ pub fn run() -> Result<(), String> {
     tools::guest_target()?;
     system::install(&system::PROTOC)?;
     step("lints", || {
-        cargo("clippy --workspace --all-targets --keep-going -- -D warnings")
+        cargo(&format!(
+            "clippy --workspace --all-targets --keep-going {FEATURES} -- -D warnings"
+        ))
+    })?;
+    step("lints of what the main command builds", || {
+        cargo("clippy --workspace --lib --bins --keep-going -- -D warnings")
     })
 }
 

@@ -8,6 +8,9 @@ use crate::steps::{cargo, programs, run as run_command, say, step};
 use crate::{check, lab, story, system, tools};
 use std::process::Command;
 
+/// What the main command does not build.
+pub const FEATURES: &str = "--features homeostat/etcd";
+
 /// # Errors
 /// Names the step that failed.
 pub fn run() -> Result<(), String> {
@@ -30,9 +33,11 @@ pub fn run() -> Result<(), String> {
     })?;
     // The tests switch on features of libraries: with all targets, each library
     // is built once for both.
-    let built = step("build", || programs("--workspace --all-targets"))?;
+    let built = step("build", || {
+        programs(&format!("--workspace --all-targets {FEATURES}"))
+    })?;
     step("documentation tests", || {
-        cargo("test --quiet --workspace --doc")
+        cargo(&format!("test --quiet --workspace --doc {FEATURES}"))
     })?;
     story::tell(&built)?;
     step("the quickest scripts, with real agents", || {
@@ -41,6 +46,7 @@ pub fn run() -> Result<(), String> {
     say("==> tests");
     let mut tests = Command::new(nextest);
     tests.args(["nextest", "run", "--workspace"]);
+    tests.args(FEATURES.split(' '));
     match &python {
         Ok(place) => drop(tests.env("HOMEOSTAT_COMPONENTIZE_PY", place)),
         Err(why) => say(&format!(

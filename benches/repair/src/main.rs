@@ -14,6 +14,7 @@ mod leader;
 mod load;
 mod replica;
 mod restart;
+mod seats;
 mod singleton;
 
 use bench_common::figure::Figure;
@@ -27,11 +28,12 @@ type Part = fn(&Cluster, usize, Report) -> Result<(), Failure>;
 
 /// Without a lab.
 const RESTART: &str = "restart";
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 5] = [
     ("edges", edges::measure),
     ("replica", replica::measure),
     ("singleton", singleton::measure),
     ("leader", leader::measure),
+    ("seats", seats::measure),
 ];
 /// Power cuts, or kills, of each part.
 const FULL: usize = 50;

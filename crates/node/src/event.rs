@@ -3,11 +3,15 @@
 use crate::alerts::{AlertSpec, AlertStatus};
 use crate::attempts::AttemptStatus;
 use crate::cluster::lease::{Knows, Lease};
+use crate::cluster::mending::Look;
 use crate::desired::{Desired, FIRST_NODE};
 use crate::driver::{Adopted, DriverEvent, ProbeOutcome, ReplicaSpec};
 use control::alert::Standing;
 use control::{holding, stage, upgrade};
-use kernel::{DecisionId, Hash, NodeId, ObjectRef, ReplicaId, Revision, ScopedName, Time};
+use kernel::{
+    DecisionId, FencingEpoch, Hash, NodeId, ObjectRef, ReplicaId, Revision, ScopedName, Time,
+    ZonePath,
+};
 use manifest::{Check, ProbeKind};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -95,11 +99,13 @@ pub enum NodeEvent {
     },
     /// On the leader: which nodes are there, and whether all that is wished runs
     /// where it is placed.
-    ClusterSeen {
-        reading: control::repair::Reading,
-        as_wished: bool,
-        /// Services with replicas on nodes that are gone.
-        about: Vec<ScopedName>,
+    ClusterSeen(Look),
+    /// On whoever holds a zone's seat: the same of that zone.
+    ZoneSeen {
+        zone: ZonePath,
+        /// Under which it holds the seat.
+        epoch: FencingEpoch,
+        look: Look,
     },
     /// On the leader: how all rollouts under way do.
     RolloutsSeen(BTreeMap<ScopedName, (stage::Parameters, stage::Reading)>),
@@ -160,6 +166,13 @@ pub enum NodeEffect {
     Record(JournalEntry),
     /// Place elsewhere what these nodes have, so many replicas at most.
     Replace {
+        nodes: BTreeSet<NodeId>,
+        at_most: u32,
+    },
+    /// The same within a zone, whose seat this node held under that epoch.
+    ReplaceWithin {
+        zone: ZonePath,
+        epoch: FencingEpoch,
         nodes: BTreeSet<NodeId>,
         at_most: u32,
     },

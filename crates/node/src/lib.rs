@@ -23,7 +23,7 @@ pub mod store;
 mod why;
 
 pub use alerts::{AlertSpec, AlertStatus};
-pub use cluster::{jobs, lease, members, mending, placing, rollouts, wishes};
+pub use cluster::{jobs, lease, members, mending, placing, rollouts, seats, uptime, wishes};
 pub use control::{ReplayMismatch, replay};
 pub use event::{NodeEffect, NodeEvent, NodeStatus, Peer, ReplicaStatus, ServiceStatus, Settings};
 pub use holding::{Copies, copies};

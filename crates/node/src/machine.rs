@@ -8,7 +8,7 @@
 use crate::alerts::Alerts;
 use crate::attempts::Attempts;
 use crate::cluster::lease::{self, Knows, Lease};
-use crate::cluster::mending::Mending;
+use crate::cluster::mending::{Mending, MendingWithin};
 use crate::cluster::stages::AllStages;
 use crate::desired::{Applied, Desired};
 use crate::driver::{Adopted, DriverEvent, Found, ReplicaSpec};
@@ -49,6 +49,7 @@ pub struct Node {
     care: Care,
     alerts: Alerts,
     mending: Mending,
+    mending_within: MendingWithin,
     stages: AllStages,
     published: Option<EdgeSnapshot>,
     version: u64,
@@ -63,6 +64,7 @@ impl Node {
             care: Care::new(&settings),
             alerts: Alerts::default(),
             mending: Mending::new(settings.repair.clone()),
+            mending_within: MendingWithin::new(settings.repair.clone()),
             stages: AllStages::default(),
             settings,
             rng: Rng::seeded(seed),
@@ -169,11 +171,12 @@ impl Node {
             NodeEvent::ContentFetchFailed { hash, why } => {
                 self.care.failed(hash, why, &mut turn);
             }
-            NodeEvent::ClusterSeen {
-                reading,
-                as_wished,
-                about,
-            } if !self.going_down => self.mending.seen(&reading, as_wished, &about, &mut turn),
+            NodeEvent::ClusterSeen(look) if !self.going_down => {
+                self.mending.seen(&look, &mut turn);
+            }
+            NodeEvent::ZoneSeen { zone, epoch, look } if !self.going_down => {
+                self.mending_within.seen((zone, epoch), &look, &mut turn);
+            }
             NodeEvent::RolloutsSeen(all) if !self.going_down => self.stages.seen(all, &mut turn),
             NodeEvent::SingletonPlaced { .. }
             | NodeEvent::JobDecided { .. }

@@ -144,6 +144,7 @@ impl World {
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
             | NodeEffect::Replace { .. }
+            | NodeEffect::ReplaceWithin { .. }
             | NodeEffect::Advance { .. } => {}
         }
     }

@@ -147,6 +147,7 @@ impl World {
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
             | NodeEffect::Replace { .. }
+            | NodeEffect::ReplaceWithin { .. }
             | NodeEffect::Advance { .. } => {}
         }
     }

@@ -2,10 +2,12 @@
 
 mod alerts;
 mod discovery;
+mod etcd;
 mod forced;
 mod jobs;
 mod members;
 mod rollouts;
+mod seats;
 mod singletons;
 mod upgrades;
 mod zones;

@@ -225,3 +225,37 @@ fn what_a_loss_would_do_is_told_before_and_a_drained_node_is_left_in_order() {
     first.ok(&["node", "drain", loaded, "--end"]);
     assert!(!first.ok(&["node", "ls"]).contains("draining"));
 }
+
+#[test]
+fn how_often_nodes_are_down_is_known_to_whoever_leads() {
+    let [first, second, third] = three();
+    // Whoever leads tells it.
+    let times = |name: &str| {
+        [&first, &second, &third].into_iter().find_map(|by| {
+            let all = by.run(&["node", "ls", "-o", "json"]);
+            let all: Vec<Value> = serde_json::from_slice(&all.stdout).ok()?;
+            all.iter().find(|one| one["this"] == true && one["leader"] == true)?;
+            let found = all.into_iter().find(|one| one["name"] == name)?;
+            found["failures"]["times"].as_u64()
+        })
+    };
+    let until_times = |name: &str, count: u64| {
+        until(&format!("{name} was down {count} times"), || {
+            (times(name) == Some(count)).then_some(())
+        });
+    };
+    until_times("three", 0);
+    third.power_off();
+    until_times("three", 1);
+    third.ok(&["up"]);
+    until_seen(&first, "three", "alive");
+    first.power_off();
+    until_times("one", 1);
+    assert_eq!(times("three"), Some(1));
+    // One that is brought down is not down.
+    first.ok(&["up"]);
+    until_seen(&second, "one", "alive");
+    third.ok(&["down"]);
+    until_seen(&second, "three", "left");
+    until_times("three", 1);
+}

@@ -34,6 +34,8 @@ const BEFORE: Duration = Duration::from_millis(500);
 const AFTER: Duration = Duration::from_millis(1_500);
 /// Later than this it is not as wished.
 const PEACE: Duration = Duration::from_mins(2);
+/// Whatever is not as wished by then is told.
+const LONG: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,12 +197,19 @@ impl Chaos {
         Ok(())
     }
 
-    /// What is not as wished when the time is over.
+    /// What is not as wished when the time is over. What was not so for long is told.
     fn peace(&self, since: Instant) -> Option<String> {
+        let mut told = String::new();
         loop {
             let lacking = lacks(&self.cluster, &self.wished);
-            if lacking.is_none() || since.elapsed() > PEACE {
+            let Some(why) = &lacking else { return None };
+            let waited = since.elapsed();
+            if waited > PEACE {
                 return lacking;
+            }
+            if waited > LONG && told != *why {
+                say(&format!("    {:.0} s later: {why}", waited.as_secs_f64()));
+                told.clone_from(why);
             }
             std::thread::sleep(LOOK);
         }

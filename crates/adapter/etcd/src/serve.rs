@@ -44,32 +44,40 @@ impl EtcdStore {
     /// # Errors
     /// What was given is wrong, or etcd does not answer.
     pub async fn open(options: Options) -> Result<Self, OpenError> {
+        let endpoints = options.endpoints.join(", ");
+        let store = Self::to(options).await?;
+        // Whoever opens it hears now what each call would say later.
+        match store.range("/").await {
+            Ok(_) => Ok(store),
+            Err(why) => Err(OpenError::Silent { endpoints, why }),
+        }
+    }
+
+    /// The same, whether etcd answers by now or not.
+    ///
+    /// # Errors
+    /// What was given is wrong; or, where there is a password, etcd does not answer.
+    pub async fn to(options: Options) -> Result<Self, OpenError> {
         if options.root.is_empty() || options.root.contains('/') {
             return Err(OpenError::Root(options.root));
         }
-        let endpoints = options.endpoints.join(", ");
         let wanted = connect_options(&options);
         let client = Client::connect(&options.endpoints, Some(wanted)).await;
         let client = client.map_err(|source| OpenError::Client {
-            endpoints: endpoints.clone(),
+            endpoints: options.endpoints.join(", "),
             source,
         })?;
         let layout = Layout::new(&options.root);
         let kv = client.kv_client();
         let kv = kv.max_decoding_message_size(ANSWER_BYTES_MAX);
-        let store = Self {
+        Ok(Self {
             leases: Leases::new(&client, kv.clone(), layout.clone()),
             client,
             kv,
             layout,
             history_revisions_max: options.history_revisions_max,
             compacted: AtomicU64::new(0),
-        };
-        // Whoever opens it hears now what each call would say later.
-        match store.range("/").await {
-            Ok(_) => Ok(store),
-            Err(why) => Err(OpenError::Silent { endpoints, why }),
-        }
+        })
     }
 
     /// All pages at the revision of the first.

@@ -35,6 +35,8 @@ pub enum RestoreError {
     #[error("cannot use {path}")]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Outside(#[from] cluster::group::control::outside::OutsideError),
+    #[error(transparent)]
     Backup(#[from] BackupError),
 }
 
@@ -49,17 +51,18 @@ impl RestoreError {
                  for good, give `--alone`",
             ),
             Self::File { .. } => Some("let this user write the data directory"),
+            Self::Outside(error) => error.hint(),
             Self::Backup(error) => error.hint(),
         }
     }
 }
 
-/// One file's bytes; secrets in it are sealed as they are in the store.
+/// One file's bytes, without desired state where that is in an etcd; secrets in it are sealed as they are in the store.
 pub async fn backup(shared: &Shared) -> Result<Vec<u8>, BackupError> {
-    let stores = [
-        (CONTROL, &shared.control),
-        (BUCKETS, shared.buckets.store()),
-    ];
+    let control = shared.control.embedded();
+    let control = control.map(|store| (CONTROL, store));
+    let buckets = (BUCKETS, shared.buckets.store());
+    let stores: Vec<_> = control.into_iter().chain([buckets]).collect();
     store::backup(&stores, unix_now()).await
 }
 
@@ -91,7 +94,10 @@ pub fn restore(
     }
     let own = cluster::Kept::new(layout).own().ok().flatten();
     let node = own.map_or(FIRST_NODE, |own| own.id);
-    let targets = [(CONTROL, layout.control()), (BUCKETS, layout.buckets())];
+    let mut targets = vec![(CONTROL, layout.control()), (BUCKETS, layout.buckets())];
+    if cluster::group::control::outside::read(layout)?.is_some() {
+        targets.retain(|(name, _)| *name != CONTROL);
+    }
     let there = targets.iter().find(|(_, path)| path.exists());
     if let Some((_, path)) = there.filter(|_| !replace) {
         return Err(RestoreError::There(path.clone()));

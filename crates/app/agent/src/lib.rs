@@ -28,6 +28,7 @@ mod tokens;
 pub use api::Document;
 pub use machine::unix_now;
 
+use crate::cluster::group::control::Control;
 use crate::shared::{Message, Shared};
 use drivers::{ProcessDriver, ProcessOptions};
 use kernel::{DecisionId, Name};
@@ -61,6 +62,8 @@ pub enum AgentError {
     Running(PathBuf),
     #[error("the store did not open")]
     Store(#[source] store::OpenError),
+    #[error("desired state")]
+    Control(#[source] cluster::group::control::ControlError),
     #[error("the end of the audit log cannot be read")]
     Audit(#[source] node::store::StoreError),
     #[error("buckets did not open")]
@@ -82,6 +85,7 @@ impl AgentError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(error) => error.hint(),
+            Self::Control(error) => error.hint(),
             Self::Buckets(error) => error.hint(),
             Self::Cluster(error) => error.hint(),
             Self::File { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
@@ -175,12 +179,13 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// This node's own store, and its members of the groups.
+/// This node's own store, what the cluster wishes, and the member of the buckets'
+/// group.
 async fn open_stores(
     layout: &Layout,
     own: &cluster::Own,
     network: &cluster::group::Network,
-) -> Result<(EmbeddedStore, EmbeddedStore, Arc<buckets::BucketServer>), AgentError> {
+) -> Result<(EmbeddedStore, Control, Arc<buckets::BucketServer>), AgentError> {
     if own.holder.is_some() && !layout.store().exists() {
         // Of a node that kept what it follows where members keep theirs.
         let _ = std::fs::rename(layout.control(), layout.store());
@@ -195,16 +200,22 @@ async fn open_stores(
             .map_err(|error| AgentError::Store(store::OpenError::Raft(error.to_string())))?;
         prepared.map_err(AgentError::Store)?
     };
-    let group = |group| cluster::group::kept_with(is_first, network, group);
-    let at = |path: PathBuf, node, group| EmbeddedStore::open(store::Options { path, node, group });
-    let store = at(layout.store(), FIRST_NODE, store::Group::Alone).await;
-    let store = store.map_err(AgentError::Store)?;
-    let control = at(layout.control(), own.id, group(StoreGroup::Control)).await;
-    let control = control.map_err(AgentError::Store)?;
-    audit::carry_over(&control, &store)
-        .await
-        .map_err(AgentError::Audit)?;
-    let buckets = buckets::BucketServer::open(layout, own.id, group(StoreGroup::Buckets)).await;
+    let store = EmbeddedStore::open(store::Options {
+        path: layout.store(),
+        node: FIRST_NODE,
+        group: store::Group::Alone,
+    });
+    let store = store.await.map_err(AgentError::Store)?;
+    let key = cluster::Cluster::key(layout).map_err(AgentError::Cluster)?;
+    let control = Control::open(layout, (own, key), &store, network, is_first).await;
+    let control = control.map_err(AgentError::Control)?;
+    if let Some(control) = control.embedded() {
+        audit::carry_over(control, &store)
+            .await
+            .map_err(AgentError::Audit)?;
+    }
+    let group = cluster::group::kept_with(is_first, network, StoreGroup::Buckets);
+    let buckets = buckets::BucketServer::open(layout, own.id, group).await;
     let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
     Ok((store, control, buckets))
 }

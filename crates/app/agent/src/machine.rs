@@ -142,23 +142,41 @@ fn carry_out(shared: &Arc<Shared>, effect: NodeEffect) {
         | NodeEffect::ContentHeldBack { .. } => {
             crate::cluster::content::act::carry_out(shared, effect);
         }
+        NodeEffect::Replace { .. }
+        | NodeEffect::ReplaceWithin { .. }
+        | NodeEffect::Advance { .. } => write_down(shared, effect),
+        NodeEffect::Notify { name, standing } => {
+            crate::cluster::zones::alerts::notify(shared, name, standing);
+        }
+        // The loop's own.
+        NodeEffect::Remove { .. } | NodeEffect::AllStopped => {}
+    }
+}
+
+/// What the cluster is to wish from now on.
+fn write_down(shared: &Arc<Shared>, effect: NodeEffect) {
+    let shared = Arc::clone(shared);
+    match effect {
         NodeEffect::Replace { nodes, at_most } => {
-            let shared = Arc::clone(shared);
             tokio::spawn(crate::apply::repair::replace(shared, nodes, at_most));
+        }
+        NodeEffect::ReplaceWithin {
+            zone,
+            epoch,
+            nodes,
+            at_most,
+        } => {
+            let its = (zone, epoch);
+            tokio::spawn(crate::apply::zone::replace(shared, its, nodes, at_most));
         }
         NodeEffect::Advance {
             service,
             at,
             action,
         } => {
-            let shared = Arc::clone(shared);
             tokio::spawn(crate::apply::rollouts::advance(shared, service, at, action));
         }
-        NodeEffect::Notify { name, standing } => {
-            crate::cluster::zones::alerts::notify(shared, name, standing);
-        }
-        // The loop's own.
-        NodeEffect::Remove { .. } | NodeEffect::AllStopped => {}
+        _ => {}
     }
 }
 

@@ -4,6 +4,7 @@ use crate::apply::links::Links;
 use crate::audit::Audit;
 use crate::buckets::BucketServer;
 use crate::cluster::content::Holdings;
+use crate::cluster::group::control::Control;
 use crate::cluster::zones::alerts::Alerts;
 use crate::cluster::{Certificates, Cluster};
 use crate::components::Components;
@@ -11,6 +12,7 @@ use crate::given::Given;
 use content::Content;
 use drivers::ProcessDriver;
 use kernel::{Revision, ScopedName};
+use node::store::Store;
 use node::{NodeEvent, NodeStatus};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,8 +61,9 @@ pub struct Shared {
     /// This node's own: what it must know of the control group, and what is
     /// nobody else's.
     pub store: EmbeddedStore,
-    /// This node's member of the control group; of use where it is one.
-    pub control: EmbeddedStore,
+    /// What the cluster wishes: of use on members, and where it is in an etcd, on
+    /// whoever may lead.
+    pub control: Control,
     pub buckets: Arc<BucketServer>,
     pub content: Content,
     pub content_server: content::Server,
@@ -96,7 +99,7 @@ pub struct Shared {
 impl Shared {
     /// The newest that this node can read of what the cluster wishes: what the
     /// leader knows is newer than what it has told.
-    pub fn known(&self) -> &EmbeddedStore {
+    pub fn known(&self) -> &dyn Store {
         if self.cluster.leads() {
             &self.control
         } else {

@@ -385,6 +385,7 @@ impl Plane {
             | NodeEffect::DropContent { .. }
             | NodeEffect::ContentHeldBack { .. }
             | NodeEffect::Notify { .. }
+            | NodeEffect::ReplaceWithin { .. }
             | NodeEffect::Advance { .. }
             | NodeEffect::Record(_)
             | NodeEffect::ServiceSettled { .. }

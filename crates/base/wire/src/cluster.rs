@@ -46,6 +46,12 @@ pub const ENTRUST: u16 = 13;
 /// who asks.
 pub const STANDING: u16 = 14;
 
+/// A call to the leader: a node wants its zone's seat, or to keep it, and is told whether
+/// it holds it (`node::seats`).
+pub const SEAT: u16 = 15;
+/// A call to the leader from who holds a zone's seat: what it wants written of the zone.
+pub const MOVE: u16 = 16;
+
 /// Which of a node's stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreGroup {
@@ -122,12 +128,49 @@ pub struct Entrusted {
     pub secrets_key: String,
     /// Of capabilities for buckets.
     pub buckets_key: Vec<u8>,
+    /// Where desired state is, if its members do not keep it themselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdAccess>,
 }
 
 impl std::fmt::Debug for Entrusted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Entrusted").finish_non_exhaustive()
     }
+}
+
+/// An etcd that keeps a cluster's desired state.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdAccess {
+    /// `HOST:PORT` of each member.
+    pub endpoints: Vec<String>,
+    /// Before all keys.
+    pub root: String,
+    /// None: it is spoken to in the clear.
+    pub tls: Option<EtcdTls>,
+}
+
+impl EtcdAccess {
+    /// As a person writes it.
+    pub fn url(&self) -> String {
+        format!("etcd://{}/{}", self.endpoints.join(","), self.root)
+    }
+}
+
+impl std::fmt::Debug for EtcdAccess {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EtcdAccess")
+            .field("url", &self.url())
+            .finish_non_exhaustive()
+    }
+}
+
+/// In PEM: who signs its members' certificates, and what this cluster shows them.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EtcdTls {
+    pub authority: String,
+    pub certificate: String,
+    pub key: String,
 }
 
 /// What a replica that starts may know; it must be placed on who asks.

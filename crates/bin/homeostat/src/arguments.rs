@@ -148,6 +148,17 @@ pub enum Command {
         #[arg(long, default_value_t = 20)]
         limit: usize,
     },
+    /// Tell why a service has no replica on a node: what the node lacks, or which
+    /// place is better and by what
+    #[command(
+        after_help = "Examples:\n  homeostat why-not search n2\n  homeostat why-not news/search n2 -o json"
+    )]
+    WhyNot {
+        /// NAME, or PROJECT/NAME where several have the name
+        service: String,
+        /// Its name or id
+        node: String,
+    },
     /// Show what a service's replicas, or a job's attempts, printed
     #[command(
         after_help = "Examples:\n  homeostat logs -f search\n  homeostat logs news/search\n  homeostat logs job/backup"
@@ -217,6 +228,13 @@ pub enum Command {
         #[command(subcommand)]
         what: Option<cluster::ZonesCommand>,
     },
+    /// Who decides for which zone: seats, their holders and epochs
+    ///
+    /// The root's seat is the control group's leader; each leaf zone of several nodes
+    /// has one besides, which repairs the zone. One that is free, or not heard of, the
+    /// root does the work of.
+    #[command(after_help = "Examples:\n  homeostat seats\n  homeostat seats -o json")]
+    Seats,
     /// Ask all nodes of a zone at once, in SQL
     ///
     /// An answer says how many of how many nodes are in it. Aggregates and

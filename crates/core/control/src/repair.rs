@@ -8,7 +8,7 @@
 //! goes is given its time to settle before what it had is moved again.
 
 use crate::engine::{Controller, Decided};
-use kernel::{NodeId, Time, format_duration};
+use kernel::{NodeId, Time, ZonePath, format_duration};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -33,6 +33,9 @@ pub struct Parameters {
     pub moves_max: u32,
     pub window_ms: u64,
     pub place_within_ms: u64,
+    /// Of a zone's seat: all it sees is of that zone, and so is where it places.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<ZonePath>,
 }
 
 /// Longer than machines take that lost their power together.
@@ -52,6 +55,7 @@ impl Default for Parameters {
             moves_max: 64,
             window_ms: 10_000,
             place_within_ms: 15_000,
+            within: None,
         }
     }
 }
@@ -168,15 +172,15 @@ impl Controller for Repair {
                 format_duration(longest)
             ),
         };
-        let mut decided = Decided::act(
-            next,
-            Replace {
-                nodes: lost.into_keys().collect(),
-                at_most,
-            },
-            seen,
-            "place them elsewhere".to_owned(),
-        );
+        let replace = Replace {
+            nodes: lost.into_keys().collect(),
+            at_most,
+        };
+        let told = match &parameters.within {
+            Some(zone) => format!("place them elsewhere in {zone}"),
+            None => "place them elsewhere".to_owned(),
+        };
+        let mut decided = Decided::act(next, replace, seen, told);
         if all > at_most {
             decided.clamps.push(format!("{at_most} of them now"));
         }
@@ -280,6 +284,29 @@ mod tests {
         assert_eq!(
             world.after(SECOND, &[(true, 3), (false, 0), (true, 1)]),
             None
+        );
+    }
+
+    #[test]
+    fn a_zones_seat_says_that_it_places_within_the_zone() {
+        let parameters = Parameters {
+            within: Some("/eu/1".parse().expect("a zone")),
+            ..Parameters::default()
+        };
+        let seen = |up| Seen {
+            up,
+            movable: 2,
+            ..Seen::default()
+        };
+        let reading = Reading {
+            nodes: BTreeMap::from([(NodeId(1), seen(true)), (NodeId(2), seen(false))]),
+        };
+        let decided = Repair::decide(&parameters, &State::default(), &reading, Time(0));
+        assert_eq!(decided.decided, "place them elsewhere in /eu/1");
+        let text = serde_json::to_string(&parameters).expect("JSON");
+        assert_eq!(
+            serde_json::from_str::<Parameters>(&text).expect("reads"),
+            parameters
         );
     }
 

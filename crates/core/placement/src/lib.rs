@@ -21,9 +21,10 @@ mod zones;
 
 pub use availability::{AvailabilityError, COPIES_MAX, Copies, Domain, availability, copies_for};
 pub use model::{Failure, Node, Policy, Resources, Running, Service, Spread, World, Zone};
-pub use nodes::{cluster, nodes};
+pub use nodes::{cluster, nodes, why_not};
 pub use plan::{
     Choice, Constraint, Failed, Lack, Leaving, Near, Plan, Reached, Refusal, Removal, RunnerUp,
+    WhyNot,
 };
 pub use score::{Fit, Score, Weights};
 pub use what_if::{WhatIf, Without, what_if};

@@ -2,8 +2,8 @@
 
 use crate::engine::{self, Inputs, Place};
 use crate::model::{Failure, Node, Running, World};
-use crate::plan::Plan;
-use kernel::{NodeId, Rng, ZonePath};
+use crate::plan::{Plan, WhyNot};
+use kernel::{NodeId, Rng, ScopedName, ZonePath};
 
 /// Assigns a zone's share of replicas to its nodes.
 ///
@@ -33,15 +33,31 @@ pub fn cluster(world: &World) -> Plan<NodeId> {
     plan(world, places, &world.running)
 }
 
+/// Why a service would have no replica on `node` once [`cluster`]'s plan is carried
+/// out. None: there is no such service, or no such node.
+pub fn why_not(world: &World, service: &ScopedName, node: NodeId) -> Option<WhyNot<NodeId>> {
+    let places = world.nodes.iter().map(|(id, node)| place(*id, node));
+    let inputs = inputs(world, places.collect(), &world.running);
+    engine::why_not(inputs, service, &node)
+}
+
 fn plan(world: &World, places: Vec<Place<NodeId>>, running: &Running<NodeId>) -> Plan<NodeId> {
-    engine::plan(Inputs {
+    engine::plan(inputs(world, places, running))
+}
+
+fn inputs<'a>(
+    world: &'a World,
+    places: Vec<Place<NodeId>>,
+    running: &'a Running<NodeId>,
+) -> Inputs<'a, NodeId> {
+    Inputs {
         services: &world.services,
         places,
         zones: &world.zones,
         running,
         policy: world.policy,
         are_nodes: true,
-    })
+    }
 }
 
 /// Of a node, as far as it is known.

@@ -80,6 +80,21 @@ pub struct Refusal<P> {
     pub closest: Vec<Near<P>>,
 }
 
+/// Why a service has no replica on one place.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyNot<P> {
+    /// It has: so many.
+    Runs(u32),
+    /// It could take none.
+    Lacks(Vec<Lack>),
+    /// It could. Both scores are as if the copy on `than` were to be placed again;
+    /// where its own is the greater, what runs stays where it is.
+    Behind { score: Score, than: P, its: Score },
+    /// None is wanted, or none has a place.
+    Unwanted,
+}
+
 /// How many places do not meet a constraint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {

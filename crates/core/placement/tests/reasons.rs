@@ -5,7 +5,8 @@ mod common;
 use common::{Size, disturb, name, node, random, scoped, service, world, zone};
 use kernel::{Bytes, NodeId, ScopedName};
 use placement::{
-    Constraint, Failed, Lack, Node, Plan, Resources, Service, Without, World, cluster, what_if,
+    Constraint, Failed, Lack, Node, Plan, Resources, Service, WhyNot, Without, World, cluster,
+    what_if, why_not,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -196,6 +197,88 @@ proptest! {
             prop_assert!(asked.plan.assigned.values().all(|on| !on.contains_key(id)));
         }
     }
+}
+
+/// Whether `node` takes a copy that is missing, where nobody else can.
+fn takes(world: &World, service: &ScopedName, id: NodeId, from: NodeId) -> bool {
+    let mut world = world.clone();
+    let on = world.running.get_mut(service).expect("it runs");
+    let count = on.get_mut(&from).expect("it runs there");
+    *count -= 1;
+    for (other, node) in &mut world.nodes {
+        node.reachable &= *other == id;
+    }
+    let plan = cluster(&world);
+    let on = plan.assigned.get(service).and_then(|on| on.get(&id));
+    on.is_some_and(|count| *count > 0)
+}
+
+proptest! {
+    #[test]
+    fn a_node_could_take_a_copy_exactly_where_nothing_is_said_to_lack(seed: u64) {
+        let mut world = random(seed, Size { nodes: 6, services: 6, replicas: 4 });
+        for service in world.services.values_mut() {
+            service.availability = None;
+        }
+        let plan = cluster(&world);
+        // Others in want might take the room.
+        prop_assume!(plan.refused.is_empty());
+        world.running = plan.assigned;
+        for (service, on) in &world.running {
+            for id in world.nodes.keys() {
+                let why = why_not(&world, service, *id).expect("both are there");
+                let could = || on.keys().any(|from| takes(&world, service, *id, *from));
+                match why {
+                    WhyNot::Runs(count) => prop_assert_eq!(on.get(id), Some(&count)),
+                    WhyNot::Lacks(lacks) => {
+                        prop_assert!(!lacks.is_empty());
+                        prop_assert!(!could(), "{service} on {id}: {lacks:?}");
+                    }
+                    WhyNot::Behind { than, .. } => {
+                        prop_assert!(on.contains_key(&than));
+                        prop_assert!(takes(&world, service, *id, than), "{service} on {id}");
+                    }
+                    WhyNot::Unwanted => prop_assert!(false, "{service} runs"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn why_not_there_is_what_the_choice_itself_said() {
+    let nodes =
+        (1..=3).map(|id| node(id, ["/a", "/a", "/b"][id as usize - 1], 1_000 * id, 1 << 30));
+    let mut world = world(nodes, [("web", service(1, 100, 1 << 20))]);
+    let web = scoped("web");
+    let plan = cluster(&world);
+    let choice = &plan.choices[0];
+    let next = choice.runner_up.as_ref().expect("others could");
+    let wanted = WhyNot::Behind {
+        score: next.score,
+        than: choice.place,
+        its: choice.score,
+    };
+    assert_eq!(why_not(&world, &web, next.place), Some(wanted.clone()));
+    // Also once it runs; and nothing moves when another becomes the better place.
+    world.running = plan.assigned.clone();
+    assert_eq!(why_not(&world, &web, next.place), Some(wanted));
+    assert_eq!(why_not(&world, &web, choice.place), Some(WhyNot::Runs(1)));
+    world.nodes.get_mut(&choice.place).expect("there").failure =
+        Some(placement::Failure::Probability(0.9));
+    let Some(WhyNot::Behind { score, its, .. }) = why_not(&world, &web, next.place) else {
+        panic!("it runs where it ran");
+    };
+    assert!(score.total() > its.total());
+    world.nodes.get_mut(&next.place).expect("there").draining = true;
+    let lacks = why_not(&world, &web, next.place);
+    assert_eq!(lacks, Some(WhyNot::Lacks(vec![Lack::Draining])));
+    world.services.get_mut(&web).expect("there").replicas = 0;
+    world.running.clear();
+    let other = NodeId(6 - choice.place.0 - next.place.0);
+    assert_eq!(why_not(&world, &web, other), Some(WhyNot::Unwanted));
+    assert_eq!(why_not(&world, &scoped("none"), other), None);
+    assert_eq!(why_not(&world, &web, NodeId(9)), None);
 }
 
 /// A cluster of two, and what makes them unfit for the service.

@@ -1,4 +1,5 @@
-//! The loop that places elsewhere what ran on nodes that are gone; on the leader.
+//! The loop that places elsewhere what ran on nodes that are gone; on the leader for the
+//! cluster, and on whoever holds a zone's seat for that zone.
 //!
 //! In: what is wished, who belongs, what nodes report, who can be reached. Out: what
 //! the loop reads; what is written once it has decided.
@@ -11,10 +12,20 @@ use crate::event::{NodeEffect, NodeEvent};
 use crate::nodes::{NodeRecord, NodeReport, NodeTable};
 use crate::replica::Turn;
 use aggregation::membership::Reach;
-use control::repair::{Parameters, Reading, Repair, Seen};
+use control::repair::{Parameters, Reading, Repair, Replace, Seen};
 use control::{Effort, Loop};
-use kernel::{NodeId, ObjectRef, ScopedName};
+use kernel::{FencingEpoch, NodeId, ObjectRef, ScopedName, ZonePath};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What the loop is told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Look {
+    pub reading: Reading,
+    /// Whether all that is wished runs where it is placed.
+    pub as_wished: bool,
+    /// Services with replicas on nodes that are gone.
+    pub about: Vec<ScopedName>,
+}
 
 /// What the leader's node is to be told of the cluster.
 ///
@@ -23,9 +34,20 @@ use std::collections::{BTreeMap, BTreeSet};
 pub fn look(
     desired: &Desired,
     nodes: &NodeTable,
-    mut reports: BTreeMap<NodeId, NodeReport>,
+    reports: BTreeMap<NodeId, NodeReport>,
     reach: impl Fn(NodeId) -> Reach,
 ) -> NodeEvent {
+    NodeEvent::ClusterSeen(look_at(desired, nodes, reports, reach))
+}
+
+/// The same of the nodes of `nodes` alone: all, or those of a zone together with what is
+/// wished of it.
+pub fn look_at(
+    desired: &Desired,
+    nodes: &NodeTable,
+    mut reports: BTreeMap<NodeId, NodeReport>,
+    reach: impl Fn(NodeId) -> Reach,
+) -> Look {
     let is_up = |record: &NodeRecord| record.belongs() && reach(record.id).is_up();
     let may_run = |record: &NodeRecord| record.belongs() && reach(record.id).may_answer();
     let mut movable: BTreeMap<NodeId, u32> = BTreeMap::new();
@@ -65,10 +87,10 @@ pub fn look(
     let reading = Reading {
         nodes: seen.collect(),
     };
-    NodeEvent::ClusterSeen {
+    Look {
         reading,
         as_wished: differences.is_empty() && about.is_empty(),
-        about: about.into_iter().collect::<Vec<ScopedName>>(),
+        about: about.into_iter().collect(),
     }
 }
 
@@ -103,43 +125,78 @@ impl Mending {
             futile_max: u32::MAX,
             ..Effort::default()
         };
-        Self(Loop::new(
-            parameters,
-            ObjectRef::new("cluster", "cluster"),
-            effort,
-        ))
+        let subject = match &parameters.within {
+            Some(zone) => ObjectRef::new("zone", zone),
+            None => ObjectRef::new("cluster", "cluster"),
+        };
+        Self(Loop::new(parameters, subject, effort))
     }
 
-    /// * `as_wished`: whether all that is wished runs where it is placed.
-    /// * `about`: the services that have replicas on nodes that are gone.
-    pub fn seen(
-        &mut self,
-        reading: &Reading,
-        as_wished: bool,
-        about: &[ScopedName],
-        turn: &mut Turn<'_>,
-    ) {
-        let entry = if as_wished {
+    pub fn seen(&mut self, look: &Look, turn: &mut Turn<'_>) {
+        if let Some(Replace { nodes, at_most }) = self.decided(look, turn) {
+            turn.effects.push(NodeEffect::Replace { nodes, at_most });
+        }
+    }
+
+    fn decided(&mut self, look: &Look, turn: &mut Turn<'_>) -> Option<Replace> {
+        let entry = if look.as_wished {
             self.0.came("as wished", turn.now)
         } else {
             self.0.expire(turn.now)
         };
         turn.record(entry);
         let first = turn.effects.len();
-        let action = turn.step(&mut self.0, reading, Vec::new());
-        let about = about
-            .iter()
-            .map(|name| ObjectRef::new("service", name.to_string()));
+        let action = turn.step(&mut self.0, &look.reading, Vec::new());
+        let about = look.about.iter();
+        let about = about.map(|name| ObjectRef::new("service", name.to_string()));
         let about: Vec<ObjectRef> = about.collect();
         for effect in &mut turn.effects[first..] {
             if let NodeEffect::Record(wire::decision::JournalEntry::Decision(decision)) = effect {
                 decision.about.clone_from(&about);
             }
         }
-        if let Some(replace) = action {
-            turn.effects.push(NodeEffect::Replace {
-                nodes: replace.nodes,
-                at_most: replace.at_most,
+        action
+    }
+}
+
+/// The same of the zone whose seat this node holds.
+pub(crate) struct MendingWithin {
+    /// Of the cluster's loop.
+    parameters: Parameters,
+    zone: Option<(ZonePath, Mending)>,
+}
+
+impl MendingWithin {
+    pub fn new(parameters: Parameters) -> Self {
+        Self {
+            parameters,
+            zone: None,
+        }
+    }
+
+    pub fn seen(
+        &mut self,
+        (zone, epoch): (ZonePath, FencingEpoch),
+        look: &Look,
+        turn: &mut Turn<'_>,
+    ) {
+        let is_its = |(its, _): &(ZonePath, Mending)| *its == zone;
+        if !self.zone.as_ref().is_some_and(is_its) {
+            let parameters = Parameters {
+                within: Some(zone.clone()),
+                ..self.parameters.clone()
+            };
+            self.zone = Some((zone.clone(), Mending::new(parameters)));
+        }
+        let Some((_, mending)) = &mut self.zone else {
+            return;
+        };
+        if let Some(Replace { nodes, at_most }) = mending.decided(look, turn) {
+            turn.effects.push(NodeEffect::ReplaceWithin {
+                zone,
+                epoch,
+                nodes,
+                at_most,
             });
         }
     }

@@ -11,11 +11,11 @@ use crate::nodes::{MachineReport, NodeTable};
 use jobs::Record;
 use kernel::{Bytes, Name, NodeId, ScopedName};
 use manifest::{Manifest, Run, Service};
-use placement::{Node, Plan, Refusal, Resources, World};
+use placement::{Failure, Node, Plan, Refusal, Resources, World};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use super::replacing::{Replaced, leaving, replace, surplus, world_of_movable};
-pub use placement::{Without, what_if};
+pub use placement::{Lack, WhyNot, Without, what_if, why_not};
 
 pub type Placements = BTreeMap<Name, BTreeMap<NodeId, u32>>;
 
@@ -67,6 +67,8 @@ pub struct Known {
     /// As measured.
     pub memory_free: Option<Bytes>,
     pub disk_free: Option<Bytes>,
+    /// How often it is down, as it was seen.
+    pub failure: Option<Failure>,
 }
 
 impl Known {
@@ -117,7 +119,7 @@ pub fn world(
             free,
             architecture: known.machine.map(|it| it.architecture).unwrap_or_default(),
             devices: BTreeMap::new(),
-            failure: None,
+            failure: known.failure,
             price_per_hour: None,
             outbound_only: record.way.outbound_only,
             reachable: known.reachable,

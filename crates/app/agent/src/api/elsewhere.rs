@@ -35,6 +35,22 @@ pub fn with_service(shared: &Shared, service: &ScopedName) -> Vec<NodeId> {
     there.map(|(node, _)| *node).collect()
 }
 
+/// The same, and those that hold the seats of zones: they decide about services, whether
+/// they run any or not.
+pub fn with_service_or_seat(shared: &Shared, service: &ScopedName) -> Vec<NodeId> {
+    let cluster = &shared.cluster;
+    let mut nodes = with_service(shared, service);
+    if cluster.leads() {
+        let holders = cluster.seats.holders().into_iter();
+        let others = holders.filter(|node| {
+            *node != cluster.own.id && !nodes.contains(node) && cluster.reach(*node).is_up()
+        });
+        let others: Vec<NodeId> = others.collect();
+        nodes.extend(others);
+    }
+    nodes
+}
+
 /// In a path of the admin API: the slash of a whole name is escaped.
 pub fn segment(service: &ScopedName) -> String {
     format!("{}%2F{}", service.project, service.name)

@@ -120,7 +120,7 @@ async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next)
         };
         match guarded.shared.cluster.lead_within(patience).await {
             Lead::Here => {}
-            Lead::At(_) if is_passed_on(&guarded) => return nobody_leads(),
+            Lead::At(_) if is_passed_on(&guarded) => return nobody_leads(&guarded.shared),
             Lead::At(leader) => {
                 let act = guarded.act;
                 let is_local = guarded.door == Door::Owner;
@@ -134,7 +134,7 @@ async fn guard(State(guarded): State<Guarded>, mut request: Request, next: Next)
             }
             // What this node knows is better than nothing.
             Lead::Unknown if guarded.act.is_look() => {}
-            Lead::Unknown => return nobody_leads(),
+            Lead::Unknown => return nobody_leads(&guarded.shared),
         }
     }
     let who = match who(&guarded, request.headers().clone()).await {
@@ -171,7 +171,14 @@ fn leader_lost() -> Response {
     .into_response()
 }
 
-fn nobody_leads() -> Response {
+fn nobody_leads(shared: &Shared) -> Response {
+    if let Some(url) = shared.control.kept_in() {
+        let message = format!(
+            "nobody leads, by what is known of {url}; what runs runs on, and nothing was changed"
+        );
+        let help = Some("homeostat store status; etcdctl endpoint status");
+        return Refused(api_error("no_quorum", message, help)).into_response();
+    }
     let message = "no majority of the nodes that keep the cluster's state can be reached; \
                    what runs runs on, and nothing was changed";
     let help =

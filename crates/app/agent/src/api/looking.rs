@@ -3,7 +3,7 @@
 use super::elsewhere;
 use super::guard::Caller;
 use super::{Agent, Refused, json_lines};
-use crate::apply::api_error;
+use crate::apply::{self, api_error};
 use crate::objects;
 use crate::shared::Shared;
 use crate::tokens;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 // utoipa takes the bare word `Object` for any JSON object.
 use wire::api::Object as NodeObject;
-use wire::api::{ApiError, LogLine, WhyReply, WhyStep};
+use wire::api::{ApiError, LogLine, WhyNotReply, WhyReply, WhyStep};
 
 #[utoipa::path(get, path = "/v1/objects/{kind}", params(("kind" = String, Path)),
     responses((status = 200, body = Vec<NodeObject>), (status = 404, body = ApiError)))]
@@ -77,13 +77,29 @@ pub async fn why(
     Ok(Json(WhyReply { chain }))
 }
 
+/// Why a service has no replica on a node, if all were as it is wished. `service`:
+/// `search`, or `news/search`, its slash escaped; `node`: its name or id.
+#[utoipa::path(get, path = "/v1/why-not/{service}/{node}",
+    params(("service" = String, Path), ("node" = String, Path)),
+    responses((status = 200, body = WhyNotReply), (status = 404, body = ApiError),
+        (status = 409, body = ApiError)))]
+pub async fn why_not(
+    State(shared): Agent,
+    caller: Caller,
+    Path((service, node)): Path<(String, String)>,
+) -> Result<Json<WhyNotReply>, Refused> {
+    let service = objects::service(&shared, &service, caller.who.project()).await;
+    let reply = apply::placing::why_not(&shared, &service.map_err(Refused)?, &node).await;
+    reply.map(Json).map_err(Refused)
+}
+
 /// What other nodes decided about it.
 async fn why_elsewhere(shared: &Shared, subject: &ObjectRef) -> Vec<WhyStep> {
     let nodes = match (subject.kind.as_str(), objects::scope(subject)) {
         // Each node holds every site; whoever led decided about a job.
         ("site" | "job", _) => elsewhere::reached(shared),
         ("node", _) => elsewhere::called(shared, &subject.name),
-        (_, Some(service)) => elsewhere::with_service(shared, &service),
+        (_, Some(service)) => elsewhere::with_service_or_seat(shared, &service),
         _ => Vec::new(),
     };
     let mut all = Vec::new();

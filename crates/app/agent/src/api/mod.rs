@@ -16,6 +16,7 @@ mod nodes;
 pub mod port;
 mod projects;
 mod rollouts;
+mod seats;
 mod secrets;
 mod store;
 #[cfg(test)]
@@ -53,7 +54,7 @@ use wire::api::{
     JobCancelReply, JobRunReply, JobRunRequest, JobView, JoinTokenReply, JoinTokenRequest, LogLine,
     NamedValue, NodeInZone, NodeNameRequest, NodeView, NodeZoneRequest, OfferedView, PlanReply,
     Policy, Progress, ProjectView, PublishReply, PublishRequest, Role, RolloutView, RunView,
-    SecretReply, SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest,
+    SeatView, SecretReply, SecretRequest, SecretView, SilentZone, Status, TokenReply, TokenRequest,
     TokenView, UpgradeRequest, UpgradeView, WhyReply, ZoneMoveRequest, ZoneView, ZonesReply,
 };
 
@@ -81,6 +82,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::List => on(method, looking::list),
         Act::Show => on(method, looking::one),
         Act::Why => on(method, looking::why),
+        Act::WhyNot => on(method, looking::why_not),
         Act::Logs => on(method, looking::logs),
         Act::Plan => on(method, changes::plan),
         Act::Apply => on(method, changes::apply),
@@ -108,6 +110,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Act::StoreStatus => on(method, store::status),
         Act::StoreBackup => on(method, store::backup),
         Act::StoreForceLeader => on(method, store::force_leader),
+        Act::SeatList => on(method, seats::list),
         Act::NodeList => on(method, nodes::list),
         Act::NodeShow => on(method, nodes::show),
         Act::JoinToken => on(method, nodes::token),
@@ -149,6 +152,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         looking::list,
         looking::one,
         looking::why,
+        looking::why_not,
         looking::logs,
         changes::restart,
         rollouts::show,
@@ -172,6 +176,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         store::status,
         store::backup,
         store::force_leader,
+        seats::list,
         nodes::list,
         nodes::show,
         nodes::token,
@@ -239,6 +244,7 @@ fn handler(act: Act, method: MethodFilter) -> MethodRouter<Arc<Shared>> {
         Progress,
         PublishReply,
         PublishRequest,
+        SeatView,
         SecretReply,
         SecretRequest,
         SecretView,

@@ -12,6 +12,7 @@ pub mod repair;
 pub mod rollouts;
 pub mod settling;
 pub mod taking;
+pub mod zone;
 
 use crate::shared::Shared;
 use control::stage::Stage;
@@ -578,14 +579,36 @@ pub async fn write_head_with(
     failed: Option<u64>,
     also: Vec<Operation>,
 ) -> Result<Revision, ApiError> {
+    let key = head_key(&applied.manifest.project);
+    let compare = match expected {
+        Some(revision) => Compare::Modified(key, revision),
+        None => Compare::Absent(key),
+    };
+    write_head_where(shared, applied, vec![compare], failed, also).await
+}
+
+/// Over the head of that revision, if `fence` holds too.
+pub async fn write_head_fenced(
+    shared: &Arc<Shared>,
+    applied: &Applied,
+    expected: Revision,
+    fence: Compare,
+) -> Result<Revision, ApiError> {
+    let head = Compare::Modified(head_key(&applied.manifest.project), expected);
+    write_head_where(shared, applied, vec![fence, head], None, Vec::new()).await
+}
+
+async fn write_head_where(
+    shared: &Arc<Shared>,
+    applied: &Applied,
+    compare: Vec<Compare>,
+    failed: Option<u64>,
+    also: Vec<Operation>,
+) -> Result<Revision, ApiError> {
     let project = &applied.manifest.project;
     let value = serde_json::to_vec(applied)
         .map_err(|error| api_error("internal", error.to_string(), None))?;
     let key = head_key(project);
-    let compare = match expected {
-        Some(revision) => Compare::Modified(key.clone(), revision),
-        None => Compare::Absent(key.clone()),
-    };
     let mut then = vec![
         Operation::Put(key, value.clone()),
         Operation::Put(history_key(project, applied.number), value),
@@ -596,7 +619,7 @@ pub async fn write_head_with(
         then.push(Operation::Delete(history_key(project, number)));
     }
     let transaction = Transaction {
-        compare: vec![compare],
+        compare,
         then,
         otherwise: Vec::new(),
     };

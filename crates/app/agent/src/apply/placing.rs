@@ -8,10 +8,11 @@ use manifest::Manifest;
 use node::desired::{Applied, Desired};
 use node::nodes::NodeTable;
 use node::placing::{
-    Known, PlaceError, Placements, Without, can_move, placements, what_if, world, world_of_movable,
+    Known, Lack, PlaceError, Placements, WhyNot, Without, can_move, placements, what_if, world,
+    world_of_movable,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use wire::api::{ApiError, Change, WithoutMove, WithoutReply};
+use wire::api::{ApiError, Change, WhyNotBehind, WhyNotReply, WithoutMove, WithoutReply};
 use wire::attributes::Value;
 
 /// Where each service's replicas run: by hand, or where it is best.
@@ -45,6 +46,11 @@ pub fn known(shared: &Shared, node: NodeId) -> Known {
         machine: reports.get(&node).and_then(|report| report.machine.clone()),
         memory_free: bytes("memory_free_bytes"),
         disk_free: bytes("disk_free_bytes"),
+        failure: cluster
+            .uptimes
+            .borrow()
+            .get(&node)
+            .map(|uptime| uptime.failure(crate::machine::unix_now())),
     }
 }
 
@@ -122,6 +128,50 @@ pub async fn without(shared: &Shared, of: &str) -> Result<WithoutReply, ApiError
         voters: count(members.voters.len()),
         voters_left: count(left),
     })
+}
+
+/// Why a service has no replica on a node.
+pub async fn why_not(
+    shared: &Shared,
+    service: &ScopedName,
+    of: &str,
+) -> Result<WhyNotReply, ApiError> {
+    let cluster = &shared.cluster;
+    let desired = super::read_desired(shared.known()).await;
+    let desired = desired.map_err(|error| super::storage(&error))?;
+    let nodes = cluster.nodes.borrow().clone();
+    let record = table::find(&nodes, of).filter(|record| record.belongs());
+    let record = record.ok_or_else(|| table::none_called(of))?;
+    let world = world(&desired, &nodes, &BTreeSet::new(), |node| {
+        known(shared, node)
+    });
+    let why = node::placing::why_not(&world, service, record.id);
+    let mut reply = WhyNotReply {
+        service: format!("service/{service}"),
+        node: record.name.to_string(),
+        ..WhyNotReply::default()
+    };
+    match why {
+        Some(WhyNot::Runs(copies)) => reply.runs = copies,
+        Some(WhyNot::Lacks(lacks)) => {
+            let told = lacks.iter().map(|lack| match lack {
+                Lack::Draining if record.witness => "it is a witness".to_owned(),
+                other => other.to_string(),
+            });
+            reply.lacks = told.collect();
+        }
+        Some(WhyNot::Behind { score, than, its }) => {
+            reply.behind = Some(WhyNotBehind {
+                score: score.total(),
+                why: score.to_string(),
+                than: cluster.called(than),
+                its_score: its.total(),
+                its_why: its.to_string(),
+            });
+        }
+        Some(WhyNot::Unwanted) | None => {}
+    }
+    Ok(reply)
 }
 
 fn shares(

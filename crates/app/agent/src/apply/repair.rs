@@ -1,5 +1,6 @@
 //! On the leader: compares what is wished with what is seen, and places elsewhere
-//! what ran on nodes that are gone.
+//! what ran on nodes that are gone. Of a zone whose seat is at work, what that could not
+//! place (`apply::zone`).
 //!
 //! The loop is `control::repair`, in the node's machine; here are its sensor and
 //! its actuator.
@@ -7,11 +8,13 @@
 //! anybody acts on it, so that all act on the same.
 
 use super::{placing, read_desired, read_head, storage, write_head};
+use crate::machine::now;
 use crate::shared::{Message, Shared};
 use kernel::NodeId;
 use node::desired::Desired;
-use node::nodes::NodeTable;
+use node::nodes::{NodeRecord, NodeTable};
 use node::placing::replace as replacing;
+use node::seats::Patience;
 use node::{NodeEvent, mending};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -29,10 +32,12 @@ pub async fn run(shared: Arc<Shared>) {
     let mut reach = cluster.reach_changes();
     let mut nodes = cluster.nodes.subscribe();
     let mut mirrored = cluster.mirrored.subscribe();
+    let mut handed = cluster.seats.handed.subscribe();
+    let mut patience = Patience::default();
     loop {
         match read_desired(&shared.store).await {
             Ok(desired) => {
-                let event = Message::Node(look(&shared, &desired));
+                let event = Message::Node(look(&shared, &desired, &mut patience));
                 if shared.messages.send(event).await.is_err() {
                     return;
                 }
@@ -43,19 +48,33 @@ pub async fn run(shared: Arc<Shared>) {
             changed = reach.changed() => if changed.is_err() { return },
             changed = nodes.changed() => if changed.is_err() { return },
             changed = mirrored.changed() => if changed.is_err() { return },
+            changed = handed.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(LOOK) => {}
         }
         tokio::time::sleep(GATHER).await;
         let _ = reach.borrow_and_update();
         let _ = nodes.borrow_and_update();
         let _ = mirrored.borrow_and_update();
+        let _ = handed.borrow_and_update();
     }
 }
 
-fn look(shared: &Shared, desired: &Desired) -> NodeEvent {
-    let nodes = shared.cluster.nodes.borrow().clone();
-    let reports = shared.cluster.reports.borrow().clone();
-    mending::look(desired, &nodes, reports, |node| shared.cluster.reach(node))
+fn look(shared: &Shared, desired: &Desired, patience: &mut Patience) -> NodeEvent {
+    let cluster = &shared.cluster;
+    let nodes = cluster.nodes.borrow().clone();
+    let reports = cluster.reports.borrow().clone();
+    let mut look = mending::look_at(desired, &nodes, reports, |node| cluster.reach(node));
+    // One that is being emptied is not the zone's business.
+    let is_its = |node: NodeId| nodes.get(&node).is_some_and(NodeRecord::takes_replicas);
+    let works = |node| {
+        let zone = cluster.zones.leaf_of(&nodes, node);
+        let holder = zone.and_then(|zone| cluster.seats.at_work(&zone));
+        is_its(node) && holder.is_some_and(|holder| cluster.reach(holder).is_up())
+    };
+    let in_view = |node| cluster.is_in_view(node);
+    let left = cluster.seats.left();
+    patience.look(&mut look.reading, works, &left, in_view, now());
+    NodeEvent::ClusterSeen(look)
 }
 
 /// Carries a decision out.
@@ -74,7 +93,12 @@ async fn replace_once(
     at_most: u32,
 ) -> Result<u32, ApiError> {
     let nodes: Arc<NodeTable> = shared.cluster.nodes.borrow().clone();
-    let gone = mending::still_gone(decided, &nodes, |node| shared.cluster.reach(node));
+    let cluster = &shared.cluster;
+    // What is not in view here is believed of the zone's seat.
+    let mut handed_over = cluster.seats.left();
+    handed_over.retain(|node| decided.contains(node) && !cluster.is_in_view(*node));
+    let mut gone = mending::still_gone(decided, &nodes, |node| cluster.reach(node));
+    gone.extend(handed_over);
     let desired = read_desired(&shared.control).await;
     let desired = desired.map_err(|error| storage(&error))?;
     let known = |node| placing::known(shared, node);

@@ -21,6 +21,7 @@ mod observe;
 mod outbound;
 mod renew;
 pub mod rows;
+pub mod seats;
 mod sensor;
 mod serve;
 mod sites;
@@ -35,6 +36,7 @@ pub use sites::{Certificates, Use, own_names};
 use crate::apply::api_error;
 use crate::shared::Shared;
 use aggregation::membership::Reach;
+use group::control::Control;
 use group::{Lead, Network};
 use kernel::Revision;
 use kernel::{Name, NodeId, ZonePath};
@@ -44,13 +46,14 @@ use net::{Authority, Transport};
 use node::members::Members;
 use node::nodes::{MachineReport, NodeRecord, NodeReport, NodeTable, Way};
 use node::store::StoreError;
+use node::uptime::Uptime;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use store::EmbeddedStore;
 use tokio::sync::{mpsc, watch};
-use wire::api::{ApiError, Follows, NodeView};
+use wire::api::{ApiError, Follows, NodeFailures, NodeView};
 use wire::cluster::{Listen, ROW};
 use wire::edge::{PeerIdentity, PeerView};
 use wire::layout::Layout;
@@ -108,6 +111,8 @@ pub struct Cluster {
     pub generation: group::generation::Generation,
     /// For what must never run twice.
     leases: group::lease::Leases,
+    /// Of leaf zones, which are not the leader's business alone.
+    pub seats: seats::Seats,
     /// How far this node's own store has what the control group has.
     pub mirrored: watch::Sender<Upto>,
     listen: Listen,
@@ -124,6 +129,8 @@ pub struct Cluster {
     /// What the edge shows to others; none where that cannot be read.
     edge_identity: watch::Sender<Option<PeerIdentity>>,
     reach: watch::Sender<BTreeMap<NodeId, Reach>>,
+    /// On the leader: how often they are down.
+    pub uptimes: watch::Sender<Arc<BTreeMap<NodeId, Uptime>>>,
     /// Of nodes that are not in view, by their zones.
     far: watch::Sender<BTreeMap<NodeId, Reach>>,
     /// In a cluster up to this size all are in view.
@@ -194,13 +201,18 @@ impl Cluster {
         })
     }
 
+    /// The fingerprint of this node's.
+    pub fn key(layout: &Layout) -> Result<kernel::Hash, ClusterError> {
+        Ok(Kept::new(layout).fingerprint(wire::net::Kind::Agent)?)
+    }
+
     /// * `store`: this node's own.
     /// * `network`: where it puts its transport.
     pub async fn open(
         layout: &Layout,
         own: Own,
         store: &EmbeddedStore,
-        control: &EmbeddedStore,
+        control: &Control,
         network: Network,
     ) -> Result<Self, ClusterError> {
         let kept = Kept::new(layout);
@@ -244,6 +256,7 @@ impl Cluster {
             entrusted: watch::Sender::new(authority.get().is_some()),
             generation: group::generation::Generation::new(&kept),
             leases: group::lease::Leases::default(),
+            seats: seats::Seats::default(),
             mirrored: watch::Sender::default(),
             own,
             kept,
@@ -252,6 +265,7 @@ impl Cluster {
             reports: watch::Sender::default(),
             own_report: watch::Sender::default(),
             reach: watch::Sender::default(),
+            uptimes: watch::Sender::default(),
             far: watch::Sender::default(),
             whole_max: whole_max(),
             clones: watch::Sender::default(),
@@ -309,6 +323,8 @@ impl Cluster {
         tokio::spawn(group::tend(Arc::clone(shared)));
         tokio::spawn(group::keep_entrusted(Arc::clone(shared)));
         tokio::spawn(group::lease::hold(Arc::clone(shared)));
+        tokio::spawn(seats::run(Arc::clone(shared)));
+        tokio::spawn(crate::apply::zone::run(Arc::clone(shared)));
         tokio::spawn(follow::follow(Arc::clone(shared)));
         tokio::spawn(sites::keep(Arc::clone(shared)));
         Ok(())
@@ -481,6 +497,15 @@ impl Cluster {
             .flat_map(|report| report.status.services.values());
         let text = |address: &SocketAddr| address.to_string();
         let ago = |at| crate::machine::now().since(at);
+        let uptimes = self.uptimes.borrow();
+        let failures = uptimes.get(&record.id).map(|uptime| {
+            let (times, down, watched) = uptime.downs(crate::machine::unix_now());
+            NodeFailures {
+                times,
+                down_seconds: down.as_secs(),
+                watched_seconds: watched.as_secs(),
+            }
+        });
         NodeView {
             id: record.id.to_string(),
             name: record.name.to_string(),
@@ -503,6 +528,7 @@ impl Cluster {
             http: edge.and_then(|edge| edge.http.as_ref().map(text)),
             https: edge.and_then(|edge| edge.https.as_ref().map(text)),
             joined_unix_ms: record.joined_at.0,
+            failures,
             round_trip_us: connected.and_then(|(rtt, _)| u64::try_from(rtt.as_micros()).ok()),
             wire: connected.map(|(_, version)| version),
             version: report.map(|report| report.program_version.clone()),

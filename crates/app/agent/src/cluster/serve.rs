@@ -3,7 +3,7 @@
 //! Holds: only the leader answers what concerns the cluster; a peer's
 //! streams and calls are bounded by the transport.
 
-use super::{ClusterError, admin, content, follow, give, group, join, renew, sites, zones};
+use super::{ClusterError, admin, content, follow, give, group, join, renew, seats, sites, zones};
 use crate::shared::Shared;
 use net::transport::{IncomingCall, IncomingStream, Received};
 use net::{Identity, Incoming, Limits, Options};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use wire::cluster::{
     ADMIN, ASK, BUCKETS, CERTIFY, CONTENT, CertifyRequest, ENTRUST, FOLLOW, GIVE, GiveRequest,
-    ISSUE, IssueRequest, KEY, ROW, STANDING, STORE, TREE,
+    ISSUE, IssueRequest, KEY, MOVE, ROW, SEAT, STANDING, STORE, TREE,
 };
 use wire::net::Kind;
 
@@ -151,6 +151,7 @@ async fn answer(shared: Arc<Shared>, call: IncomingCall) {
             };
             reply(call, given);
         }
+        SEAT | MOVE => of_a_seat(&shared, call).await,
         CERTIFY => {
             let certified = read::<CertifyRequest>(&call)
                 .and_then(|request| renew::certify(&shared.cluster, from, &request));
@@ -181,6 +182,22 @@ async fn answer(shared: Arc<Shared>, call: IncomingCall) {
         }
         _ => call.unknown_method(),
     }
+}
+
+async fn of_a_seat(shared: &Arc<Shared>, call: IncomingCall) {
+    let from = call.from.node;
+    if call.method == SEAT {
+        let answered = match read(&call) {
+            Ok(ask) => seats::answer(shared, from, &ask).await,
+            Err(why) => Err(why),
+        };
+        return reply(call, answered);
+    }
+    let written = match read(&call) {
+        Ok(moves) => seats::write(shared, from, &moves).await,
+        Err(why) => Err(why),
+    };
+    reply(call, written);
 }
 
 fn read<T: DeserializeOwned>(call: &IncomingCall) -> Result<T, String> {

@@ -8,7 +8,7 @@ mod upgrades;
 
 pub use jobs::{AttemptView, JobCancelReply, JobRunReply, JobRunRequest, JobView, RunView};
 pub use rollouts::{GenerationView, RolloutView};
-pub use store::{ForceLeaderReply, ForceLeaderRequest, GroupView, StoreView};
+pub use store::{ForceLeaderReply, ForceLeaderRequest, GroupView, SeatView, StoreView};
 pub use upgrades::{OfferedView, UpgradeRequest, UpgradeView};
 
 use serde::{Deserialize, Serialize};
@@ -304,6 +304,32 @@ pub struct WithoutMove {
     pub why: String,
 }
 
+/// Why a service has no replica on a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhyNotReply {
+    pub service: String,
+    pub node: String,
+    /// Replicas that it has there all the same.
+    pub runs: u32,
+    /// Everything for want of which it could take none.
+    pub lacks: Vec<String>,
+    /// It could take one: another place was better.
+    pub behind: Option<WhyNotBehind>,
+}
+
+/// Two places, as if the replica on one of them were to be placed again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WhyNotBehind {
+    /// Of the node that was asked about: the greater, the better.
+    pub score: i32,
+    /// The score's terms.
+    pub why: String,
+    /// The node that has the replica.
+    pub than: String,
+    pub its_score: i32,
+    pub its_why: String,
+}
+
 /// Body of `POST /v1/nodes/tokens`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -338,6 +364,15 @@ impl std::fmt::Debug for JoinTokenReply {
             .field("id", &self.id)
             .finish_non_exhaustive()
     }
+}
+
+/// How often a node was found down. What is long ago counts less.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeFailures {
+    pub times: u32,
+    pub down_seconds: u64,
+    /// Of so many in all.
+    pub watched_seconds: u64,
 }
 
 /// A node as the one that was asked sees it.
@@ -381,6 +416,10 @@ pub struct NodeView {
     pub http: Option<String>,
     pub https: Option<String>,
     pub joined_unix_ms: u64,
+    /// As the leader has seen it, where that is who was asked; placement counts
+    /// with it.
+    #[serde(default)]
+    pub failures: Option<NodeFailures>,
     /// To its agent and back, where there is a connection.
     pub round_trip_us: Option<u64>,
     /// Of its program, as it last said.

@@ -1,4 +1,4 @@
-//! How the stores stand, and one node that is made to lead them.
+//! How the stores stand, one node that is made to lead them, and who holds the seats.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,6 +46,24 @@ pub struct ForceLeaderReply {
     pub done: bool,
 }
 
+/// Where loops run that are no node's own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SeatView {
+    /// `root`, or the leaf zone.
+    pub seat: String,
+    /// None: it is free, and the root does its work.
+    pub holder: Option<String>,
+    /// Grows with each holder: what an earlier one writes is refused.
+    pub epoch: Option<u64>,
+    pub since_unix_ms: Option<u64>,
+    /// The leader hears of its holder; else the root does its work.
+    pub at_work: bool,
+    /// Who may hold it.
+    pub candidates: Vec<String>,
+    /// What runs there.
+    pub loops: Vec<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct GroupView {
     /// `control` or `buckets`.
@@ -64,6 +82,10 @@ pub struct GroupView {
     /// What is acknowledged is on one node alone, although there are two.
     #[serde(default)]
     pub degraded: bool,
-    /// Why it has stopped, if it has.
+    /// Where it is, if its members do not keep it themselves: it has no voters and
+    /// no log then.
+    #[serde(default)]
+    pub kept_in: Option<String>,
+    /// Why it has stopped, or is not reached, if so.
     pub fault: Option<String>,
 }

@@ -3,6 +3,7 @@
 use super::Role;
 use clap::{Args, Subcommand};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Clone, Debug, Args)]
@@ -54,6 +55,24 @@ pub struct Others {
         default_missing_value = "true"
     )]
     pub outbound_only: Option<bool>,
+    /// Where a new cluster keeps what is wished: `etcd://HOST:PORT,HOST:PORT/ROOT`,
+    /// of programs built with etcd [default: with its nodes]; kept, and told to
+    /// those that join and may lead
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HOMEOSTAT_STORE",
+        conflicts_with = "join"
+    )]
+    pub store: Option<String>,
+    /// Speak TLS to it, by `ca.pem`, `cert.pem` and `key.pem` in this directory
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "HOMEOSTAT_STORE_TLS",
+        requires = "store"
+    )]
+    pub store_tls: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Args)]

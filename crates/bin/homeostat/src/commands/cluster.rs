@@ -5,11 +5,13 @@ use super::Context;
 use crate::arguments::cluster::Others;
 use crate::failure::{CONFLICT, DENIED, FAILED, Failure, USAGE};
 use crate::output::say;
+use agent::cluster::group::control::outside::{self, OutsideError};
 use agent::cluster::{self, JoinError, Kept, ListenError, Wanted};
 use kernel::{Name, ZonePath, error_chain};
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 use wire::api::Status;
+use wire::cluster::EtcdAccess;
 use wire::net::JoinToken;
 
 const LOOK: Duration = Duration::from_millis(10);
@@ -79,6 +81,9 @@ fn begin(
         let help = "leave out --outbound-only; or join another node's cluster with --join";
         return Err(Failure::new(CONFLICT, message, Some(help)));
     }
+    if let Some(store) = store(asked)? {
+        outside::choose(&context.layout, &store).map_err(|error| not_there(&error))?;
+    }
     cluster::listen(&context.layout, wanted).map_err(listen)?;
     let Some(own) = own else {
         let name = name.unwrap_or_else(agent::node_name);
@@ -94,8 +99,29 @@ fn begin(
     Ok(())
 }
 
-/// A node that runs already is reached by others as it was started.
-pub fn reached_as_asked(context: &Context, asked: &Others) -> Result<(), Failure> {
+fn store(asked: &Others) -> Result<Option<EtcdAccess>, Failure> {
+    let Some(url) = &asked.store else {
+        return Ok(None);
+    };
+    let access = outside::access(url, asked.store_tls.as_deref());
+    access.map(Some).map_err(|error| not_there(&error))
+}
+
+fn not_there(error: &OutsideError) -> Failure {
+    let exit = match error {
+        OutsideError::Url { .. } => USAGE,
+        OutsideError::Elsewhere { .. } => CONFLICT,
+        _ => FAILED,
+    };
+    Failure::new(exit, error_chain(error), error.hint())
+}
+
+/// A node that runs already keeps its cluster's state where it was started to, and
+/// is reached by others as it was.
+pub fn runs_as_asked(context: &Context, asked: &Others) -> Result<(), Failure> {
+    if let Some(store) = store(asked)? {
+        outside::choose(&context.layout, &store).map_err(|error| not_there(&error))?;
+    }
     let Ok(kept) = cluster::read_listen(&context.layout) else {
         return Ok(());
     };

@@ -6,7 +6,7 @@ use crate::failure::{FAILED, Failure, NOT_FOUND, USAGE};
 use crate::output::{self, data, say};
 use client::segment;
 use std::process::ExitCode;
-use wire::api::{LogLine, Object, Status, WhyReply};
+use wire::api::{LogLine, Object, Status, WhyNotReply, WhyReply};
 
 pub async fn get(context: &Context, object: &str) -> Result<ExitCode, Failure> {
     if let Some((kind, name)) = kind_and_name(object)? {
@@ -132,6 +132,38 @@ pub async fn why(context: &Context, object: &str, limit: usize) -> Result<ExitCo
             None if decision.expected.is_some() => data("  waiting   not seen yet")?,
             None => {}
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub async fn why_not(context: &Context, service: &str, node: &str) -> Result<ExitCode, Failure> {
+    let service = service.strip_prefix("service/").unwrap_or(service);
+    let path = format!("/v1/why-not/{}/{}", segment(service), segment(node));
+    let reply: WhyNotReply = context.client.get(&path).await?;
+    if context.output != Format::Table {
+        output::json(&reply, context.output)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let WhyNotReply { service, node, .. } = &reply;
+    if reply.runs > 0 {
+        data(&format!("{service} runs on {node}: {}", reply.runs))?;
+    }
+    for lack in &reply.lacks {
+        data(&format!("{node} can take no replica of {service}: {lack}"))?;
+    }
+    if let Some(behind) = &reply.behind {
+        let than = &behind.than;
+        data(&format!("{node} could take the replica that is on {than}"))?;
+        data(&format!("  {node}  {}", behind.why))?;
+        data(&format!("  {than}  {}", behind.its_why))?;
+        say(if behind.score > behind.its_score {
+            "it would be the better place now, but what runs is not moved for that"
+        } else {
+            "the greater sum is the better place; of equal ones, the service's name decides"
+        });
+    }
+    if reply.runs == 0 && reply.lacks.is_empty() && reply.behind.is_none() {
+        say(&format!("{service} has no replica to place"));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -104,6 +104,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Restart { service } => apply::restart(context, &service).await,
         Command::Get { object } => inspect::get(context, &object).await,
         Command::Why { object, limit } => inspect::why(context, &object, limit).await,
+        Command::WhyNot { service, node } => inspect::why_not(context, &service, &node).await,
         Command::Logs {
             service,
             follow,
@@ -128,6 +129,7 @@ async fn ask(context: &Context, command: Command) -> Result<ExitCode, Failure> {
         Command::Zones {
             what: Some(what), ..
         } => zones::change(context, &what).await,
+        Command::Seats => zones::seats(context).await,
         Command::Ask(asked) => zones::ask(context, &asked).await,
         Command::Aggregates(what) => zones::aggregates(context, what).await,
         Command::Job(what) => job::run(context, what).await,

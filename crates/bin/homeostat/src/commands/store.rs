@@ -60,6 +60,12 @@ async fn status(context: &Context) -> Result<(), Failure> {
         listed(&all)
     };
     let row = |group: &GroupView| {
+        if group.kept_in.is_some() {
+            let name = group.group.clone();
+            let leader = group.leader.clone().unwrap_or_else(|| "nobody".to_owned());
+            let none = || "-".to_owned();
+            return [name, leader, none(), none(), none(), none(), none()];
+        }
         [
             group.group.clone(),
             group.leader.clone().unwrap_or_else(|| "nobody".to_owned()),
@@ -104,10 +110,23 @@ fn notices(view: &StoreView) {
             view.generation
         ));
     }
-    for fault in view.groups.iter().filter_map(|group| group.fault.as_ref()) {
-        say(&format!("stopped: {fault}"));
+    for group in &view.groups {
+        let Some(fault) = &group.fault else { continue };
+        match &group.kept_in {
+            Some(url) => say(&format!("{url} is not heard: {fault}")),
+            None => say(&format!("stopped: {fault}")),
+        }
     }
-    if view.groups.iter().any(|group| group.voters.is_empty()) {
+    for group in &view.groups {
+        let Some(url) = &group.kept_in else { continue };
+        say(&format!("`{}` is in {url}", group.group));
+        if group.leader.is_none() {
+            say("nobody leads: what runs runs on, and nothing can be changed");
+        }
+    }
+    let is_here = |group: &&GroupView| group.kept_in.is_none();
+    let mut here = view.groups.iter().filter(is_here);
+    if here.any(|group| group.voters.is_empty()) {
         say(&format!(
             "`{}` keeps no state itself; the voters are {}",
             view.node,
@@ -138,6 +157,16 @@ async fn backup(context: &Context, file: &Path) -> Result<(), Failure> {
         bytes.len(),
         file.display()
     ));
+    let view: StoreView = context.client.get("/v1/store").await?;
+    for url in view
+        .groups
+        .iter()
+        .filter_map(|group| group.kept_in.as_ref())
+    {
+        say(&format!(
+            "what is wished is not in it, but in {url}: etcdctl snapshot save"
+        ));
+    }
     Ok(())
 }
 

@@ -1,6 +1,7 @@
-//! The zone tree, and questions to all nodes of a zone.
+//! The zone tree, who decides for its zones, and questions to all nodes of a zone.
 
 use super::Context;
+use super::inspect::clock;
 use super::publish::shown;
 use crate::arguments::Format;
 use crate::arguments::cluster::{Aggregates, Ask, ZonesCommand};
@@ -10,8 +11,8 @@ use client::segment;
 use std::process::ExitCode;
 use std::time::Duration;
 use wire::api::{
-    AggregateRequest, AggregateView, AskReply, AskRequest, NodeView, ZoneMoveRequest, ZoneView,
-    ZonesReply,
+    AggregateRequest, AggregateView, AskReply, AskRequest, NodeView, SeatView, ZoneMoveRequest,
+    ZoneView, ZonesReply,
 };
 
 /// Between two looks.
@@ -46,6 +47,34 @@ pub async fn tree(context: &Context, path: &str, watch: bool) -> Result<ExitCode
         }
         tokio::time::sleep(AGAIN).await;
     }
+}
+
+pub async fn seats(context: &Context) -> Result<ExitCode, Failure> {
+    let seats: Vec<SeatView> = context.client.get("/v1/seats").await?;
+    match context.output {
+        Format::Json | Format::Jsonl => output::json(&seats, context.output)?,
+        Format::Name => seats.iter().try_for_each(|seat| data(&seat.seat))?,
+        Format::Table => {
+            let known = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+            let row = |seat: &SeatView| {
+                let holder = match (&seat.holder, seat.at_work) {
+                    (Some(holder), true) => holder.clone(),
+                    (Some(holder), false) => format!("{holder} (not heard of)"),
+                    (None, _) => "free".to_owned(),
+                };
+                [
+                    seat.seat.clone(),
+                    holder,
+                    known(seat.epoch.map(|epoch| epoch.to_string())),
+                    known(seat.since_unix_ms.map(clock)),
+                    seat.loops.join(", "),
+                ]
+            };
+            let head = ["SEAT", "HOLDER", "EPOCH", "SINCE", "LOOPS"];
+            output::rows(head, seats.iter().map(row))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub async fn change(context: &Context, what: &ZonesCommand) -> Result<ExitCode, Failure> {

@@ -15,8 +15,10 @@ mod index;
 mod leaving;
 mod pool;
 mod refuse;
+mod why;
 
 pub(crate) use pool::{Place, key_of_text};
+pub(crate) use why::why_not;
 
 use crate::availability::{COPIES_MAX, Domain, EPSILON, copies_for, domain_down};
 use crate::model::{Policy, Running, Service, Zone};

@@ -8,6 +8,7 @@
 mod frames;
 mod mirror;
 
+use super::group::control::Control;
 use super::group::{Lead, lease};
 use super::{Cluster, stream};
 use crate::shared::Shared;
@@ -219,7 +220,7 @@ async fn take(shared: &Arc<Shared>, mirrored: Mirrored) -> Result<(), StoreError
 /// has, where this node alone keeps that. Returns who is wanted as members.
 pub async fn begin(
     store: &EmbeddedStore,
-    control: &EmbeddedStore,
+    control: &Control,
     own: NodeId,
 ) -> Result<Members, StoreError> {
     if control.members().leader == Some(own) {

@@ -5,7 +5,7 @@
 //! kept only if it is of this cluster, sealed or private, before the node says
 //! that it has it.
 
-use super::wanted;
+use super::{control, wanted};
 use crate::shared::Shared;
 use kernel::{NodeId, error_chain};
 use net::Authority;
@@ -31,6 +31,7 @@ pub async fn give(shared: &Shared, from: NodeId) -> Result<Entrusted, String> {
     let secrets_key = secrets_key.map_err(|error| error_chain(&error))?;
     let sites = shared.certificates.entrusted();
     let (sites_pem, sites_key_pem) = sites.map_err(|error| error_chain(&error))?;
+    let etcd = control::outside::read(&shared.layout).map_err(|error| error_chain(&error))?;
     tracing::warn!(node = %from, "entrusted with the cluster's authority and keys");
     Ok(Entrusted {
         authority: authority.to_bytes().to_vec(),
@@ -38,6 +39,7 @@ pub async fn give(shared: &Shared, from: NodeId) -> Result<Entrusted, String> {
         sites_key_pem,
         secrets_key: secrets_key.to_string(),
         buckets_key: shared.buckets.key(),
+        etcd,
     })
 }
 
@@ -88,8 +90,19 @@ fn take(shared: &Shared, given: &Entrusted) -> Result<(), String> {
     (shared.certificates)
         .entrust(&given.sites_pem, &given.sites_key_pem)
         .map_err(|error| error_chain(&error))?;
+    if let Some(access) = &given.etcd {
+        if !cfg!(feature = "etcd") {
+            let url = access.url();
+            return Err(control::outside::OutsideError::NotBuilt { url }.to_string());
+        }
+        control::outside::keep(&cluster.kept, access).map_err(|error| error_chain(&error))?;
+    }
     // Last: by it the next start knows that it has everything.
     (cluster.kept.keep_authority(&authority)).map_err(|error| error_chain(&error))?;
     let _ = cluster.authority.set(authority);
+    if given.etcd.is_some() && shared.control.kept_in().is_none() {
+        tracing::info!("desired state is in an etcd: starts anew, to use it");
+        cluster.generation.restart.notify_one();
+    }
     Ok(())
 }

@@ -30,6 +30,11 @@ pub async fn force_leader(
 ) -> Result<ForceLeaderReply, ApiError> {
     let cluster = &shared.cluster;
     let own = cluster.own.id;
+    if let Some(url) = shared.control.kept_in() {
+        let message = format!("desired state is in {url}: whoever reaches it can lead");
+        let help = "bring back a majority of its members: etcdctl endpoint status";
+        return Err(refused(&message, Some(help)));
+    }
     if cluster.lead() == Lead::Here {
         return Err(refused("this node leads already", None));
     }

@@ -194,7 +194,8 @@ pub fn others(nodes: &NodeTable, own: NodeId) -> BTreeSet<NodeId> {
 pub async fn ask_before_leading(shared: &Shared) {
     let cluster = &shared.cluster;
     let own = cluster.own.id;
-    if shared.control.members().voters != BTreeSet::from([own]) {
+    let store = shared.control.embedded();
+    if store.is_none_or(|store| store.members().voters != BTreeSet::from([own])) {
         return;
     }
     let others = others(&cluster.nodes.borrow(), own);

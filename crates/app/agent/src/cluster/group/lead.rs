@@ -52,6 +52,7 @@ pub async fn run(shared: Arc<Shared>) {
     let mut doubted: Option<Instant> = None;
     generation::ask_before_leading(&shared).await;
     loop {
+        shared.control.may_lead(cluster.may_lead());
         let members = shared.control.members();
         let votes = members.voters.contains(&cluster.own.id);
         match members.leader.filter(|_| votes) {
@@ -83,12 +84,14 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// What ends with the leadership.
+/// What ends with the leadership: the root's seat.
 fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
+    shared.cluster.seats.begin();
     tasks.spawn(follow::mirror_here(Arc::clone(shared)));
     tasks.spawn(tend::choose(Arc::clone(shared)));
     tasks.spawn(observe::moves(Arc::clone(shared)));
+    tasks.spawn(super::uptime::watch(Arc::clone(shared)));
     tasks.spawn(zones::aggregates::keep(Arc::clone(shared)));
     tasks.spawn(settling::take_back_unattended(Arc::clone(shared)));
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));

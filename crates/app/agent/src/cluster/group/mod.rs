@@ -5,6 +5,7 @@
 //! happen once goes through the store, also where two believe to lead.
 //! Never: is needed by what runs and serves already.
 
+pub mod control;
 mod entrust;
 mod force;
 pub mod generation;
@@ -12,6 +13,7 @@ mod lead;
 pub mod lease;
 mod line;
 mod tend;
+mod uptime;
 
 pub use entrust::{give, keep as keep_entrusted};
 pub use force::force_leader;
@@ -81,12 +83,11 @@ pub async fn answer(shared: &Shared, from: NodeId, body: &[u8]) -> Result<Vec<u8
         return Err(format!("node {from} is not known as a member here"));
     }
     let (group, body) = body.split_first().ok_or("an empty question")?;
-    let store = match StoreGroup::of_byte(*group) {
-        Some(StoreGroup::Control) => &shared.control,
-        Some(StoreGroup::Buckets) => shared.buckets.store(),
-        None => return Err(format!("there is no group {group}")),
-    };
-    Ok(store.answer(from, body).await)
+    match StoreGroup::of_byte(*group) {
+        Some(StoreGroup::Control) => shared.control.answer(from, body).await,
+        Some(StoreGroup::Buckets) => Ok(shared.buckets.store().answer(from, body).await),
+        None => Err(format!("there is no group {group}")),
+    }
 }
 
 impl Cluster {
@@ -168,6 +169,14 @@ impl Cluster {
     /// Whether this node has what a member must have.
     pub fn is_entrusted(&self) -> bool {
         self.authority.get().is_some()
+    }
+
+    /// Whether this node is one of those who lead, and has what that takes.
+    fn may_lead(&self) -> bool {
+        let members = self.members.borrow();
+        // In a cluster's first moments nobody is chosen yet.
+        let is_first = members.voters.is_empty() && self.own.holder.is_none();
+        self.is_entrusted() && (is_first || members.has(self.own.id))
     }
 
     /// Those who keep the stores, as far as this node was told.

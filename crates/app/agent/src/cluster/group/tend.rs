@@ -4,7 +4,7 @@
 //! Out: the wanted members in the control group; the groups' own members.
 //! Holds: the control group's leader decides; each group's leader carries out.
 
-use super::{generation, wanted};
+use super::{Lead, generation, wanted};
 use crate::apply::api_error;
 use crate::shared::Shared;
 use kernel::NodeId;
@@ -18,6 +18,8 @@ use store::EmbeddedStore;
 use tokio::time::Instant;
 use wire::api::{ApiError, GroupView, StoreView};
 
+const CONTROL: &str = "control";
+const BUCKETS: &str = "buckets";
 const LOOK: Duration = Duration::from_millis(500);
 /// Letting in and letting go, with all that a new member must be sent.
 const CHANGE_MAX: Duration = Duration::from_secs(30);
@@ -138,11 +140,12 @@ pub async fn run(shared: Arc<Shared>) {
     }
 }
 
-fn groups(shared: &Shared) -> [(&'static str, &EmbeddedStore); 2] {
-    [
-        ("control", &shared.control),
-        ("buckets", shared.buckets.store()),
-    ]
+/// Those that have members.
+fn groups(shared: &Shared) -> Vec<(&'static str, &EmbeddedStore)> {
+    let control = shared.control.embedded();
+    let control = control.map(|store| (CONTROL, store));
+    let buckets = (BUCKETS, shared.buckets.store());
+    control.into_iter().chain([buckets]).collect()
 }
 
 /// Whether something was done.
@@ -177,7 +180,7 @@ pub fn status(shared: &Shared) -> StoreView {
     let cluster = &shared.cluster;
     let names = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|it| cluster.called(*it)).collect();
     let others = generation::others(&cluster.nodes.borrow(), cluster.own.id);
-    let groups = groups(shared).map(|(name, store)| {
+    let groups = groups(shared).into_iter().map(|(name, store)| {
         let members = store.members();
         let is_one = members.voters.len() == 1 && !others.is_empty();
         let lacks = members.is_degraded || members.learners.is_empty();
@@ -194,15 +197,40 @@ pub fn status(shared: &Shared) -> StoreView {
                 .map(|(node, entries)| (cluster.called(*node), *entries))
                 .collect(),
             degraded: is_one && (lacks || members.leader.is_none()),
+            kept_in: None,
             fault: store.fault(),
         }
     });
+    let outside = shared.control.kept_in();
+    let outside = outside.map(|url| outside_view(shared, url));
     let wanted = cluster.members();
     StoreView {
         node: cluster.name().to_string(),
         wanted_voters: names(&wanted.voters),
         wanted_learners: names(&wanted.learners),
-        groups: groups.into(),
+        groups: outside.into_iter().chain(groups).collect(),
         generation: cluster.generation.number(),
+    }
+}
+
+/// Desired state that is in an etcd.
+fn outside_view(shared: &Shared, url: &str) -> GroupView {
+    let cluster = &shared.cluster;
+    let leader = match cluster.lead() {
+        Lead::Here => Some(cluster.own.id),
+        other => other.node(),
+    };
+    GroupView {
+        group: CONTROL.to_owned(),
+        leader: leader.map(|leader| cluster.called(leader)),
+        term: shared.control.members().term,
+        voters: Vec::new(),
+        learners: Vec::new(),
+        entries: 0,
+        applied: 0,
+        behind: BTreeMap::new(),
+        degraded: false,
+        kept_in: Some(url.to_owned()),
+        fault: shared.control.fault(),
     }
 }

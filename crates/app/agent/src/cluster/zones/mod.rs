@@ -23,6 +23,7 @@ use kernel::{NodeId, ZonePath, fnv1a};
 use keys::{NodeKeys, Proofs};
 use net::PublicKey;
 use node::nodes::{NodeRecord, NodeTable};
+use node::seats;
 use place::Places;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -86,6 +87,22 @@ impl Zones {
                 places
             }
         }
+    }
+
+    /// The leaf zones of `table`, with their nodes.
+    pub fn leaves(&self, table: &Arc<NodeTable>) -> Arc<seats::Zones> {
+        Arc::clone(&self.places(table).leaves)
+    }
+
+    /// Those that have a seat, with who may hold it.
+    pub fn seated(&self, table: &Arc<NodeTable>) -> Arc<seats::Zones> {
+        Arc::clone(&self.places(table).seated)
+    }
+
+    /// The leaf zone of a node of `table`.
+    pub fn leaf_of(&self, table: &Arc<NodeTable>, node: NodeId) -> Option<ZonePath> {
+        let record = table.get(&node)?;
+        Some(self.places(table).leaf(&record.zone))
     }
 
     /// `None` before this node is in its own table.

@@ -6,7 +6,9 @@
 
 use kernel::{NodeId, ZonePath, fnv1a};
 use node::nodes::NodeTable;
+use node::seats;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub const HERE: &str = "here";
 
@@ -18,6 +20,10 @@ pub struct Places {
     occupied: BTreeSet<ZonePath>,
     /// Differs where a node that was in one zone is in another.
     layout: u64,
+    /// Leaf zones with their nodes.
+    pub leaves: Arc<seats::Zones>,
+    /// Those that have a seat, with who may hold it.
+    pub seated: Arc<seats::Zones>,
 }
 
 fn above(zone: &ZonePath) -> impl Iterator<Item = ZonePath> + '_ {
@@ -31,13 +37,19 @@ impl Places {
             inner: nodes().flat_map(|record| above(&record.zone)).collect(),
             occupied: BTreeSet::new(),
             layout: 0,
+            leaves: Arc::default(),
+            seated: Arc::default(),
         };
         places.layout = places.number(table);
+        let mut leaves = seats::Zones::new();
         for record in nodes() {
             let leaf = places.leaf(&record.zone);
             places.occupied.extend(above(&leaf));
-            places.occupied.insert(leaf);
+            leaves.entry(leaf).or_default().insert(record.id);
         }
+        places.occupied.extend(leaves.keys().cloned());
+        places.seated = Arc::new(seats::seated(&leaves, table));
+        places.leaves = Arc::new(leaves);
         places
     }
 
@@ -115,6 +127,20 @@ mod tests {
         }
         let places = Places::of(&table);
         assert_eq!(places.leaf(&ZonePath::root()), ZonePath::root());
+    }
+
+    #[test]
+    fn leaf_zones_have_their_nodes_and_seats_where_there_are_several() {
+        let places = Places::of(&table(&["/", "/eu/1", "/eu/1"]));
+        let leaves = places.leaves.iter().map(|(zone, nodes)| {
+            let nodes: Vec<u64> = nodes.iter().map(|node| node.0).collect();
+            (zone.to_string(), nodes)
+        });
+        let leaves: Vec<_> = leaves.collect();
+        let eu = ("/eu/1".to_owned(), vec![2, 3]);
+        assert_eq!(leaves, [eu, ("/here".to_owned(), vec![1])]);
+        let seated: Vec<String> = places.seated.keys().map(ToString::to_string).collect();
+        assert_eq!(seated, ["/eu/1"]);
     }
 
     #[test]

@@ -117,7 +117,7 @@ pub async fn up(context: &Context, up: &Up) -> Result<ExitCode, Failure> {
     let status = wait_ready(context, log_start).await?;
     if was_running {
         listens_there(&status, &up.listen)?;
-        cluster::reached_as_asked(context, &up.join)?;
+        cluster::runs_as_asked(context, &up.join)?;
     }
     cluster::show_root_key(context)?;
     if up.join.join.is_some() {
