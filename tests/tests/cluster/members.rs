@@ -234,7 +234,8 @@ fn how_often_nodes_are_down_is_known_to_whoever_leads() {
         [&first, &second, &third].into_iter().find_map(|by| {
             let all = by.run(&["node", "ls", "-o", "json"]);
             let all: Vec<Value> = serde_json::from_slice(&all.stdout).ok()?;
-            all.iter().find(|one| one["this"] == true && one["leader"] == true)?;
+            all.iter()
+                .find(|one| one["this"] == true && one["leader"] == true)?;
             let found = all.into_iter().find(|one| one["name"] == name)?;
             found["failures"]["times"].as_u64()
         })

@@ -11,7 +11,7 @@ mod view;
 pub use view::list;
 
 use crate::apply::{api_error, placing, read_desired, storage};
-use crate::cluster::group::lease::Granting;
+use crate::cluster::group::lease::{Granting, Term, marked};
 use crate::machine::{now, unix_now};
 use crate::shared::{Message, Shared};
 use ::jobs::{Effect, Event, Now, Record};
@@ -65,14 +65,14 @@ fn clocks() -> Now {
 }
 
 /// On the leader; ends with its leadership.
-pub async fn run(shared: Arc<Shared>, grantor: Granting) {
+pub async fn run(shared: Arc<Shared>, granting: Granting) {
     let since = now();
     let cluster = &shared.cluster;
     let mut reports = cluster.reports.subscribe();
     let mut reach = cluster.reach_changes();
     let mut mirrored = cluster.mirrored.subscribe();
     loop {
-        let wake = match look(&shared, &mut *grantor.lock().await, since).await {
+        let wake = match look(&shared, &mut *granting.lock().await, since).await {
             Ok(wake) => wake,
             Err(error) => {
                 tracing::warn!(%error, "jobs are not looked at");
@@ -102,7 +102,7 @@ pub async fn run(shared: Arc<Shared>, grantor: Granting) {
 /// nothing to look at.
 async fn look(
     shared: &Arc<Shared>,
-    grantor: &mut Grantor,
+    term: &mut Option<Term>,
     since: Time,
 ) -> Result<Option<Duration>, StoreError> {
     let desired = read_desired(&shared.control).await?;
@@ -110,6 +110,13 @@ async fn look(
     if desired.jobs.is_empty() && !has_any {
         return Ok(None);
     }
+    let Some(term) = marked(shared, term).await? else {
+        return Ok(Some(LOOK));
+    };
+    let fence = term.fence();
+    let grantor = &mut term.grantor;
+    // After the mark: what another leadership wrote before it was over is here.
+    let desired = read_desired(&shared.control).await?;
     let records = read(&shared.control).await?;
     let desired = with_records(desired, &records);
     let going = desired.jobs.iter().flat_map(|(name, record)| {
@@ -133,7 +140,7 @@ async fn look(
     for one in looked {
         let written = records.get(&one.job).map(|(_, revision)| *revision);
         grantor.job_changes(&one.job, &one.placed, now());
-        match write(shared, &one.job, &one.record, written).await {
+        match write(shared, &one.job, &one.record, written, Some(&fence)).await {
             Ok(true) => {
                 grantor.is_sure(&one.job);
                 tell(shared, &one.job, &one.effects).await;
@@ -186,6 +193,7 @@ async fn write(
     job: &ScopedName,
     record: &Record,
     over: Option<Revision>,
+    fence: Option<&Compare>,
 ) -> Result<bool, StoreError> {
     let key = job_key(job);
     let value = serde_json::to_vec(record);
@@ -195,7 +203,7 @@ async fn write(
         None => Compare::Absent(key.clone()),
     };
     let transaction = Transaction {
-        compare: vec![compare],
+        compare: fence.cloned().into_iter().chain([compare]).collect(),
         then: vec![Operation::Put(key, value)],
         otherwise: Vec::new(),
     };
@@ -232,7 +240,7 @@ async fn say(shared: &Shared, job: &ScopedName, event: &Event) -> Result<Vec<Eff
             let help = format!("homeostat job runs {job}");
             return Err(api_error("conflict", message, Some(&help)));
         }
-        let written = write(shared, job, machine.record(), over).await;
+        let written = write(shared, job, machine.record(), over, None).await;
         if written.map_err(|error| storage(&error))? {
             tell(shared, job, &effects).await;
             return Ok(effects);

@@ -4,13 +4,10 @@
 use super::super::{follow, observe, zones};
 use super::{generation, tend};
 use crate::apply::{jobs, repair, rollouts, settling};
-use crate::machine::now;
 use crate::shared::Shared;
 use kernel::NodeId;
-use node::lease::Grantor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 
 /// A leader that hears no majority is noticed this long after.
@@ -97,11 +94,11 @@ fn begin(shared: &Arc<Shared>) -> JoinSet<()> {
     tasks.spawn(zones::alerts::run(Arc::clone(shared)));
     tasks.spawn(repair::run(Arc::clone(shared)));
     tasks.spawn(rollouts::run(Arc::clone(shared)));
-    let grantor = Arc::new(Mutex::new(Grantor::new(now())));
+    let granting = super::lease::Granting::default();
     tasks.spawn(super::lease::grant(
         Arc::clone(shared),
-        Arc::clone(&grantor),
+        Arc::clone(&granting),
     ));
-    tasks.spawn(jobs::run(Arc::clone(shared), grantor));
+    tasks.spawn(jobs::run(Arc::clone(shared), granting));
     tasks
 }

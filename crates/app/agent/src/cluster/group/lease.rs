@@ -4,15 +4,18 @@
 //! what is written.
 //! Holds: one look at a time: what is granted is told before anything is placed
 //! elsewhere, and nothing is granted while that is written; what is written of jobs
-//! (`apply::jobs`) waits for the same lock.
+//! (`apply::jobs`) waits for the same lock. What is written compares the mark of this
+//! leadership: of a leader that stood still meanwhile nothing is taken, also where it
+//! is passed on to the next one.
 
-use crate::apply::{read_desired, read_head, write_head};
-use crate::machine::now;
+use crate::apply::{read_desired, read_head, write_head_fenced};
+use crate::machine::{now, unix_now};
 use crate::shared::{Message, Shared};
-use kernel::{FencingEpoch, NodeId};
+use kernel::{FencingEpoch, NodeId, Revision};
 use node::NodeEvent;
 use node::driver::Driver;
 use node::lease::{ASK_EVERY, Ask, Change, Grant, Grantor, Holder, changes, rights};
+use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,13 +66,68 @@ pub fn way_back() -> (mpsc::Sender<Grant>, mpsc::Receiver<Grant>) {
     mpsc::channel(GRANTS_MAX)
 }
 
-/// Of one leadership.
-pub type Granting = Arc<Mutex<Grantor>>;
+/// Where each leadership's mark is.
+const MARK_KEY: &str = "/lead";
+
+/// Who has which leases, as one leadership knows it.
+pub struct Term {
+    pub grantor: Grantor,
+    /// The revision at which its mark was written: only while that is there does it
+    /// grant and place.
+    mark: Revision,
+}
+
+impl Term {
+    /// What each of its writes compares.
+    pub fn fence(&self) -> Compare {
+        Compare::Modified(MARK_KEY.to_owned(), self.mark)
+    }
+}
+
+/// Of one leadership; none before its mark is written.
+pub type Granting = Arc<Mutex<Option<Term>>>;
+
+/// The term, with its mark still there, or begun anew; none where this node leads no
+/// more.
+pub async fn marked<'a>(
+    shared: &Shared,
+    term: &'a mut Option<Term>,
+) -> Result<Option<&'a mut Term>, StoreError> {
+    if let Some(known) = &*term {
+        let kept = node::store::get(&shared.control, MARK_KEY).await?;
+        if kept.is_none_or(|kept| kept.modified != known.mark) {
+            tracing::warn!("another leadership has begun since: leases are counted anew");
+            *term = None;
+        }
+    }
+    if term.is_none() && shared.control.is_leader().await {
+        let value = format!("{} {}", shared.cluster.own.id, unix_now().0);
+        let put = Operation::Put(MARK_KEY.to_owned(), value.into_bytes());
+        let transaction = Transaction {
+            then: vec![put],
+            ..Transaction::default()
+        };
+        let mark = shared.control.transact(transaction).await?.revision;
+        // Whatever another one granted was granted before.
+        let grantor = Grantor::new(now());
+        *term = Some(Term { grantor, mark });
+    }
+    Ok(term.as_mut())
+}
 
 /// On the leader; ends with its leadership.
-pub async fn grant(shared: Arc<Shared>, grantor: Granting) {
+pub async fn grant(shared: Arc<Shared>, granting: Granting) {
     let mut asked = shared.cluster.leases.asked.lock().await;
     loop {
+        {
+            // Before it is needed: what others granted is waited out from here on.
+            let mut term = granting.lock().await;
+            if term.is_none()
+                && let Err(error) = marked(&shared, &mut term).await
+            {
+                tracing::warn!(%error, "no leases are granted yet");
+            }
+        }
         let mut waiting = Vec::new();
         if let Ok(Some(first)) = tokio::time::timeout(LOOK, asked.recv()).await {
             waiting.push(first);
@@ -81,12 +139,18 @@ pub async fn grant(shared: Arc<Shared>, grantor: Granting) {
         let has_any = !shared.status.borrow().singletons.is_empty();
         // Whoever asked after this was confirmed is answered by the next look.
         if (has_any || !waiting.is_empty()) && shared.control.is_leader().await {
-            look(&shared, &mut *grantor.lock().await, waiting).await;
+            match marked(&shared, &mut *granting.lock().await).await {
+                Ok(Some(term)) => look(&shared, term, waiting).await,
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "no leases are granted"),
+            }
         }
     }
 }
 
-async fn look(shared: &Arc<Shared>, grantor: &mut Grantor, waiting: Vec<Asked>) {
+async fn look(shared: &Arc<Shared>, term: &mut Term, waiting: Vec<Asked>) {
+    let fence = term.fence();
+    let grantor = &mut term.grantor;
     let desired = match read_desired(&shared.control).await {
         Ok(desired) => desired,
         Err(error) => {
@@ -105,14 +169,19 @@ async fn look(shared: &Arc<Shared>, grantor: &mut Grantor, waiting: Vec<Asked>) 
     let epoch = desired.next_epoch();
     for change in changes(&desired, &nodes, grantor, known, now()) {
         grantor.changes(&change, now());
-        if write(shared, &change, epoch).await {
+        if write(shared, &change, epoch, &fence).await {
             grantor.is_sure(&change.service);
         }
     }
 }
 
 /// Whether it is known what became of it.
-async fn write(shared: &Arc<Shared>, change: &Change, epoch: FencingEpoch) -> bool {
+async fn write(
+    shared: &Arc<Shared>,
+    change: &Change,
+    epoch: FencingEpoch,
+    fence: &Compare,
+) -> bool {
     let service = &change.service;
     let to = change.to.map(|node| shared.cluster.called(node));
     let written = async {
@@ -124,7 +193,7 @@ async fn write(shared: &Arc<Shared>, change: &Change, epoch: FencingEpoch) -> bo
             return Ok(false);
         }
         let applied = change.made(&applied, epoch);
-        write_head(shared, &applied, Some(revision), None).await?;
+        write_head_fenced(shared, &applied, revision, fence.clone()).await?;
         Ok::<_, wire::api::ApiError>(true)
     };
     match written.await {
