@@ -5,11 +5,11 @@
 //! changes of place, written; what shims end.
 //! Holds: the rules are `node::lease`'s alone; clocks are each machine's own. What a
 //! leader writes is tried at whoever leads by then, as long as it believes that it
-//! does itself: so does the store's writer.
+//! does itself: so does the store's writer. It compares the mark of its leadership.
 
 use crate::client::{Answer, Ask as Put};
 use crate::world::{What as Happening, World};
-use kernel::{FencingEpoch, NodeId, ScopedName, Time};
+use kernel::{FencingEpoch, NodeId, Revision, ScopedName, Time};
 use node::NodeEvent;
 use node::lease::{ASK_EVERY, Ask, Change, Grant, Grantor, Holder, Lease, changes, rights};
 use node::store::{Compare, Operation, Transaction};
@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 /// The same as the agent's.
+const MARK_KEY: &str = "/lead";
 const GATHER: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_millis(500);
 /// What a read or a write of the store takes at most, when all is well.
@@ -40,11 +41,18 @@ pub struct Leases {
 
 /// Of one leadership.
 struct Granting {
-    grantor: Grantor,
+    /// None before its mark is written.
+    marked: Option<Marked>,
     term: u32,
     look_at: Option<Time>,
     /// One look at a time.
     looks: bool,
+}
+
+struct Marked {
+    grantor: Grantor,
+    /// The revision at which the mark was written.
+    mark: Revision,
 }
 
 #[derive(Clone, Debug)]
@@ -58,10 +66,19 @@ pub struct Asked {
 #[derive(Clone, Debug)]
 pub struct Writing {
     term: u32,
+    mark: Revision,
     changes: VecDeque<Change>,
     epoch: FencingEpoch,
     /// Of the first of them, once it is known what is to be written.
     transaction: Option<Transaction>,
+    tries: u32,
+}
+
+/// One look of a leader's.
+#[derive(Clone, Debug)]
+pub struct Looking {
+    term: u32,
+    waiting: Vec<Asked>,
     tries: u32,
 }
 
@@ -73,12 +90,10 @@ pub enum What {
     Asked(Asked),
     Granted(Grant),
     Look,
-    /// A majority has confirmed that it leads; what is wished is read next.
-    Lend {
-        term: u32,
-        waiting: Vec<Asked>,
-        tries: u32,
-    },
+    /// A majority has confirmed that it leads; its mark is looked at next.
+    Mark(Looking),
+    /// What is wished is read next.
+    Lend(Looking),
     Write(Writing),
 }
 
@@ -95,11 +110,8 @@ impl World {
             What::Asked(asked) => self.on_asked(at, asked),
             What::Granted(grant) => self.on_granted(at, grant),
             What::Look => self.on_lease_look(at),
-            What::Lend {
-                term,
-                waiting,
-                tries,
-            } => self.lend(at, term, waiting, tries),
+            What::Mark(looking) => self.look_at_mark(at, looking),
+            What::Lend(looking) => self.lend(at, looking),
             What::Write(writing) => self.write_change(at, writing),
         }
     }
@@ -169,18 +181,19 @@ impl World {
         self.look_at_leases(at, GATHER);
     }
 
-    /// A new leader knows of no grant.
+    /// A new leader knows of no grant, and writes its mark at once: what others granted
+    /// is waited out from then on.
     pub fn begin_granting(&mut self, at: usize) {
-        let (local, term) = (self.machines[at].local(self.now), self.group.terms);
+        let term = self.group.terms;
         if let Some(running) = &mut self.machines[at].running {
             running.leases.granting = Some(Granting {
-                grantor: Grantor::new(local),
+                marked: None,
                 term,
                 look_at: None,
                 looks: false,
             });
         }
-        self.look_at_leases(at, LOOK);
+        self.look_at_leases(at, Duration::ZERO);
     }
 
     fn look_at_leases(&mut self, at: usize, wait: Duration) {
@@ -199,6 +212,10 @@ impl World {
         let running = self.machines[at].running.as_mut()?;
         let granting = running.leases.granting.as_mut();
         granting.filter(|it| running.leads && term.is_none_or(|term| it.term == term))
+    }
+
+    fn marked(&mut self, at: usize, term: u32) -> Option<&mut Marked> {
+        self.granting(at, Some(term))?.marked.as_mut()
     }
 
     fn on_lease_look(&mut self, at: usize) {
@@ -222,12 +239,12 @@ impl World {
         let waiting = std::mem::take(&mut running.leases.waiting);
         if commits {
             let wait = self.takes();
-            let lend = What::Lend {
+            let looking = Looking {
                 term,
                 waiting,
                 tries: 0,
             };
-            self.put_lease(at, wait, lend);
+            self.put_lease(at, wait, What::Mark(looking));
         }
     }
 
@@ -241,26 +258,89 @@ impl World {
         self.hear_each_other(at, leader).then_some(leader)
     }
 
-    fn lend(&mut self, at: usize, term: u32, waiting: Vec<Asked>, tries: u32) {
-        if self.granting(at, Some(term)).is_none() {
-            return;
+    /// Whether it still believes that it leads and reaches the store; it tries again
+    /// if it does not.
+    fn can_read(
+        &mut self,
+        at: usize,
+        looking: Looking,
+        again: fn(Looking) -> What,
+    ) -> Option<Looking> {
+        let term = looking.term;
+        self.granting(at, Some(term))?;
+        if self.store_of(at).is_some() {
+            return Some(looking);
         }
-        if self.store_of(at).is_none() {
-            if tries < TRIES {
-                let tries = tries + 1;
-                let lend = What::Lend {
-                    term,
-                    waiting,
-                    tries,
-                };
-                return self.put_lease(at, AGAIN, lend);
+        if looking.tries < TRIES {
+            let tries = looking.tries + 1;
+            self.put_lease(at, AGAIN, again(Looking { tries, ..looking }));
+        } else {
+            self.looked(at, term);
+        }
+        None
+    }
+
+    /// Nothing is granted or placed without a mark of its own: where another one's is,
+    /// another has begun since, and this one begins anew if it leads at all.
+    fn look_at_mark(&mut self, at: usize, looking: Looking) {
+        let Some(looking) = self.can_read(at, looking, What::Mark) else {
+            return;
+        };
+        let term = looking.term;
+        let kept = self.mark();
+        let Some(granting) = self.granting(at, Some(term)) else {
+            return;
+        };
+        granting.marked = granting.marked.take().filter(|own| kept == Some(own.mark));
+        if granting.marked.is_none() {
+            if !self.commits(at) {
+                return self.looked(at, term);
             }
+            self.write_mark(at, term);
+        }
+        if self.marked(at, term).is_none() {
             return self.looked(at, term);
         }
+        let wait = self.takes();
+        self.put_lease(at, wait, What::Lend(looking));
+    }
+
+    fn mark(&self) -> Option<Revision> {
+        let range = self.host.range(MARK_KEY);
+        range.entries.first().map(|entry| entry.modified)
+    }
+
+    fn write_mark(&mut self, at: usize, term: u32) {
+        let value = format!("{} {}", self.machines[at].node, self.now.0);
+        let put = Put::Transact {
+            number: 0,
+            transaction: Transaction {
+                then: vec![Operation::Put(MARK_KEY.to_owned(), value.into_bytes())],
+                ..Transaction::default()
+            },
+        };
+        let from = (at, self.machines[at].boot);
+        let answer = self.ask_host(at, from, put);
+        let (local, mark) = (self.machines[at].local(self.now), self.mark());
+        if let (Some(Answer::Done { .. }), Some(mark)) = (answer, mark)
+            && let Some(granting) = self.granting(at, Some(term))
+        {
+            // Whatever another one granted was granted before.
+            let grantor = Grantor::new(local);
+            granting.marked = Some(Marked { grantor, mark });
+        }
+    }
+
+    fn lend(&mut self, at: usize, looking: Looking) {
+        let Some(looking) = self.can_read(at, looking, What::Lend) else {
+            return;
+        };
+        let Looking { term, waiting, .. } = looking;
         let (desired, _) = self.heads();
         let (all, nodes) = (rights(&desired), self.node_table());
         let local = self.machines[at].local(self.now);
-        let Some(mut grantor) = self.granting(at, Some(term)).map(|it| it.grantor.clone()) else {
+        let marked = self.marked(at, term);
+        let Some((mut grantor, mark)) = marked.map(|it| (it.grantor.clone(), it.mark)) else {
             return;
         };
         for Asked { node, from, ask } in waiting {
@@ -270,11 +350,12 @@ impl World {
         }
         let known = |node| self.known(at, node);
         let changes = changes(&desired, &nodes, &grantor, known, local);
-        if let Some(granting) = self.granting(at, Some(term)) {
-            granting.grantor = grantor;
+        if let Some(marked) = self.marked(at, term) {
+            marked.grantor = grantor;
         }
         let writing = Writing {
             term,
+            mark,
             changes: changes.into(),
             epoch: desired.next_epoch(),
             transaction: None,
@@ -299,11 +380,11 @@ impl World {
         let Some(change) = writing.changes.front().cloned() else {
             return self.looked(at, term);
         };
-        let Some(granting) = self.granting(at, Some(term)) else {
+        let Some(marked) = self.marked(at, term) else {
             return;
         };
         if writing.tries == 0 {
-            granting.grantor.changes(&change, local);
+            marked.grantor.changes(&change, local);
         }
         writing.tries += 1;
         let Some(leader) = self.store_of(at) else {
@@ -327,7 +408,10 @@ impl World {
             let expected = modified.get(project).copied().unwrap_or_default();
             let value = serde_json::to_vec(&change.made(head, writing.epoch));
             writing.transaction = Some(Transaction {
-                compare: vec![Compare::Modified(key.clone(), expected)],
+                compare: vec![
+                    Compare::Modified(MARK_KEY.to_owned(), writing.mark),
+                    Compare::Modified(key.clone(), expected),
+                ],
                 then: vec![Operation::Put(key, value.unwrap_or_default())],
                 otherwise: Vec::new(),
             });
@@ -339,10 +423,11 @@ impl World {
             transaction: transaction.clone(),
         };
         let from = (at, self.machines[at].boot);
+        let before = self.host.revision();
         let answer = self.ask_host(leader, from, put);
         let is_done = matches!(answer, Some(Answer::Done { .. }));
         let is_sure = is_done && self.rng.below(UNHEARD) > 0;
-        if is_sure {
+        if is_sure && self.host.revision() > before {
             let (service, to, why) = (change.service, change.to, change.why.to_owned());
             let to = to.map(|node| node.to_string());
             let event = NodeEvent::SingletonPlaced { service, to, why };
@@ -354,10 +439,10 @@ impl World {
 
     fn next_change(&mut self, mut writing: Writing, at: usize, is_sure: bool) {
         let done = writing.changes.pop_front();
-        if let (Some(done), Some(granting)) = (done, self.granting(at, Some(writing.term)))
+        if let (Some(done), Some(marked)) = (done, self.marked(at, writing.term))
             && is_sure
         {
-            granting.grantor.is_sure(&done.service);
+            marked.grantor.is_sure(&done.service);
         }
         writing.transaction = None;
         writing.tries = 0;
