@@ -37,7 +37,8 @@ const USAGE: &str = "usage: cargo xtask CHORE
              goes to `homeostat up`
   bench      measures against peers: `bench spine`, `bench spine --quick`
   sim        plays scripts in the simulated world: `sim --seed 7 power-cut`; random
-             clusters and faults, counted: `sim faults --count 2000`
+             clusters and faults, counted: `sim faults --count 2000`; cuts of
+             singletons' nodes: `sim singletons --count 1000`
   lab        plays the same with real agents, beside it: `lab power-cut`; all
              without a name, `lab --quick` those that the tests play
   chaos      random faults in a lab, and what users saw: `chaos --count 200`

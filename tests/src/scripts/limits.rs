@@ -12,7 +12,8 @@ pub const NODES_MAX: usize = 32;
 const LINKS_MAX: usize = 60;
 
 /// Of what only the simulated world does.
-pub const CANNOT: &str = "a lab neither ends agents alone nor empties nodes nor changes services";
+pub const CANNOT: &str =
+    "a lab neither ends agents alone nor pauses or empties nodes nor changes services";
 
 /// Why it cannot be played at all.
 pub fn unfit(script: &Script) -> Vec<String> {
@@ -44,7 +45,10 @@ pub fn unfit(script: &Script) -> Vec<String> {
     }
     for step in &script.steps {
         match &step.action {
-            Action::Kill(_) | Action::Drain { .. } | Action::Change { .. } => {
+            Action::Kill(_)
+            | Action::Pause { .. }
+            | Action::Drain { .. }
+            | Action::Change { .. } => {
                 reasons.push(CANNOT.to_owned());
             }
             Action::Start { clock_off_s, .. } if *clock_off_s != 0 => {

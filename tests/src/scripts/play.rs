@@ -190,7 +190,10 @@ impl Play<'_> {
             }
             Action::Crash(nodes) => nodes.iter().try_for_each(|node| self.stage.crash(*node))?,
             Action::Apply => self.jobs.push(self.stage.apply()),
-            Action::Kill(_) | Action::Drain { .. } | Action::Change { .. } => {
+            Action::Kill(_)
+            | Action::Pause { .. }
+            | Action::Drain { .. }
+            | Action::Change { .. } => {
                 return Err(super::limits::CANNOT.to_owned());
             }
         }

@@ -157,6 +157,7 @@ impl World {
             rollouts: BTreeMap::new(),
             origin: FIRST_NODE,
         };
+        applied.keep_singletons(old, desired.next_epoch());
         applied.generations = applied.generations_after(old);
         self.write_head(leader, &applied, modified.get(&manifest.project).copied());
         Asked::Written

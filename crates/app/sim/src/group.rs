@@ -87,7 +87,7 @@ impl World {
             .is_some_and(|one| one.running.is_some() && !one.silent && one.paused_until <= self.now)
     }
 
-    fn hear_each_other(&self, one: usize, other: usize) -> bool {
+    pub fn hear_each_other(&self, one: usize, other: usize) -> bool {
         let cuts = &self.network.cuts;
         one == other
             || (self.is_on(other) && !cuts.contains(&(one, other)) && !cuts.contains(&(other, one)))
@@ -134,6 +134,10 @@ impl World {
             })
             .collect();
         for at in believers {
+            // While it stands still it cannot doubt.
+            if self.machines[at].paused_until > self.now {
+                continue;
+            }
             if self.commits(at) {
                 self.group.alone.remove(&at);
                 continue;
@@ -183,6 +187,7 @@ impl World {
         if let Some(running) = &mut self.machines[leader].running {
             running.leads = true;
         }
+        self.begin_granting(leader);
         self.look_out_at(leader, self.now);
     }
 
@@ -345,10 +350,12 @@ impl World {
         let Some((_, before)) = before.next_back() else {
             return;
         };
-        let restored = Applied {
+        let mut restored = Applied {
             number: failed.number + 1,
             ..before.clone()
         };
+        // Singletons may have got their places since.
+        restored.keep_singletons(Some(failed), desired.next_epoch());
         if let Some(history) = self.check.history.get_mut(project) {
             history.remove(&failed.number);
         }

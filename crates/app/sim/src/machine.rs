@@ -1,7 +1,8 @@
 //! One machine: its disk, its clocks, and what runs on it while it has power.
 
 use crate::client::Client;
-use crate::plane::Plane;
+use crate::lease::Leases;
+use crate::plane::{Plane, Process};
 use aggregation::membership::{Membership, Table};
 use kernel::{Bytes, Name, NodeId, ReplicaId, Time, UnixMillis, ZonePath};
 use node::desired::Desired;
@@ -20,8 +21,8 @@ const MILLION: u128 = 1_000_000;
 pub struct Disk {
     pub epoch: Option<u64>,
     pub desired: Option<Desired>,
-    /// And whether each runs still.
-    pub replicas: BTreeMap<ReplicaId, bool>,
+    /// And what of them runs while no agent does.
+    pub replicas: BTreeMap<ReplicaId, Process>,
     /// The node table as last seen.
     pub rows: Arc<Table>,
 }
@@ -42,6 +43,7 @@ pub struct Running {
     /// What the others said that they run, to it as the leader.
     pub reports: BTreeMap<NodeId, Arc<NodeReport>>,
     pub report_at: Option<Time>,
+    pub leases: Leases,
 }
 
 pub struct Machine {
@@ -93,6 +95,12 @@ impl Machine {
     pub fn wall(&self, now: Time) -> UnixMillis {
         let true_ms = WALL_START + now.0 / 1_000_000;
         UnixMillis(true_ms.saturating_add_signed(self.clock_off_s * 1_000))
+    }
+
+    /// What runs on it or did, whether its agent does or not.
+    pub fn processes(&self) -> &BTreeMap<ReplicaId, Process> {
+        let running = self.running.as_ref();
+        running.map_or(&self.disk.replicas, |running| &running.plane.processes)
     }
 
     /// Whether it has power and its node speaks.

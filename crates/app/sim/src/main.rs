@@ -1,5 +1,6 @@
 //! `sim --seed N SCRIPT`: plays a script and says what came of it; `sim faults`:
-//! random clusters and random faults, counted.
+//! random clusters and random faults, counted; `sim singletons`: what must never run
+//! twice, under cuts.
 //!
 //! In: a seed; the name of a built-in script, or a file. Out: the report on
 //! standard output, with the hash of all that happened.
@@ -24,10 +25,8 @@ fn main() -> ExitCode {
 
 /// Whether all held.
 fn run(words: &[String]) -> Result<bool, String> {
-    if let Some((first, rest)) = words.split_first()
-        && first == "faults"
-    {
-        return campaign::run(rest);
+    if let Some(done) = campaign::run(words) {
+        return done;
     }
     let (mut seed, mut names) = (1, Vec::new());
     let mut rest = words.iter();

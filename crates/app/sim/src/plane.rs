@@ -4,13 +4,15 @@
 //! seen of the cluster. Out: what happens later; what this node runs; what is to
 //! be placed elsewhere.
 //! Holds: each decision replays; replicas start, become ready and crash at
-//! times of their own.
+//! times of their own; one that is leased ends with its lease, by its shim, whether
+//! its agent is there or not.
 
 use crate::network::part;
-use kernel::{Bytes, NodeId, ReplicaId, Rng, Time};
+use kernel::{Bytes, NodeId, ReplicaId, Rng, ScopedName, Time};
 use manifest::ProbeKind;
 use node::desired::Desired;
 use node::driver::{Adopted, DriverEvent, Found, ProbeOutcome};
+use node::lease::{self, Knows, Lease};
 use node::nodes::{MachineReport, NodeReport};
 use node::{Node, NodeEffect, NodeEvent, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +30,10 @@ const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1_0
 #[derive(Clone, Debug)]
 pub enum Later {
     Tick,
-    Started(ReplicaId),
+    Started {
+        replica: ReplicaId,
+        leased: bool,
+    },
     Ended {
         replica: ReplicaId,
         start: u64,
@@ -40,17 +45,45 @@ pub enum Later {
     },
 }
 
+/// A replica's, with its shim.
 #[derive(Clone, Debug)]
-struct Process {
-    running: bool,
+pub struct Process {
+    pub running: bool,
     ready_at: Time,
     /// Counts its starts: an end belongs to one.
     start: u64,
+    /// It runs only as long as its shim was told.
+    pub leased: bool,
+    /// By the machine's own clock.
+    until: Option<Time>,
+}
+
+impl Process {
+    /// Whether its shim ends it now.
+    pub fn is_over(&self, local: Time) -> bool {
+        self.running && self.leased && self.until.is_none_or(|until| until <= local)
+    }
+
+    /// With its machine's power.
+    pub fn cut(&mut self) {
+        self.running = false;
+        self.until = None;
+    }
 }
 
 pub struct Plane {
     node: Node,
-    processes: BTreeMap<ReplicaId, Process>,
+    pub processes: BTreeMap<ReplicaId, Process>,
+    /// What the driver was told of leases: until when, by the machine's clock.
+    leases: BTreeMap<ScopedName, Time>,
+    /// There are some that need leases.
+    pub has_singletons: bool,
+    /// By the machine's own clock.
+    pub local: Time,
+    /// When shims are to look, by the same.
+    pub shims: Vec<Time>,
+    /// A leased one has started since it was last asked for.
+    pub leased_began: bool,
     /// In the routes of this node's edge.
     pub endpoints: Vec<ReplicaId>,
     pub wake: Option<Time>,
@@ -67,17 +100,22 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// * `left`: replicas of before, and whether each runs.
+    /// * `left`: replicas of before.
     pub fn new(
         seed: u64,
         settings: Settings,
-        left: &BTreeMap<ReplicaId, bool>,
+        left: &BTreeMap<ReplicaId, Process>,
         rng: &mut Rng,
         now: Time,
     ) -> Self {
         let mut plane = Self {
             node: Node::new(seed, settings),
             processes: BTreeMap::new(),
+            leases: BTreeMap::new(),
+            has_singletons: false,
+            local: Time(0),
+            shims: Vec::new(),
+            leased_began: false,
             endpoints: Vec::new(),
             wake: None,
             later: Vec::new(),
@@ -87,13 +125,14 @@ impl Plane {
             broken: None,
         };
         let mut found = Vec::new();
-        for (replica, runs) in left {
+        for (replica, before) in left {
             // Nobody saw how it ended meanwhile.
-            let running = *runs && rng.unit() >= ENDED_MEANWHILE;
+            let running = before.running && rng.unit() >= ENDED_MEANWHILE;
             let process = Process {
                 running,
                 ready_at: now,
                 start: u64::from(running),
+                ..before.clone()
             };
             plane.processes.insert(replica.clone(), process);
             let state = if running {
@@ -143,7 +182,38 @@ impl Plane {
     }
 
     pub fn want(&mut self, desired: Desired, rng: &mut Rng, now: Time) {
+        self.has_singletons |= !lease::placed(&desired).is_empty();
         self.tell(NodeEvent::Desired(desired), rng, now);
+    }
+
+    /// What this node knows of singletons.
+    pub fn singletons(&self) -> BTreeMap<ScopedName, Knows> {
+        self.node.status().singletons
+    }
+
+    /// What it may run of them.
+    pub fn hold(&mut self, leases: BTreeMap<ScopedName, Lease>, rng: &mut Rng, now: Time) {
+        self.tell(NodeEvent::Leases(leases), rng, now);
+    }
+
+    /// As the driver's: shims are told.
+    pub fn lease(&mut self, service: &ScopedName, until: Time) {
+        self.leases.insert(service.clone(), until);
+        let its = self.processes.iter_mut();
+        for (_, one) in its.filter(|(id, one)| id.service == *service && one.leased) {
+            one.until = one.until.max(Some(until));
+            self.shims.push(until);
+        }
+    }
+
+    /// Shims end what has no lease any more.
+    pub fn end_leased(&mut self, rng: &mut Rng, now: Time) {
+        let over = self.processes.iter();
+        let over = over.filter(|(_, one)| one.is_over(self.local));
+        let over: Vec<(ReplicaId, u64)> = over.map(|(id, one)| (id.clone(), one.start)).collect();
+        for (replica, start) in over {
+            self.ended(&replica, start, Exit::Signal(9), rng, now);
+        }
     }
 
     pub fn tick(&mut self, rng: &mut Rng, now: Time) {
@@ -167,13 +237,6 @@ impl Plane {
         running.map(|(replica, _)| replica)
     }
 
-    /// All that the disk knows of, and whether each runs.
-    pub fn all(&self) -> BTreeMap<ReplicaId, bool> {
-        let all = self.processes.iter();
-        all.map(|(replica, one)| (replica.clone(), one.running))
-            .collect()
-    }
-
     pub fn crash(&mut self, rng: &mut Rng, now: Time) {
         let victims: Vec<(ReplicaId, u64)> = self
             .processes
@@ -193,7 +256,7 @@ impl Plane {
                     self.tick(rng, now);
                 }
             }
-            Later::Started(replica) => self.started(replica, rng, now),
+            Later::Started { replica, leased } => self.started(replica, leased, rng, now),
             Later::Ended {
                 replica,
                 start,
@@ -217,18 +280,32 @@ impl Plane {
         }
     }
 
-    fn started(&mut self, replica: ReplicaId, rng: &mut Rng, now: Time) {
+    fn started(&mut self, replica: ReplicaId, leased: bool, rng: &mut Rng, now: Time) {
         let before = self.processes.get(&replica);
         if before.is_some_and(|one| one.running) {
             return;
         }
         let start = before.map_or(0, |one| one.start) + 1;
+        let told = self.leases.get(&replica.service).copied();
+        let until = before.and_then(|one| one.until).max(told);
+        if leased && until.is_none_or(|until| until <= self.local) {
+            let event = DriverEvent::StartFailed {
+                replica,
+                why: "its node has no lease for it".to_owned(),
+                at: now,
+            };
+            return self.tell(NodeEvent::Driver(event), rng, now);
+        }
+        self.shims.extend(until.filter(|_| leased));
+        self.leased_began |= leased;
         self.processes.insert(
             replica.clone(),
             Process {
                 running: true,
                 ready_at: now + Duration::from_millis(50) + part(Duration::from_secs(1), rng),
                 start,
+                leased,
+                until,
             },
         );
         self.crash_later(&replica, start, rng);
@@ -266,7 +343,8 @@ impl Plane {
         match effect {
             NodeEffect::Start { spec } => {
                 let wait = Duration::from_millis(5) + part(Duration::from_millis(100), rng);
-                self.later.push((wait, Later::Started(spec.id)));
+                let (replica, leased) = (spec.id, spec.leased);
+                self.later.push((wait, Later::Started { replica, leased }));
             }
             NodeEffect::Stop { replica, grace } => {
                 let start = self.processes.get(&replica).map_or(0, |one| one.start);

@@ -246,6 +246,9 @@ impl Play<'_> {
                 node: NodeId(*node as u64 + 1),
                 draining: *draining,
             }),
+            Action::Pause { nodes, span } => {
+                nodes.iter().for_each(|node| self.world.pause(*node, *span));
+            }
             Action::Apply => self.apply(None),
             Action::Change { service, change } => self.change(service, *change),
         }

@@ -8,6 +8,7 @@ use crate::check::Checker;
 use crate::client::{Answer, Ask, Client};
 use crate::group::{self, GATHER, Group};
 use crate::host::Host;
+use crate::lease;
 use crate::machine::{Disk, Machine, Running};
 use crate::network::{Network, part};
 use crate::plane::{Later, Plane};
@@ -59,6 +60,11 @@ pub enum What {
     },
     /// The leader looks at the cluster.
     Lookout,
+    Lease(lease::What),
+    /// Those of leased replicas look at the time, which they do without an agent.
+    Shims,
+    /// It has been paused.
+    GoesOn,
     /// Who keeps the store is looked at.
     Group,
     /// Not the world's own.
@@ -93,6 +99,8 @@ pub struct World {
     pub repair: control::repair::Parameters,
     pub check: Checker,
     pub trace: Trace,
+    /// Clocks gain or lose up to as many millionths.
+    pub drift_ppm: u32,
     /// Only membership: no store, no replicas.
     pub bare: bool,
     pub packets: u64,
@@ -103,8 +111,8 @@ pub struct World {
     parameters: Parameters,
 }
 
-/// Clocks gain or lose up to as many millionths: a bad crystal's 200.
-const DRIFT_PPM: u64 = 200;
+/// A bad crystal's.
+pub const DRIFT_PPM: u32 = 200;
 
 /// Where simulated time starts.
 pub const BEGAN: Time = Time(1_000_000_000);
@@ -125,6 +133,7 @@ impl World {
             repair: control::repair::Parameters::default(),
             check: Checker::default(),
             trace: Trace::default(),
+            drift_ppm: DRIFT_PPM,
             bare: false,
             packets: 0,
             packet_bytes: 0,
@@ -138,7 +147,9 @@ impl World {
     pub fn add_machine(&mut self, name: kernel::Name, zone: &ZonePath) -> usize {
         let at = self.machines.len();
         let boot_clock = self.rng.below(1 << 50);
-        let drift = i32::try_from(self.rng.below(2 * DRIFT_PPM)).unwrap_or_default();
+        let most = i32::try_from(self.drift_ppm).unwrap_or_default();
+        let drift = self.rng.below(2 * u64::from(self.drift_ppm));
+        let drift = i32::try_from(drift).unwrap_or_default() - most;
         self.machines.push(Machine {
             node: NodeId(at as u64 + 1),
             name,
@@ -151,7 +162,7 @@ impl World {
             paused_until: Time(0),
             clock_off_s: 0,
             boot_clock,
-            drift_ppm: drift - i32::try_from(DRIFT_PPM).unwrap_or_default(),
+            drift_ppm: drift,
             up_since: Time(0),
             silent: false,
             revoked: false,
@@ -222,6 +233,8 @@ impl World {
                 What::Act(act) => return Turn::Act(act),
                 What::Look => return Turn::Look,
                 What::Group => self.on_group(),
+                What::Shims => self.on_shims(happening.machine),
+                What::GoesOn => self.goes_on(happening.machine),
                 _ => self.happen(happening),
             }
         }
@@ -278,12 +291,13 @@ impl World {
                 self.on_reported(machine, node, report);
             }
             What::Lookout => self.on_lookout(machine),
-            What::Group | What::Act(_) | What::Look => {}
+            What::Lease(what) => self.on_lease(machine, what),
+            What::Shims | What::GoesOn | What::Group | What::Act(_) | What::Look => {}
         }
     }
 
     /// A reliable stream: what is lost comes later, what is cut does not come.
-    fn carry(&mut self, from: usize, to: usize, boot: u32, what: What) {
+    pub fn carry(&mut self, from: usize, to: usize, boot: u32, what: What) {
         if self.network.cuts.contains(&(from, to)) {
             return;
         }
@@ -302,6 +316,13 @@ impl World {
         if !self.commits(at) {
             return;
         }
+        if let Some(answer) = self.ask_host(at, (from, boot), ask) {
+            self.carry(at, from, boot, What::Answer(answer));
+        }
+    }
+
+    /// Of the leader `at`.
+    pub fn ask_host(&mut self, at: usize, (from, boot): (usize, u32), ask: Ask) -> Option<Answer> {
         let before = self.host.revision();
         let (answer, pushes) = self.host.on_ask((from, boot), ask, self.now, &mut self.rng);
         let after = self.host.revision();
@@ -311,13 +332,11 @@ impl World {
             self.check_places(before);
             self.look_out_at(at, self.now + GATHER);
         }
-        if let Some(answer) = answer {
-            self.carry(at, from, boot, What::Answer(answer));
-        }
         let own_boot = self.machines[at].boot;
         for (to, boot, lag) in pushes {
             self.put(self.now + lag, at, own_boot, What::Push { to, boot });
         }
+        answer
     }
 
     fn on_report(&mut self, at: usize) {
@@ -392,6 +411,7 @@ impl World {
             lookout: None,
             reports: BTreeMap::new(),
             report_at: None,
+            leases: lease::Leases::default(),
         });
         self.trace.event(now, at, 5);
         let rows = self.machines[at].disk.rows.clone();
@@ -440,8 +460,9 @@ impl World {
         self.end_agent(at);
         let machine = &mut self.machines[at];
         machine.has_power = false;
-        for runs in machine.disk.replicas.values_mut() {
-            *runs = false;
+        machine.paused_until = Time(0);
+        for process in machine.disk.replicas.values_mut() {
+            process.cut();
         }
     }
 
@@ -455,7 +476,7 @@ impl World {
     fn end_agent(&mut self, at: usize) {
         let machine = &mut self.machines[at];
         if let Some(running) = machine.running.take() {
-            machine.disk.replicas = running.plane.all();
+            machine.disk.replicas = running.plane.processes;
         }
         if !self.bare {
             self.tend_group();
@@ -518,10 +539,12 @@ impl World {
 
     pub fn with_plane(&mut self, at: usize, act: impl FnOnce(&mut Plane, &mut Rng)) {
         let (now, boot) = (self.now, self.machines[at].boot);
+        let local = self.machines[at].local(now);
         let Some(running) = &mut self.machines[at].running else {
             return;
         };
         let plane = &mut running.plane;
+        plane.local = local;
         act(plane, &mut self.rng);
         let later = std::mem::take(&mut plane.later);
         let wake = plane.new_wake(now);
@@ -539,6 +562,7 @@ impl World {
         if let Some(wake) = wake {
             self.put(wake, at, boot, What::Plane(Later::Tick));
         }
+        self.tend_leases(at);
     }
 
     fn on_core_wake(&mut self, at: usize) {

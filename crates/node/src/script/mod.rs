@@ -9,7 +9,8 @@
 //! nodes 6 in /eu/1..2 /us/1          n1 in /eu/1, n2 in /eu/2, …; n1 begins the cluster
 //! memory 4GiB n1..n3                the others have enough for anything
 //! service search replicas 3         of a project `script`; may go on with
-//!                                   `in shop`, `on n2`, `needs 512MiB`, `calls other`, `actor`
+//!                                   `in shop`, `on n2`, `needs 512MiB`, `calls other`,
+//!                                   `actor`, `singleton`
 //! distance /eu/1 /us/1 40ms         one way; 20ms between others, 0.5ms within
 //! at 0s start all
 //! at 5s apply                       the leader places all services, as an agent does
@@ -17,6 +18,7 @@
 //! at 10s within 4s dead n4
 //! at 20s kill n2                    its agent; replicas go on, it is back in a moment
 //! at 20s drain n3                   and `undrain n3`
+//! at 25s pause n2 for 8s            its processors do nothing, and then go on
 //! at 30s change search replicas 5   applies it so; `change search anew` starts it anew
 //! at 40s within 60s as-wished
 //! always nobody-well-is-dead
@@ -135,6 +137,7 @@ pub struct ScriptService {
     pub name: Name,
     pub replicas: u32,
     pub is_actor: bool,
+    pub is_singleton: bool,
     /// The only node that it may run on.
     pub node: Option<usize>,
     /// Of each replica.
@@ -153,6 +156,7 @@ impl ScriptService {
             name,
             replicas,
             is_actor: false,
+            is_singleton: false,
             node: None,
             memory: MEMORY,
             calls: BTreeSet::new(),
@@ -215,6 +219,11 @@ pub enum Action {
     Crash(Nodes),
     /// Its agent ends; it is started again, and finds what runs.
     Kill(Nodes),
+    /// Nothing on these machines goes on for so long, and then all does.
+    Pause {
+        nodes: Nodes,
+        span: Duration,
+    },
     /// Its row in the node table says so.
     Drain {
         node: usize,
@@ -307,10 +316,12 @@ pub enum Invariant {
     EmptiedNodesAreLeft,
     /// One leader has no more replicas moved within a window than it may.
     MovesAreFew,
+    /// No two of one singleton run at once, in true time, wherever agents are.
+    SingletonsRunOnce,
 }
 
 impl Invariant {
-    pub const ALL: [(&str, Self); 9] = [
+    pub const ALL: [(&str, Self); 10] = [
         ("silence-removes-nobody", Self::SilenceRemovesNobody),
         ("dead-lives-stay-dead", Self::DeadLivesStayDead),
         ("nobody-well-is-dead", Self::NobodyWellIsDead),
@@ -326,6 +337,7 @@ impl Invariant {
         ("places-have-room", Self::PlacesHaveRoom),
         ("emptied-nodes-are-left", Self::EmptiedNodesAreLeft),
         ("moves-are-few", Self::MovesAreFew),
+        ("singletons-run-once", Self::SingletonsRunOnce),
     ];
 
     pub fn name(self) -> &'static str {
@@ -383,6 +395,9 @@ impl Script {
         } else {
             writeln!(to, "run = {{ process = [\"{program}\"] }}")?;
             writeln!(to, "replicas = {}", service.replicas)?;
+        }
+        if service.is_singleton {
+            writeln!(to, "singleton = true")?;
         }
         if let Some(node) = service.node.and_then(|at| self.nodes.get(at)) {
             writeln!(to, "node = \"{}\"", node.name)?;

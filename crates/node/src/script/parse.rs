@@ -119,6 +119,10 @@ fn service(
                 service.is_actor = true;
                 rest
             }
+            ["singleton", rest @ ..] => {
+                service.is_singleton = true;
+                rest
+            }
             ["in", project, rest @ ..] => {
                 service.project = name(project)?;
                 rest
@@ -145,6 +149,9 @@ fn service(
     }
     if service.is_actor && service.replicas != 1 {
         return Err("there is one of an actor".to_owned());
+    }
+    if service.is_singleton && (service.replicas != 1 || service.is_actor) {
+        return Err("there is one of a singleton, and it is no actor".to_owned());
     }
     let others = script.services.iter();
     let elsewhere = others.filter(|one| one.project != service.project);
@@ -218,6 +225,10 @@ fn action(script: &Script, words: &[&str]) -> Result<Action, String> {
         ["apply"] => Action::Apply,
         ["change", service, how @ ..] => change(script, service, how)?,
         ["kill", which] => Action::Kill(nodes(which)?),
+        ["pause", which, "for", span] => Action::Pause {
+            nodes: nodes(which)?,
+            span: duration(span)?,
+        },
         ["drain", which] => Action::Drain {
             node: one(script, which)?,
             draining: true,

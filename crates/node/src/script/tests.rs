@@ -61,6 +61,7 @@ fn a_wrong_line_is_named() {
     let two = "service a replicas 1\nservice b replicas 1 in shop calls a";
     assert!(wrong(two).contains("`a` is of another project"));
     assert!(wrong("service a replicas 2 actor").contains("one of an actor"));
+    assert!(wrong("service a replicas 2 singleton").contains("one of a singleton"));
     assert!(wrong("memory much all").contains("is no size"));
     assert!(wrong("nodes 99999999 in /eu").contains("at most"));
 }
@@ -69,9 +70,10 @@ fn a_wrong_line_is_named() {
 fn what_is_written_is_read_as_the_same() {
     let text = "nodes 3 in /eu/1 /us\nmemory 4GiB n1..n2\nservice search replicas 3 in shop\n\
                 service count replicas 1 actor needs 128MiB in shop\n\
+                service lock replicas 1 singleton needs 16MiB in shop\n\
                 service front replicas 2 on n2 in shop calls search\n\
                 distance /eu/1 /us 40ms\nat 0s start all over 2s behind 1h\nat 1s apply\n\
-                at 2s cut n1 to n2\nat 3s kill n3\nat 4s drain n2\nat 5s undrain n2\n\
+                at 2s cut n1 to n2\nat 3s kill n3\nat 3s pause n2 for 8s\nat 4s drain n2\nat 5s undrain n2\n\
                 at 6s change search replicas 5\nat 7s change count anew\nat 8s loss 5%\n\
                 at 9s heal\nat 9s within 90s as-wished\nat 9s within 9s dead n3\n\
                 always places-have-room\nend 100s";
@@ -81,7 +83,7 @@ fn what_is_written_is_read_as_the_same() {
     let manifests = script.manifests(&script.services, "./program");
     for (project, text) in manifests {
         let manifest = manifest::parse(&text, &project).expect("a manifest");
-        assert_eq!(manifest.services.len(), 3, "{text}");
+        assert_eq!(manifest.services.len(), 4, "{text}");
     }
 }
 

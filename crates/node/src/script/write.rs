@@ -62,6 +62,9 @@ impl Script {
         if service.is_actor {
             write!(f, " actor")?;
         }
+        if service.is_singleton {
+            write!(f, " singleton")?;
+        }
         if let Some(node) = service.node {
             write!(f, " on {}", self.called(node))?;
         }
@@ -113,6 +116,10 @@ impl Script {
                         format!("cut {} {word} {}", self.called(one), self.called(other))
                     })
                     .collect()
+            }
+            Action::Pause { nodes, span } => {
+                let span = format_duration(*span);
+                self.each(nodes, |it| format!("pause {it} for {span}"))
             }
             Action::Heal => vec!["heal".to_owned()],
             Action::Slow { nodes, by } => {

@@ -1,5 +1,6 @@
 //! What must hold, by name, and what may be expected of a view.
 
+mod once;
 mod wished;
 
 use crate::machine::Machine;

@@ -164,7 +164,8 @@ impl World {
             }
             for record in table.values().filter(|record| share(&record.id) > 0) {
                 let fit = there.contains(&record.id) && !record.draining;
-                if is_movable(service) && !fit {
+                let moves = is_movable(service) || service.singleton && service.node.is_none();
+                if moves && !fit {
                     return Some(format!("{name} is placed on {}", record.name));
                 }
             }

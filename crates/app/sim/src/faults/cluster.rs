@@ -85,6 +85,13 @@ fn services(rng: &mut Rng, nodes: &[ScriptNode], all_return: bool) -> Vec<Script
             1 => {
                 service.node = Some(index(rng, nodes.len()));
                 service.replicas = service.replicas.min(3);
+                (service.is_singleton, service.replicas) = match service.replicas {
+                    1 => (true, 1),
+                    more => (false, more),
+                };
+            }
+            2 => {
+                (service.is_singleton, service.replicas) = (true, 1);
             }
             _ => {}
         }
@@ -127,6 +134,7 @@ pub fn script(rng: &mut Rng) -> Script {
                 Invariant::PlacesHaveRoom,
                 Invariant::EmptiedNodesAreLeft,
                 Invariant::MovesAreFew,
+                Invariant::SingletonsRunOnce,
             ],
             end: Duration::ZERO,
         },
@@ -177,7 +185,7 @@ impl Cluster {
         let Some(node) = self.some(rng, at) else {
             return;
         };
-        match rng.below(14) {
+        match rng.below(16) {
             0 | 1 => self.put(at, Action::Crash(vec![node])),
             2 | 3 => self.put(at, Action::Kill(vec![node])),
             4 | 5 => self.off(rng, at, node),
@@ -193,6 +201,7 @@ impl Cluster {
             9 => self.cut_zone(rng, at),
             10 => self.cut_link(rng, at, node),
             11 => self.drain(rng, at, node),
+            12 | 13 => self.pause(rng, at, node),
             _ => self.change(rng, at),
         }
     }
@@ -204,6 +213,13 @@ impl Cluster {
         self.put(at, Action::PowerOff(vec![node]));
         self.start(back, node, clock_off_s);
         self.busy.insert(node, back);
+    }
+
+    fn pause(&mut self, rng: &mut Rng, at: Duration, node: usize) {
+        let span = Duration::from_millis(500) + millis(rng, Duration::from_secs(20));
+        let nodes = vec![node];
+        self.put(at, Action::Pause { nodes, span });
+        self.busy.insert(node, at + span);
     }
 
     fn flap(&mut self, rng: &mut Rng, at: Duration, node: usize) {
@@ -315,7 +331,9 @@ impl Cluster {
             REPLICAS_MAX
         });
         let change = match rng.below(2) {
-            0 if !service.is_actor => Change::Replicas(u32::try_from(replicas).unwrap_or(1)),
+            0 if !service.is_actor && !service.is_singleton => {
+                Change::Replicas(u32::try_from(replicas).unwrap_or(1))
+            }
             _ => Change::Anew,
         };
         let service = service.name.clone();
@@ -325,6 +343,7 @@ impl Cluster {
     /// Peace, in which all must become as wished.
     fn end(&mut self) {
         let last = self.script.steps.iter().map(|step| step.at).max();
+        let last = last.into_iter().chain(self.busy.values().copied()).max();
         let peace = last.unwrap_or_default() + Duration::from_secs(1);
         self.put(peace, Action::Heal);
         for node in 0..self.script.nodes.len() {

@@ -3,21 +3,19 @@
 //! In: how many, from which seed. Out: the figure; of each that did not hold its
 //! seed, what was broken, and the script with the fewest steps that still is.
 
+use super::{figure, progress};
 use sim::faults::{Faults, shrink};
 use std::io::Write as _;
 use std::time::Instant;
 
-pub const USAGE: &str = "       sim faults [--count N] [--from SEED]";
-
-const CLOSES: u64 = 2_000;
+pub const CLOSES: u64 = 2_000;
 const FINAL: u64 = 10_000;
 /// Of histories that did not hold, those that are told with their steps.
 const TOLD_MAX: u64 = 3;
 const SAY_EVERY: u64 = 100;
 
 /// Whether all held.
-pub fn run(words: &[String]) -> Result<bool, String> {
-    let (count, from) = read(words)?;
+pub fn run((count, from): (u64, u64)) -> bool {
     let (began, mut failed, mut events) = (Instant::now(), 0, 0);
     let mut out = std::io::stdout();
     for (done, seed) in (1..).zip(from..from.saturating_add(count)) {
@@ -33,26 +31,22 @@ pub fn run(words: &[String]) -> Result<bool, String> {
         }
         if done % SAY_EVERY == 0 {
             let seconds = began.elapsed().as_secs();
-            let _ = writeln!(
-                std::io::stderr(),
-                "    {done} of {count}, {failed} failed, {seconds} s"
-            );
+            progress(&format!("{done} of {count}, {failed} failed, {seconds} s"));
         }
     }
-    let good = count - failed;
-    let word = if failed == 0 && count >= CLOSES {
-        "ok"
-    } else {
-        "short"
-    };
     let seconds = began.elapsed().as_secs();
     let _ = writeln!(
         out,
-        "condition histories: {count} from seed {from}, {events} events, {seconds} s\n\
-         figure random_faults_isomorphic ours={good}/{count} peer=- ratio=- \
-         closes={CLOSES}/{CLOSES} final={FINAL}/{FINAL} {word}"
+        "condition histories: {count} from seed {from}, {events} events, {seconds} s"
     );
-    Ok(failed == 0)
+    let goals = [CLOSES, FINAL].map(|goal| format!("{goal}/{goal}"));
+    figure(
+        "random_faults_isomorphic",
+        &format!("{}/{count}", count - failed),
+        (&goals[0], &goals[1]),
+        failed == 0 && count >= CLOSES,
+    );
+    failed == 0
 }
 
 fn tell(faults: &Faults) {
@@ -65,19 +59,4 @@ fn tell(faults: &Faults) {
         least.script,
         least.play()
     );
-}
-
-fn read(words: &[String]) -> Result<(u64, u64), String> {
-    let (mut count, mut from) = (CLOSES, 1);
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        let number = rest.next().and_then(|text| text.parse().ok());
-        let number: u64 = number.ok_or_else(|| format!("usage:\n{USAGE}"))?;
-        match word.as_str() {
-            "--count" if number > 0 => count = number,
-            "--from" => from = number,
-            _ => return Err(format!("usage:\n{USAGE}")),
-        }
-    }
-    Ok((count, from))
 }
