@@ -248,7 +248,7 @@ proptest! {
 #[test]
 fn why_not_there_is_what_the_choice_itself_said() {
     let nodes =
-        (1..=3).map(|id| node(id, ["/a", "/a", "/b"][id as usize - 1], 1_000 * id, 1 << 30));
+        [(1, "/a"), (2, "/a"), (3, "/b")].map(|(id, zone)| node(id, zone, 1_000 * id, 1 << 30));
     let mut world = world(nodes, [("web", service(1, 100, 1 << 20))]);
     let web = scoped("web");
     let plan = cluster(&world);

@@ -113,27 +113,29 @@ mod tests {
         UnixMillis(1_700_000_000_000 + hours * HOUR_MS)
     }
 
-    fn share(uptime: &Uptime, hours: u64) -> f64 {
+    /// In thousandths.
+    fn share(uptime: &Uptime, hours: u64) -> u32 {
         let failure = uptime.failure(at(hours));
-        (failure.probability(f64::NAN) * 1e6).round() / 1e6
+        let share = format!("{:.0}", failure.probability(f64::NAN) * 1e3);
+        share.parse().expect("a number")
     }
 
     #[test]
     fn what_is_seen_for_long_counts_more_than_what_is_usual() {
         let mut uptime = Uptime::default();
-        assert_eq!(share(&uptime, 0), 0.01);
+        assert_eq!(share(&uptime, 0), 10);
         assert!(uptime.seen(Standing::Up, at(0)));
         assert!(!uptime.seen(Standing::Up, at(1)));
         // A moment's absence changes nothing for anybody.
-        assert_eq!(share(&uptime, 1), 0.01);
+        assert_eq!(share(&uptime, 1), 10);
         assert!(uptime.seen(Standing::Down, at(1)));
-        assert_eq!(share(&uptime, 1), 0.01);
+        assert_eq!(share(&uptime, 1), 10);
         assert_eq!(uptime.downs(at(2)).0, 1);
         // Down for 80 of 800 hours, of 30 days more it is thought to have been 7.2.
         assert!(uptime.seen(Standing::Up, at(81)));
-        assert_eq!(share(&uptime, 800), 0.057);
+        assert_eq!(share(&uptime, 800), 57);
         // It has been good for half a year.
-        assert!(share(&uptime, 800 + 180 * 24) < 0.02);
+        assert!(share(&uptime, 800 + 180 * 24) < 20);
         let (times, down, all) = uptime.downs(at(800));
         assert_eq!(
             (times, down.as_secs() / 3_600, all.as_secs() / 3_600),
@@ -155,7 +157,7 @@ mod tests {
         let bad = share(&uptime, 1_000 + 90 * 24);
         uptime.seen(Standing::Down, at(1_000 + 300 * 24));
         uptime.seen(Standing::Up, at(1_000 + 300 * 24));
-        assert!(share(&uptime, 1_000 + 400 * 24) < bad / 2.0);
+        assert!(share(&uptime, 1_000 + 400 * 24) < bad / 2);
     }
 
     #[test]

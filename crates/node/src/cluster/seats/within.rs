@@ -156,8 +156,8 @@ impl Decided {
     /// Those of `gone` that have something that can move, all moves made.
     fn remaining(&self, part: &Desired, gone: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
         let after = |name: &ScopedName, node: NodeId, before: u32| {
-            let its = self.moves.iter().filter(|it| it.project == name.project);
-            let moved = its.filter_map(|it| it.services.get(&name.name)).next();
+            let mut its = self.moves.iter().filter(|it| it.project == name.project);
+            let moved = its.find_map(|it| it.services.get(&name.name));
             moved.map_or(before, |one| {
                 one.after.get(&node).copied().unwrap_or_default()
             })
