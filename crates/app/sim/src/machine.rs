@@ -1,7 +1,7 @@
 //! One machine: its disk, its clocks, and what runs on it while it has power.
 
 use crate::client::Client;
-use crate::lease::Leases;
+use crate::group::lease::Leases;
 use crate::plane::{Plane, Process};
 use aggregation::membership::{Membership, Table};
 use kernel::{Bytes, Name, NodeId, ReplicaId, Time, UnixMillis, ZonePath};

@@ -6,9 +6,9 @@
 use crate::apply::Order;
 use crate::check::Checker;
 use crate::client::{Answer, Ask, Client};
+use crate::group::lease;
 use crate::group::{self, GATHER, Group};
 use crate::host::Host;
-use crate::lease;
 use crate::machine::{Disk, Machine, Running};
 use crate::network::{Network, part};
 use crate::plane::{Later, Plane};

@@ -3,7 +3,7 @@
 //! or a range such as `100..200`; `cargo xtask sim singletons` plays hundreds.
 
 use node::script::Script;
-use sim::singletons::{Cuts, middle_and_most};
+use sim::faults::singletons::{Cuts, middle_and_most};
 use sim::{play, seeds};
 use std::time::Duration;
 

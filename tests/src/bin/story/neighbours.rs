@@ -230,6 +230,10 @@ impl Neighbours {
             ]
         });
         let without = stage.ok(&["plan", "--without", "one"])?;
+        let why_not = stage.ok(&["why-not", "search", "two"])?;
+        expect(why_not.contains("two"), || {
+            format!("it is not told why: {why_not}")
+        })?;
         let cut = Instant::now();
         stage.node.power_off();
         let three = stage.manifest.replace("replicas = 2", "replicas = 3");

@@ -6,7 +6,7 @@
 //! was seen.
 
 use super::{figure, progress};
-use sim::singletons::{Cuts, middle_and_most};
+use sim::faults::singletons::{Cuts, middle_and_most};
 use std::io::Write as _;
 use std::time::Instant;
 

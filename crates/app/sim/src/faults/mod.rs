@@ -9,6 +9,7 @@
 
 mod cluster;
 mod shrink;
+pub mod singletons;
 
 use crate::play::{Options, Report, play_with};
 use control::repair::Parameters;

@@ -271,3 +271,44 @@ fn ask(shared: &Shared, holder: &mut Holder) {
         cluster.leases.asking.send_replace(Some(ask));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::layout::Layout;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn once_another_leadership_has_begun_an_earlier_one_writes_nothing() {
+        let home = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(home.path().join("store")).expect("makes");
+        let layout = Layout::new(home.path());
+        let (messages, _inbox) = mpsc::channel(64);
+        let shared = crate::open(&layout, "/bin/true".into(), messages).await;
+        let shared = shared.expect("opens");
+        let [mut early, mut late] = [None, None];
+        let fence = async |term: &mut Option<Term>| {
+            let term = marked(&shared, term).await.expect("reads and writes");
+            term.expect("this node leads").fence()
+        };
+        let is_taken = async |fence: &Compare| {
+            let put = Operation::Put("/probe".to_owned(), b"x".to_vec());
+            let write = Transaction {
+                compare: vec![fence.clone()],
+                then: vec![put],
+                ..Transaction::default()
+            };
+            let done = shared.control.transact(write).await;
+            done.expect("an answer").succeeded
+        };
+        let first = fence(&mut early).await;
+        assert!(is_taken(&first).await);
+        assert_eq!(fence(&mut early).await, first, "its mark is there");
+        let second = fence(&mut late).await;
+        assert!(!is_taken(&first).await);
+        assert!(is_taken(&second).await);
+        // It notices, and as long as it leads it begins anew.
+        let third = fence(&mut early).await;
+        assert!(third != first && is_taken(&third).await);
+        assert!(!is_taken(&second).await);
+    }
+}

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use wire::api::{NodeView, Object, Status, UpgradeRequest, UpgradeView};
 use wire::supervise::{FromSupervisor, ToSupervisor, UpgradeStage, UpgradeStatus};
 
+const HEARD_MAX: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 /// Longer than all bounds of a supervisor together.
 const OVER_MAX: Duration = Duration::from_mins(2);
@@ -256,7 +257,16 @@ async fn begin(context: &Context, path: &str, request: &UpgradeRequest) -> Resul
 
 /// In the order in which they go over: who leads is the last.
 async fn nodes(context: &Context) -> Result<Vec<NodeView>, Failure> {
-    let mut nodes: Vec<NodeView> = context.client.get("/v1/nodes").await?;
+    let deadline = Instant::now() + HEARD_MAX;
+    let mut nodes: Vec<NodeView> = loop {
+        let nodes: Vec<NodeView> = context.client.get("/v1/nodes").await?;
+        // A node that has just started has not heard of all yet.
+        let is_heard = nodes.iter().all(|node| node.state != "unheard");
+        if is_heard || Instant::now() >= deadline {
+            break nodes;
+        }
+        tokio::time::sleep(LOOK).await;
+    };
     nodes.retain(|node| node.state != "revoked");
     nodes.sort_by(|one, other| (one.leader, &one.name).cmp(&(other.leader, &other.name)));
     Ok(nodes)

@@ -7,6 +7,8 @@
 //! while in the belief that it leads, and writes nothing.
 //! Never: loses what was acknowledged: how a log is kept is the store's own tests'.
 
+pub mod lease;
+
 use crate::network::part;
 use crate::world::{What, World};
 use aggregation::membership::Reach;
