@@ -38,6 +38,8 @@ pub struct Node {
     /// Ends that were heard of before: of what was found running, as a rule.
     early: Vec<NodeEvent>,
     taken_over: bool,
+    /// Found running, wanted by nobody, and not known to have ended.
+    abandoned: BTreeSet<ReplicaId>,
     desired: Option<Desired>,
     services: BTreeMap<ScopedName, Tended>,
     attempts: Attempts,
@@ -71,6 +73,7 @@ impl Node {
             found: None,
             early: Vec::new(),
             taken_over: false,
+            abandoned: BTreeSet::new(),
             desired: None,
             services: BTreeMap::new(),
             attempts: Attempts::default(),
@@ -117,6 +120,9 @@ impl Node {
     }
 
     fn hear(&mut self, event: NodeEvent, effects: &mut Vec<NodeEffect>, now: Time) {
+        if let NodeEvent::Driver(DriverEvent::Exited { replica, .. }) = &event {
+            self.abandoned.remove(replica);
+        }
         let ended = ended(&event).cloned();
         self.tend(event, effects, now);
         // One whose lease is over is not started again.
@@ -234,9 +240,12 @@ impl Node {
     }
 
     /// What this node knows of singletons: those that are wished, and what still
-    /// runs of others.
+    /// runs of others. Nothing before it knows what an earlier agent left.
     fn singletons(&self) -> BTreeMap<ScopedName, Knows> {
         let mut known: BTreeMap<ScopedName, Knows> = BTreeMap::new();
+        if !self.taken_over {
+            return known;
+        }
         for (name, epoch) in &self.epochs {
             known.entry(name.clone()).or_default().epoch = Some(*epoch);
         }
@@ -244,6 +253,12 @@ impl Node {
             // Also what was none of it before, while it is.
             if (one.is_leased() || known.contains_key(name)) && !one.replicas.is_empty() {
                 known.entry(name.clone()).or_default().runs = true;
+            }
+        }
+        // What an earlier agent left runs until it has ended.
+        for replica in &self.abandoned {
+            if let Some(knows) = known.get_mut(&replica.service) {
+                knows.runs = true;
             }
         }
         for (name, knows) in self.attempts.leased() {
@@ -280,7 +295,7 @@ impl Node {
         let mut wanted = wanted(desired, settings);
         let found = self.found.iter().flatten();
         let found: BTreeSet<ScopedName> = found
-            .filter(|one| matches!(one.state, Found::Running(_)))
+            .filter(|one| is_running(one))
             .map(|one| one.replica.service.clone())
             .collect();
         wanted.retain(|name, wanted| {
@@ -305,6 +320,9 @@ impl Node {
         self.taken_over = true;
         for (name, found) in by_service {
             let Some(wanted) = wanted.get(&name) else {
+                let running = found.iter().filter(|one| is_running(one));
+                self.abandoned
+                    .extend(running.map(|one| one.replica.clone()));
                 abandon(found, turn);
                 continue;
             };
@@ -454,11 +472,16 @@ fn on_driver(
     }
 }
 
+fn is_running(found: &Adopted) -> bool {
+    matches!(found.state, Found::Running(_))
+}
+
 /// Replicas of services that nobody wants any more.
 fn abandon(found: Vec<Adopted>, turn: &mut Turn<'_>) {
     for one in found {
+        let runs = is_running(&one);
         let replica = one.replica;
-        if matches!(one.state, Found::Running(_)) {
+        if runs {
             let grace = Duration::from_secs(10);
             turn.effects.push(NodeEffect::Stop { replica, grace });
         } else {

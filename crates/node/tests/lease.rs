@@ -2,13 +2,18 @@
 //! speeds, and leaders that do not know that they were replaced: two never run at
 //! once, and one runs again when all is well.
 
-use kernel::{FencingEpoch, Hash, Name, NodeId, Revision, Rng, ScopedName, Time, UnixMillis};
+use kernel::{
+    FencingEpoch, Hash, Name, NodeId, ReplicaId, Revision, Rng, ScopedName, Time, UnixMillis,
+};
 use node::desired::{Applied, Desired};
+use node::driver::{Adopted, DriverEvent, Found, Running};
 use node::lease::{self, Ask, Change, Grant, Grantor, Holder, Knows, Lease};
 use node::nodes::{NodeRecord, NodeTable};
 use node::placing::Known;
+use node::{Node, NodeEvent, Settings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use wire::shim::Exit;
 
 const STEP_MS: u64 = 20;
 const NODES: u64 = 5;
@@ -519,4 +524,41 @@ fn what_a_node_said_before_it_knew_of_the_change_does_not_free_it() {
     }
     let changes = lease::changes(&desired, &nodes, &grantor, known, at);
     assert!(matches!(&changes[..], [Change { to: Some(_), .. }]));
+}
+
+/// An agent that starts where its replica has no place any more ends it, and that
+/// takes a while.
+#[test]
+fn what_an_earlier_agent_left_runs_until_it_has_ended() {
+    let mut node = Node::new(1, Settings::default());
+    let replica = ReplicaId {
+        service: service(),
+        generation: Revision(1),
+        index: 0,
+    };
+    let state = Found::Running(Running {
+        pid: 1,
+        address: None,
+        since: Time(1),
+    });
+    let _ = node.handle(NodeEvent::Desired(first_desired()), Time(1));
+    let knows = |node: &Node| node.status().singletons.get(&service()).copied();
+    assert_eq!(knows(&node), None, "it does not know what was left");
+    let found = Adopted {
+        replica: replica.clone(),
+        state,
+    };
+    let _ = node.handle(NodeEvent::Adopted(vec![found]), Time(2));
+    let epoch = Some(FencingEpoch(1));
+    let runs = Some(Knows { epoch, runs: true });
+    assert_eq!(knows(&node), runs);
+    let _ = node.handle(NodeEvent::Desired(first_desired()), Time(3));
+    assert_eq!(knows(&node), runs);
+    let ended = DriverEvent::Exited {
+        replica,
+        exit: Exit::Signal(15),
+        at: Time(4),
+    };
+    let _ = node.handle(NodeEvent::Driver(ended), Time(4));
+    assert_eq!(knows(&node), Some(Knows { epoch, runs: false }));
 }

@@ -247,7 +247,9 @@ impl Play<'_> {
                 draining: *draining,
             }),
             Action::Pause { nodes, span } => {
-                nodes.iter().for_each(|node| self.world.pause(*node, *span));
+                for node in nodes {
+                    self.world.pause(*node, *span);
+                }
             }
             Action::Apply => self.apply(None),
             Action::Change { service, change } => self.change(service, *change),

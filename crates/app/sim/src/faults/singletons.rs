@@ -122,8 +122,9 @@ impl History {
         let mut text = String::new();
         let mut names = Vec::new();
         for at in 0..SINGLETONS {
-            text +=
-                &format!("[service.s{at}]\nrun = {{ process = [\"true\"] }}\nsingleton = true\n");
+            text += "[service.s";
+            text += &at.to_string();
+            text += "]\nrun = { process = [\"true\"] }\nsingleton = true\n";
             names.push(ScopedName::new(project.clone(), name(&format!("s{at}"))));
         }
         for at in 0..nodes {
