@@ -109,6 +109,6 @@ fn voters(cluster: &Cluster, by: usize) -> Result<Vec<usize>, Failure> {
         .as_array()
         .ok_or("no voters")?;
     let names: Vec<&str> = voters.iter().filter_map(Value::as_str).collect();
-    let votes = |at: &usize| names.contains(&cluster.name(*at).as_str());
-    Ok(cluster.all().filter(votes).collect())
+    let is_voter = |at: &usize| names.contains(&cluster.name(*at).as_str());
+    Ok(cluster.all().filter(is_voter).collect())
 }

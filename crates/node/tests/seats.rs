@@ -218,7 +218,7 @@ impl World {
                 continue;
             }
             if let Message::Answer { asked, answer } = message {
-                let margin = seats::TIME_TO_LIVE - seats::HELD_FOR;
+                let margin = seats::TIME_TO_LIVE.saturating_sub(seats::HELD_FOR);
                 let asked = match fault {
                     Fault::HeldTooLong => now + margin,
                     _ => asked,
@@ -265,7 +265,7 @@ impl World {
             .filter(|it| it.1.dead)
             .map(|it| *it.0)
             .collect();
-        let gone = |node: NodeId| wrong || (leader % 2 == 0 && dead.contains(&node));
+        let gone = |node: NodeId| wrong || (leader.is_multiple_of(2) && dead.contains(&node));
         let keeper = &mut self.leaders[leader];
         let mut verdict = keeper.asked(from, &ask, &seated(), gone, now);
         if verdict == Verdict::Unread {

@@ -92,13 +92,13 @@ fn a_zone_repairs_itself_and_its_seat_moves_when_its_holder_is_lost_or_stands_st
 
     // Its holder stands still, and goes on.
     let still = Stopped::new(node(&next).pids().1);
-    let (last, latest) = held(&first, ZONE, &next);
+    let (third_holder, latest) = held(&first, ZONE, &next);
     assert!(latest > later);
     drop(still);
     until_seen(&first, &next, "alive");
     assert_eq!(
         held(&first, ZONE, ""),
-        (last, latest),
+        (third_holder, latest),
         "it is not taken back"
     );
     until("as many as were wished", || {

@@ -7,6 +7,7 @@
 use crate::machine::unix_now;
 use crate::shared::Shared;
 use kernel::NodeId;
+use node::nodes::NodeRecord;
 use node::store::{Operation, Store, StoreError, TRANSACTION_OPERATIONS_MAX, Transaction};
 use node::uptime::{PREFIX, Standing, Uptime, key};
 use std::collections::BTreeMap;
@@ -59,7 +60,7 @@ async fn look(shared: &Shared, known: &mut BTreeMap<NodeId, Uptime>) -> Result<(
     let now = unix_now();
     let mut then = known.clone();
     let mut writes = Vec::new();
-    let belongs = |node: &NodeId| nodes.get(node).is_some_and(|record| record.belongs());
+    let belongs = |node: &NodeId| nodes.get(node).is_some_and(NodeRecord::belongs);
     for (node, _) in known.iter().filter(|(node, _)| !belongs(node)) {
         then.remove(node);
         writes.push(Operation::Delete(key(*node)));

@@ -91,9 +91,11 @@ async fn read(shared: &Shared) -> Result<(), String> {
     let mut seats = Vec::new();
     for entry in range.entries {
         let zone = zone_of_key(&entry.key);
-        match zone.zip(serde_json::from_slice::<Seat>(&entry.value).ok()) {
-            Some((zone, seat)) => seats.push((zone, seat, entry.modified)),
-            None => tracing::error!(key = entry.key, "no seat can be read there"),
+        let seat = serde_json::from_slice::<Seat>(&entry.value).ok();
+        if let Some((zone, seat)) = zone.zip(seat) {
+            seats.push((zone, seat, entry.modified));
+        } else {
+            tracing::error!(key = entry.key, "no seat can be read there");
         }
     }
     shared.cluster.seats.keeper().read(seats);

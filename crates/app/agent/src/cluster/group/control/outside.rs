@@ -96,12 +96,11 @@ fn host_and_port(member: &str) -> Option<(&str, u16)> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
-    let is_host = match bare {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-            !host.is_empty() && host.chars().all(is_letter)
-        }
+    let is_host = if let Some(address) = bare {
+        address.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        let is_letter = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !host.is_empty() && host.chars().all(is_letter)
     };
     is_host.then_some((host, port))
 }

@@ -43,7 +43,7 @@ struct Heard {
 impl Heard {
     fn leads(&self, now: Instant) -> bool {
         self.held
-            .is_some_and(|(_, asked)| now.saturating_duration_since(asked) < LIFE - MARGIN)
+            .is_some_and(|(_, asked)| now.saturating_duration_since(asked) + MARGIN < LIFE)
     }
 
     fn epoch(&self) -> Option<FencingEpoch> {
@@ -261,7 +261,7 @@ async fn keep(
         let next = Instant::now() + LOOK;
         let before = hear.borrow().clone();
         let may_lead = *may.borrow_and_update();
-        let heard = look(&store, &holder, may_lead, before).await;
+        let heard = look(&store, &holder, may_lead, &before).await;
         if let Some(fault) = &heard.fault {
             tracing::debug!(fault, "etcd");
         }
@@ -281,7 +281,7 @@ async fn keep(
     }
 }
 
-async fn look(store: &EtcdStore, holder: &str, may_lead: bool, before: Heard) -> Heard {
+async fn look(store: &EtcdStore, holder: &str, may_lead: bool, before: &Heard) -> Heard {
     let asked = Instant::now();
     let calling = async {
         match (before.epoch(), may_lead) {
@@ -300,7 +300,11 @@ async fn look(store: &EtcdStore, holder: &str, may_lead: bool, before: Heard) ->
 
 /// * `asked`: when that was asked which `answer` answers: a lease's life is counted
 ///   from there.
-fn after(before: Heard, asked: Instant, answer: Result<Option<FencingEpoch>, StoreError>) -> Heard {
+fn after(
+    before: &Heard,
+    asked: Instant,
+    answer: Result<Option<FencingEpoch>, StoreError>,
+) -> Heard {
     match answer {
         Ok(epoch) => Heard {
             held: epoch.map(|epoch| (epoch, asked)),
@@ -315,7 +319,7 @@ fn after(before: Heard, asked: Instant, answer: Result<Option<FencingEpoch>, Sto
         Err(error) => Heard {
             other: None,
             fault: Some(error.to_string()),
-            ..before
+            held: before.held,
         },
     }
 }
@@ -324,34 +328,32 @@ fn after(before: Heard, asked: Instant, answer: Result<Option<FencingEpoch>, Sto
 mod tests {
     use super::*;
 
-    fn lease(epoch: u64) -> Result<Option<FencingEpoch>, StoreError> {
-        Ok(Some(FencingEpoch(epoch)))
-    }
+    const LEASE_7: Option<FencingEpoch> = Some(FencingEpoch(7));
 
     #[test]
     fn whoever_is_not_renewed_stops_before_another_can_begin() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let heard = after(Heard::default(), at(0), lease(7));
+        let heard = after(&Heard::default(), at(0), Ok(LEASE_7));
         assert!(heard.leads(at(1_199)));
         assert!(!heard.leads(at(1_200)), "in doubt it goes on for 500 ms");
-        let renewed = after(heard, at(300), lease(7));
+        let renewed = after(&heard, at(300), Ok(LEASE_7));
         assert!(renewed.leads(at(1_499)));
         // An answer that did not come does not lengthen it, nor ends it.
-        let silent = after(renewed.clone(), at(600), Err(StoreError::Unknown));
+        let silent = after(&renewed, at(600), Err(StoreError::Unknown));
         assert!(silent.leads(at(1_499)) && !silent.leads(at(1_500)));
         assert_eq!(silent.epoch(), Some(FencingEpoch(7)));
         assert!(silent.fault.is_some());
         let lost = StoreError::LeaseLost {
             name: LEASE.to_owned(),
         };
-        let lost = after(silent, at(900), Err(lost));
+        let lost = after(&silent, at(900), Err(lost));
         assert!(!lost.leads(at(900)));
         let held = StoreError::LeaseHeld {
             name: LEASE.to_owned(),
             holder: holder(NodeId(3), Hash([7; 32])),
         };
-        let other = after(lost, at(1_200), Err(held));
+        let other = after(&lost, at(1_200), Err(held));
         assert_eq!(other.other, Some(NodeId(3)));
         assert!(!other.leads(at(1_200)));
     }
