@@ -30,6 +30,13 @@ pub fn program(name: &str) -> PathBuf {
     path.join(name)
 }
 
+/// A copy of the program under test, down on the disk: what were still to be written of
+/// it would hold up each sync of the nodes' stores, for seconds.
+pub fn copy_of_program(to: &Path) -> std::io::Result<()> {
+    std::fs::copy(program("homeostat"), to)?;
+    std::fs::File::open(to)?.sync_all()
+}
+
 /// Waits for a condition.
 ///
 /// # Panics

@@ -16,9 +16,9 @@ pub const OF_LAB: [Goal; 7] = [
 /// From the leader's power cut to the next acknowledged write, the longest.
 pub const LEADER: Goal = Goal::number("leader_cut_to_next_write", "s", 3.0, 1.5);
 /// From the power cut of a zone's seat's holder until another one is at work, the longest.
-pub const SEAT: Goal = Goal::number("seat_moved", "s", 5.0, 3.0);
+pub const SEAT: Goal = Goal::number("seat_moved", "s", 3.0, 3.0);
 /// The same where the leader's power is cut too.
-pub const SEAT_WITH_LEADER: Goal = Goal::number("seat_moved_with_leader", "s", 10.0, 6.0);
+pub const SEAT_WITH_LEADER: Goal = Goal::number("seat_moved_with_leader", "s", 6.0, 6.0);
 /// From a node's power cut until as many replicas as are wished are ready on
 /// others, the longest.
 pub const REPLICA: Goal = Goal::number("replica_lost_to_serving_elsewhere", "s", 6.0, 3.0);

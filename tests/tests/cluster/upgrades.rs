@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// The program as another file, as a package manager puts it there.
 fn copied(node: &TestNode, name: &str) -> PathBuf {
     let path = node.scratch().join(name);
-    std::fs::copy(program("homeostat"), &path).expect("copies");
+    black_box::copy_of_program(&path).expect("copies");
     path
 }
 

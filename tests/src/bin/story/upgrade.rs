@@ -4,12 +4,12 @@ use crate::Told;
 use crate::acts::replicas;
 use crate::neighbours::Neighbours;
 use crate::stage::{Stage, expect};
-use black_box::{Load, program};
+use black_box::Load;
 use std::time::Instant;
 
 pub fn rolling(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
     let next = stage.node.scratch().join("homeostat-next");
-    std::fs::copy(program("homeostat"), &next).map_err(|why| why.to_string())?;
+    black_box::copy_of_program(&next).map_err(|why| why.to_string())?;
     let next = next.to_str().ok_or("no path")?;
     let nodes = [&stage.node, &neighbours.second, &neighbours.third];
     let before = replicas(stage, "search");
