@@ -50,7 +50,9 @@ fn cut(cluster: &Cluster, with_leader: bool) -> Result<Option<f64>, Failure> {
     let is_fit = |held: &Held| {
         let leads = held.holder == leader;
         if with_leader {
-            leads || !voters.contains(&held.holder)
+            // Somebody must be left in its zone.
+            let is_beside = cluster.zone(held.holder) == cluster.zone(leader);
+            leads || !(is_beside || voters.contains(&held.holder))
         } else {
             !leads
         }
