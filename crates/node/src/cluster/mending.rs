@@ -8,7 +8,7 @@
 use crate::cluster::placing::{Placements, is_movable, leaving, surplus};
 use crate::cluster::wishes::differences;
 use crate::desired::{Applied, Desired};
-use crate::event::{NodeEffect, NodeEvent};
+use crate::event::NodeEffect;
 use crate::nodes::{NodeRecord, NodeReport, NodeTable};
 use crate::replica::Turn;
 use aggregation::membership::Reach;
@@ -27,22 +27,12 @@ pub struct Look {
     pub about: Vec<ScopedName>,
 }
 
-/// What the leader's node is to be told of the cluster.
+/// What the leader's node is to be told of the cluster, or a seat's of its zone: of the
+/// nodes of `nodes` alone, and of what is wished of these.
 ///
 /// * `reports`: of all nodes, as they came last.
 /// * `reach`: what this node believes of each.
 pub fn look(
-    desired: &Desired,
-    nodes: &NodeTable,
-    reports: BTreeMap<NodeId, NodeReport>,
-    reach: impl Fn(NodeId) -> Reach,
-) -> NodeEvent {
-    NodeEvent::ClusterSeen(look_at(desired, nodes, reports, reach))
-}
-
-/// The same of the nodes of `nodes` alone: all, or those of a zone together with what is
-/// wished of it.
-pub fn look_at(
     desired: &Desired,
     nodes: &NodeTable,
     mut reports: BTreeMap<NodeId, NodeReport>,

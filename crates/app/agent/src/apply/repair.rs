@@ -63,7 +63,7 @@ fn look(shared: &Shared, desired: &Desired, patience: &mut Patience) -> NodeEven
     let cluster = &shared.cluster;
     let nodes = cluster.nodes.borrow().clone();
     let reports = cluster.reports.borrow().clone();
-    let mut look = mending::look_at(desired, &nodes, reports, |node| cluster.reach(node));
+    let mut look = mending::look(desired, &nodes, reports, |node| cluster.reach(node));
     // One that is being emptied is not the zone's business.
     let is_its = |node: NodeId| nodes.get(&node).is_some_and(NodeRecord::takes_replicas);
     let works = |node| {

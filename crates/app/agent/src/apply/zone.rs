@@ -72,7 +72,7 @@ async fn look(shared: &Shared, held: &Held) -> Result<Option<NodeEvent>, StoreEr
     };
     let desired = part(&read_desired(&shared.store).await?, &within);
     let reports = cluster.reports.borrow().clone();
-    let look = mending::look_at(&desired, &within, reports, |node| cluster.reach(node));
+    let look = mending::look(&desired, &within, reports, |node| cluster.reach(node));
     cluster.seats.seen(&look.reading);
     Ok(Some(NodeEvent::ZoneSeen {
         zone: held.zone.clone(),

@@ -15,10 +15,10 @@ use aggregation::membership::Reach;
 use kernel::{NodeId, Revision, ScopedName, Time};
 use node::desired::{Applied, Desired, FIRST_NODE, PREFIX};
 use node::members::{Members, Standing, choose};
-use node::mending;
 use node::nodes::{NODES_PREFIX, NodeRecord, NodeReport, NodeTable};
 use node::placing::{Known, replace};
 use node::store::{Compare, Operation, RangeReply, Transaction};
+use node::{NodeEvent, mending};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -313,7 +313,8 @@ impl World {
             .into_iter()
             .map(|(node, report)| (node, (*report).clone()))
             .collect();
-        let seen = mending::look(&desired, &nodes, reports, |node| self.reach(at, node));
+        let look = mending::look(&desired, &nodes, reports, |node| self.reach(at, node));
+        let seen = NodeEvent::ClusterSeen(look);
         self.trace.event(now, at, 11);
         self.with_plane(at, |plane, rng| plane.see(seen, rng, now));
         self.replace_next(at);

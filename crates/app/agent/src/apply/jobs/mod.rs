@@ -105,9 +105,10 @@ async fn look(
     term: &mut Option<Term>,
     since: Time,
 ) -> Result<Option<Duration>, StoreError> {
-    let desired = read_desired(&shared.control).await?;
-    let has_any = desired.manifest_jobs().next().is_some();
-    if desired.jobs.is_empty() && !has_any {
+    // Its own copy tells whether there is anything, without a word with the others;
+    // where that changes, this is looked at again.
+    let copy = read_desired(&shared.store).await?;
+    if copy.jobs.is_empty() && copy.manifest_jobs().next().is_none() {
         return Ok(None);
     }
     let Some(term) = marked(shared, term).await? else {
