@@ -52,7 +52,7 @@ pub struct Drawn {
     pub span: Option<Duration>,
 }
 
-const KINDS: [&str; 18] = [
+const KINDS: [&str; 19] = [
     "kill an agent",
     "kill an edge",
     "kill a supervisor",
@@ -69,6 +69,7 @@ const KINDS: [&str; 18] = [
     "take bandwidth",
     "take cores",
     "fill a disk",
+    "slow a disk",
     "apply a version",
     "drain a node",
 ];
@@ -199,6 +200,10 @@ impl Field<'_> {
             "fill a disk" => {
                 let leave = Bytes(self.rng.u64(..=1) << 20);
                 (vec![Fault::Fill { node, leave }], alone)
+            }
+            "slow a disk" => {
+                let writes_per_s = self.rng.u32(4..=40);
+                (vec![Fault::Disk { node, writes_per_s }], alone)
             }
             "drain a node" => return (Deed::Drain(one), BTreeSet::new()),
             _ => return (Deed::Apply, BTreeSet::new()),

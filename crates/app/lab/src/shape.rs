@@ -134,7 +134,11 @@ impl Shape {
                 }
             }
             // Not the network's.
-            Fault::Cpu { .. } | Fault::Kill { .. } | Fault::Fill { .. } | Fault::Pause { .. } => {}
+            Fault::Cpu { .. }
+            | Fault::Disk { .. }
+            | Fault::Kill { .. }
+            | Fault::Fill { .. }
+            | Fault::Pause { .. } => {}
         }
     }
 
@@ -213,6 +217,7 @@ pub fn unknown(plan: &LabPlan, fault: &Fault) -> Option<String> {
         }
         Fault::Rate { node, .. }
         | Fault::Cpu { node, .. }
+        | Fault::Disk { node, .. }
         | Fault::Kill { node, .. }
         | Fault::Fill { node, .. }
         | Fault::PowerOff { node }

@@ -255,6 +255,11 @@ pub enum Fault {
         node: Name,
         cores: f64,
     },
+    /// Its disk takes so many writes a second.
+    Disk {
+        node: Name,
+        writes_per_s: u32,
+    },
     Kill {
         node: Name,
         part: Part,
@@ -280,6 +285,7 @@ impl fmt::Display for Fault {
             Self::Loss { between, share } => write!(f, "loss {between} of {} %", share * 100.0),
             Self::Rate { node, bits_per_s } => write!(f, "rate {node} {bits_per_s} bit/s"),
             Self::Cpu { node, cores } => write!(f, "cpu {node} {cores} cores"),
+            Self::Disk { node, writes_per_s } => write!(f, "disk {node} {writes_per_s} writes/s"),
             Self::Kill { node, part } => write!(f, "kill {node} {}", part.word()),
             Self::Fill { node, leave } => write!(f, "fill {node}, {leave} left"),
             Self::PowerOff { node } => write!(f, "poweroff {node}"),

@@ -229,14 +229,10 @@ impl Keeper {
     fn make_so(&self, fault: &Fault) -> Result<(), LabError> {
         match fault {
             Fault::Cpu { node, .. } => self.limit_cpu(node),
+            Fault::Disk { node, .. } => self.limit_writes(node),
             Fault::Kill { node, part } => self.kill(node, *part),
             Fault::Fill { node, leave } => {
-                if self.plan.kind == LabKind::Loopback {
-                    return Err(LabError::Refused {
-                        why: format!("{node} has no disk of its own: labs have them with root"),
-                        help: None,
-                    });
-                }
+                self.has_its_own("disk", node)?;
                 machine::fill(&self.directory.mount(node), *leave)
             }
             Fault::PowerOff { node } => match self.plan.node(node) {
@@ -251,13 +247,30 @@ impl Keeper {
         }
     }
 
-    fn limit_cpu(&self, node: &Name) -> Result<(), LabError> {
-        if self.plan.kind == LabKind::Loopback {
-            return Err(LabError::Refused {
-                why: format!("{node} has no control group of its own: labs have them with root"),
-                help: None,
-            });
+    fn has_its_own(&self, what: &str, node: &Name) -> Result<(), LabError> {
+        if self.plan.kind == LabKind::Namespaces {
+            return Ok(());
         }
+        Err(LabError::Refused {
+            why: format!("{node} has no {what} of its own: labs have them with root"),
+            help: None,
+        })
+    }
+
+    fn limit_writes(&self, node: &Name) -> Result<(), LabError> {
+        self.has_its_own("disk", node)?;
+        let limits = self.ledger.faults().filter_map(|fault| match fault {
+            Fault::Disk {
+                node: limited,
+                writes_per_s,
+            } if limited == node => Some(*writes_per_s),
+            _ => None,
+        });
+        machine::limit_writes(&self.directory, node, limits.min())
+    }
+
+    fn limit_cpu(&self, node: &Name) -> Result<(), LabError> {
+        self.has_its_own("control group", node)?;
         let cores = self.ledger.faults().filter_map(|fault| match fault {
             Fault::Cpu {
                 node: limited,
@@ -296,6 +309,7 @@ impl Keeper {
             tracing::info!(%fault, "undone");
             let undone = match fault {
                 Fault::Cpu { node, .. } => self.limit_cpu(node),
+                Fault::Disk { node, .. } => self.limit_writes(node),
                 Fault::Fill { node, .. } => self.make_room(node),
                 Fault::PowerOff { node } | Fault::Kill { node, .. } => self.start_again(node),
                 Fault::Pause { .. } => {

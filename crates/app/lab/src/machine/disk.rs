@@ -5,11 +5,11 @@
 use super::{END_MAX, LOOK, tool};
 use crate::LabError;
 use crate::directory::Directory;
-use kernel::Bytes;
+use kernel::{Bytes, Name};
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::io::Errno;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use wire::lab::{LabNode, LabPlan};
 
@@ -44,6 +44,10 @@ pub fn make(plan: &LabPlan, directory: &Directory, node: &LabNode) -> Result<(),
 pub fn unmake(directory: &Directory, node: &LabNode) -> Result<(), LabError> {
     let mount = directory.mount(&node.name);
     while is_mounted(&mount) {
+        // The limit is the device's, which serves others after this.
+        if let Some(throttle) = Throttle::of(directory, &node.name) {
+            throttle.limit(None)?;
+        }
         let path = mount.display().to_string();
         if tool::run("umount", &[&path]).is_ok() {
             let_go(&directory.image(&node.name), END_MAX)?;
@@ -71,11 +75,75 @@ fn let_go(image: &Path, max: Duration) -> Result<(), LabError> {
 }
 
 fn is_behind_a_device(image: &Path) -> bool {
+    device(image).is_some()
+}
+
+/// What the kernel tells of the loop device that the file is behind.
+fn device(image: &Path) -> Option<PathBuf> {
     let devices = std::fs::read_dir("/sys/block").into_iter().flatten();
-    devices.flatten().any(|device| {
-        let file = std::fs::read_to_string(device.path().join("loop/backing_file"));
+    let mut devices = devices.flatten().map(|device| device.path());
+    devices.find(|device| {
+        let file = std::fs::read_to_string(device.join("loop/backing_file"));
         file.is_ok_and(|file| Path::new(file.trim_end()) == image)
     })
+}
+
+/// Writes that the node's disk takes a second from now on; none: no limit.
+///
+/// # Errors
+/// This machine has no control groups of version 1 that limit them.
+pub fn limit_writes(
+    directory: &Directory,
+    node: &Name,
+    writes_per_s: Option<u32>,
+) -> Result<(), LabError> {
+    match Throttle::of(directory, node) {
+        Some(throttle) => throttle.limit(writes_per_s),
+        None if writes_per_s.is_none() => Ok(()),
+        None => Err(LabError::Refused {
+            why: "a disk is slowed by control groups of version 1, `blkio` among them; \
+                  this machine has none"
+                .to_owned(),
+            help: Some("homeostat chaos slow NODE --cpu 0.1".to_owned()),
+        }),
+    }
+}
+
+/// The limit of one device, in the group of all: what the kernel writes back
+/// for a process is counted there, not in the group of that process.
+struct Throttle {
+    file: PathBuf,
+    /// `MAJOR:MINOR`.
+    device: String,
+}
+
+impl Throttle {
+    fn of(directory: &Directory, node: &Name) -> Option<Self> {
+        let device = device(&directory.image(node))?;
+        let number = std::fs::read_to_string(device.join("dev")).ok()?;
+        let file = blkio()?.join("blkio.throttle.write_iops_device");
+        file.exists().then(|| Self {
+            file,
+            device: number.trim_end().to_owned(),
+        })
+    }
+
+    fn limit(&self, writes_per_s: Option<u32>) -> Result<(), LabError> {
+        let line = format!("{} {}", self.device, writes_per_s.unwrap_or(0));
+        let what = || format!("write `{line}` to {}", self.file.display());
+        std::fs::write(&self.file, &line).map_err(|source| LabError::io(what(), source))
+    }
+}
+
+fn blkio() -> Option<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").ok()?;
+    let mut groups = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (point, kind, options) = (words.next()?, words.next()?, words.next()?);
+        let is_it = kind == "cgroup" && options.split(',').any(|option| option == "blkio");
+        is_it.then(|| PathBuf::from(point))
+    });
+    groups.next()
 }
 
 fn is_mounted(path: &Path) -> bool {

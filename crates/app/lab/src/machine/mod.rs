@@ -11,7 +11,7 @@ mod namespace;
 pub(crate) mod processes;
 mod tool;
 
-pub use disk::{fill, unfill};
+pub use disk::{fill, limit_writes, unfill};
 pub use group::{limit_cpu, nodes_groups, of_node as group_of_node};
 pub use namespace::{host_device, join as join_network, name as namespace_name};
 

@@ -5,7 +5,7 @@ use kernel::Bytes;
 use lab::Lab;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use wire::lab::{Between, Fault};
 
 fn between(lab: &Lab, one_way: bool) -> Between {
@@ -244,6 +244,36 @@ fn a_slow_processor_is_slow_until_it_is_undone() {
     assert_eq!(quota().as_deref(), Some("25000"));
     lab.undo(None).expect("undone");
     assert_eq!(quota(), before);
+}
+
+#[test]
+fn a_slow_disk_is_slow_until_it_is_undone() {
+    let Some(lab) = lab(options()) else { return };
+    let slow = |writes_per_s| Fault::Disk {
+        node: lab.name(0).clone(),
+        writes_per_s,
+    };
+    match lab.begin(slow(37), None) {
+        Err(refused) if refused.to_string().contains("version 1") => {
+            skipped(&refused.to_string());
+            return;
+        }
+        begun => drop(begun.expect("slow")),
+    }
+    lab.begin(slow(7), None).expect("slower");
+    let began = Instant::now();
+    let file = lab.nodes()[0].data.join("synced");
+    let line = format!(
+        "dd if=/dev/zero of={} bs=4k count=14 oflag=dsync status=none",
+        file.display()
+    );
+    assert!(sh(&lab, lab.name(0), &line).status.success());
+    // Each is one write at least.
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    lab.undo(None).expect("undone");
+    let limits = std::fs::read_to_string("/sys/fs/cgroup/blkio/blkio.throttle.write_iops_device");
+    let limits = limits.unwrap_or_default();
+    assert!(!limits.lines().any(|line| line.ends_with(" 7")), "{limits}");
 }
 
 #[test]

@@ -176,6 +176,9 @@ pub struct How {
     /// What the node sends and receives at most
     #[arg(long, value_name = "NUMBER")]
     pub rate_mbit: Option<u64>,
+    /// Writes a second that the node's disk takes at most
+    #[arg(long, value_name = "NUMBER")]
+    pub disk_writes: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

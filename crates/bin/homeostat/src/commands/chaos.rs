@@ -92,15 +92,16 @@ fn slow(ends: &Ends, how: How) -> Result<Fault, Failure> {
             Some(help),
         ));
     };
-    match (how.cpu, how.rate_mbit) {
-        (Some(cores), _) if cores >= 0.01 => Ok(Fault::Cpu { node, cores }),
-        (None, Some(mbit)) if mbit > 0 => Ok(Fault::Rate {
+    match (how.cpu, how.rate_mbit, how.disk_writes) {
+        (Some(cores), _, _) if cores >= 0.01 => Ok(Fault::Cpu { node, cores }),
+        (_, Some(mbit), _) if mbit > 0 => Ok(Fault::Rate {
             node,
             bits_per_s: mbit.saturating_mul(1_000_000),
         }),
+        (_, _, Some(writes_per_s)) if writes_per_s > 0 => Ok(Fault::Disk { node, writes_per_s }),
         _ => Err(Failure::new(
             USAGE,
-            "at least 0.01 cores, or 1 Mbit/s",
+            "at least 0.01 cores, 1 Mbit/s, or 1 write a second",
             None,
         )),
     }
