@@ -8,6 +8,7 @@
 use crate::OpenError;
 use crate::file::Stored;
 use crate::health::Health;
+use crate::syncs::Syncs;
 use crate::types::TypeConfig;
 use openraft::storage::LogFlushed;
 use redb::{Database, Durability, ReadableDatabase, TableDefinition};
@@ -42,21 +43,28 @@ pub enum Job {
 pub struct Disk {
     pub jobs: Sender<Job>,
     pub thread: JoinHandle<()>,
+    pub syncs: Arc<Syncs>,
 }
 
 /// * `path`: what messages call the file.
 pub fn start(database: Database, path: String, health: Arc<Health>) -> Result<Disk, OpenError> {
     let (jobs, queue) = channel();
+    let syncs = Arc::new(Syncs::default());
     let writer = Writer {
         database,
         path,
         health,
+        syncs: Arc::clone(&syncs),
     };
     let thread = std::thread::Builder::new()
         .name("store-writer".into())
         .spawn(move || writer.run(&queue))
         .map_err(OpenError::Thread)?;
-    Ok(Disk { jobs, thread })
+    Ok(Disk {
+        jobs,
+        thread,
+        syncs,
+    })
 }
 
 pub fn encode<R: serde::Serialize>(record: &R) -> Result<Vec<u8>, String> {
@@ -96,6 +104,7 @@ struct Writer {
     database: Database,
     path: String,
     health: Arc<Health>,
+    syncs: Arc<Syncs>,
 }
 
 impl Writer {
@@ -157,7 +166,9 @@ impl Writer {
         if let Some(reason) = self.health.fault() {
             return Err(reason);
         }
+        self.syncs.begin();
         let written = catch_unwind(AssertUnwindSafe(|| write(&self.database, jobs)));
+        self.syncs.end();
         let (reason, next) = match written {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(redb::Error::Io(error))) => match error.kind() {

@@ -21,6 +21,7 @@ mod shared;
 mod state;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+mod syncs;
 mod types;
 mod watching;
 

@@ -16,6 +16,7 @@ pub const ROOM_BYTES_MIN: u64 = 32 << 20;
 
 pub type Free = Arc<dyn Fn() -> io::Result<u64> + Send + Sync>;
 
+#[derive(Clone)]
 pub struct Room {
     /// What messages call the file.
     pub path: String,

@@ -8,8 +8,8 @@ use crate::change::{Change, ChangeError, Changed};
 use crate::disk::{self, Disk, Job};
 use crate::file::{self, Loaded, Place};
 use crate::group::{
-    ANSWER_BEATS, Early, LEASE_BEATS, Members, Network, NoLeader, Second, Silence, Ways, Writer,
-    pulse, read_index,
+    ANSWER_BEATS, Aside, Early, LEASE_BEATS, Members, Network, NoLeader, Second, Silence, Ways,
+    Writer, pulse, read_index,
 };
 use crate::health::Health;
 use crate::propose::{Calls, expire, propose};
@@ -84,6 +84,7 @@ pub struct EmbeddedStore {
     pub(crate) raft: Raft<TypeConfig>,
     pub(crate) silence: Arc<Silence>,
     pub(crate) second: Arc<Second>,
+    pub(crate) aside: Arc<Aside>,
     pub(crate) own: NodeId,
     pub(crate) log: Log,
     ways: Ways,
@@ -132,7 +133,8 @@ impl EmbeddedStore {
         };
         let ways = ways(&group);
         let second = Arc::new(Second::default());
-        let beside = (Arc::clone(&shared), Arc::clone(&second));
+        let aside = Arc::new(Aside::default());
+        let beside = (Arc::clone(&shared), Arc::clone(&second), Arc::clone(&aside));
         let writer = Writer::new(raft.clone(), ways.clone(), beside, node.0);
         let (calls, queue) = Calls::new();
         let silence = Arc::new(Silence::default());
@@ -146,9 +148,11 @@ impl EmbeddedStore {
         ];
         if ways.0.is_some() {
             let beat = Duration::from_millis(tuning.beat_ms);
+            let (syncs, room) = (disk.syncs, room.clone());
             tasks.push(tokio::spawn(pulse(
                 raft.clone(),
-                Arc::clone(&silence),
+                (Arc::clone(&silence), Arc::clone(&aside)),
+                move || syncs.are_slow() || room.check().is_err(),
                 beat,
             )));
         }
@@ -156,6 +160,7 @@ impl EmbeddedStore {
             raft,
             silence,
             second,
+            aside,
             own: node,
             log,
             ways,
@@ -261,7 +266,7 @@ impl EmbeddedStore {
     async fn caught_up(&self) {
         let mut changed = self.shared.changed.subscribe();
         let index = loop {
-            match read_index(&self.raft, &self.ways).await {
+            match read_index(&self.raft, &self.ways, &self.aside).await {
                 Ok(index) => break index,
                 Err(NoLeader) => tokio::time::sleep(LEADER_LOOK).await,
             }
@@ -330,7 +335,7 @@ async fn start_raft(
         .map_err(|e| failed(&e))?;
     let is_made = raft.is_initialized().await.map_err(|e| failed(&e))?;
     if is_made {
-        let voters = Members::of(&raft.metrics().borrow()).voters;
+        let voters = Members::of(&raft.metrics().borrow(), &Aside::default()).voters;
         if voters != BTreeSet::from([node]) {
             // The others are waited for by whoever calls.
             return Ok((raft, log));

@@ -73,6 +73,7 @@ impl EmbeddedStore {
                 Ok(Tried::Unknown) => Answer::Unknown,
                 Err(why) => refused(&why),
             },
+            Ask::ReadIndex if self.aside.is() => self.not_leader(),
             Ask::ReadIndex => match self.raft.get_read_log_id().await {
                 Ok((index, _)) => Answer::ReadIndex(index),
                 Err(RaftError::APIError(CheckIsLeaderError::ForwardToLeader(_))) => {
@@ -98,7 +99,7 @@ impl EmbeddedStore {
             }
             limits::check(command).map_err(|error| error.to_string())?;
         }
-        writer::here(&self.raft, &self.second, batch).await
+        writer::here(&self.raft, (&self.second, &self.aside), batch).await
     }
 
     fn not_leader(&self) -> Answer {
@@ -107,7 +108,7 @@ impl EmbeddedStore {
 
     /// Who the members are, as far as it is known here.
     pub fn members(&self) -> Members {
-        let mut members = Members::of(&self.raft.metrics().borrow());
+        let mut members = Members::of(&self.raft.metrics().borrow(), &self.aside);
         // One that only learns keeps the leader's name, however long it is silent.
         if members.leader.is_some_and(|leader| leader != self.own) && self.silence.is_long() {
             members.leader = None;
@@ -125,7 +126,7 @@ impl EmbeddedStore {
     /// Whether a majority has confirmed, after the call began, that this member
     /// leads.
     pub async fn is_leader(&self) -> bool {
-        writer::index_here(&self.raft).await.is_ok()
+        writer::index_here(&self.raft, &self.aside).await.is_ok()
     }
 
     /// Until they may stand otherwise, `at_most` so long. Safe to drop.

@@ -7,6 +7,7 @@
 
 mod answer;
 mod early;
+mod fitness;
 mod force;
 mod members;
 mod message;
@@ -22,6 +23,7 @@ pub use members::Members;
 pub use ways::{Carry, CarryError};
 
 pub(crate) use early::Early;
+pub(crate) use fitness::Aside;
 #[cfg(test)]
 pub(crate) use force::take_over_in;
 pub(crate) use network::Network;

@@ -9,8 +9,10 @@
 //!
 //! Holds: silence is counted in this member's own beats, so that one that was
 //! stopped for a while does not take its own absence for the leader's; no two
-//! members stand for election at the same beat unless both were.
+//! members stand for election at the same beat unless both were; whose disk is in
+//! trouble stands later, and steps aside where it leads.
 
+use super::fitness::{Aside, Fitness, UNFIT_WAIT_FACTOR};
 use crate::types::TypeConfig;
 use openraft::Raft;
 use std::collections::BTreeSet;
@@ -48,20 +50,37 @@ impl Silence {
 }
 
 /// Runs until the store stops.
-pub async fn pulse(raft: Raft<TypeConfig>, silence: Arc<Silence>, beat: Duration) {
+///
+/// * `in_trouble`: whether this member's disk is.
+pub async fn pulse(
+    raft: Raft<TypeConfig>,
+    (silence, aside): (Arc<Silence>, Arc<Aside>),
+    in_trouble: impl Fn() -> bool,
+    beat: Duration,
+) {
     let mut beats = tokio::time::interval(beat);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut stood = 0;
+    let mut fitness = Fitness::default();
     loop {
         beats.tick().await;
-        let (leads, turn) = {
+        let (leads, several, turn) = {
             let metrics = raft.metrics();
             let metrics = metrics.borrow();
             let voters = metrics.membership_config.membership().voter_ids();
             let own = metrics.id;
             let leads = metrics.current_leader == Some(own);
-            (leads, turn(own, voters, metrics.current_term))
+            let membership = metrics.membership_config.membership();
+            let several = membership.voter_ids().nth(1).is_some();
+            (leads, several, turn(own, voters, metrics.current_term))
         };
+        let is_aside = fitness.beat(several && in_trouble(), leads);
+        if aside.set(is_aside) && is_aside {
+            tracing::warn!("the disk is slow or full: another member is to lead");
+        }
+        if is_aside {
+            continue;
+        }
         let done = if leads {
             silence.ends();
             raft.trigger().heartbeat().await
@@ -73,7 +92,12 @@ pub async fn pulse(raft: Raft<TypeConfig>, silence: Arc<Silence>, beat: Duration
             let Some(wait) = turn.map(|turn| wait(turn, stood)) else {
                 continue;
             };
-            if silent < wait {
+            let later = if fitness.is_unfit() {
+                UNFIT_WAIT_FACTOR
+            } else {
+                1
+            };
+            if silent < wait.saturating_mul(later) {
                 continue;
             }
             stood += 1;

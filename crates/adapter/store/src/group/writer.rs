@@ -4,6 +4,7 @@
 //! each carries a number by which it is applied once, so that one whose answer
 //! was lost with a leader is sent again without a doubt.
 
+use super::fitness::Aside;
 use super::message::{Answer, Ask};
 use super::second::Second;
 use super::ways::Ways;
@@ -27,6 +28,7 @@ pub struct Writer {
     ways: Ways,
     shared: Arc<Shared>,
     second: Arc<Second>,
+    aside: Arc<Aside>,
     own: u64,
     /// Of this run of the program: its numbers are its own.
     nonce: u64,
@@ -46,7 +48,7 @@ impl Writer {
     pub fn new(
         raft: Raft<TypeConfig>,
         ways: Ways,
-        (shared, second): (Arc<Shared>, Arc<Second>),
+        (shared, second, aside): (Arc<Shared>, Arc<Second>, Arc<Aside>),
         own: u64,
     ) -> Self {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -56,6 +58,7 @@ impl Writer {
             ways,
             shared,
             second,
+            aside,
             own,
             nonce: u64::try_from(nonce).unwrap_or_default(),
             number: 0,
@@ -88,7 +91,7 @@ impl Writer {
             if !sent && began.elapsed() > UNSENT_MAX {
                 return Ok(Wrote::Unsent);
             }
-            let leader = leader(&self.raft.metrics().borrow());
+            let leader = leader(&self.raft.metrics().borrow(), &self.aside);
             let Some(leader) = leader else {
                 self.wait().await;
                 continue;
@@ -120,7 +123,7 @@ impl Writer {
 
     async fn attempt(&self, leader: u64, batch: &Batch) -> Result<Tried, String> {
         if leader == self.own {
-            return here(&self.raft, &self.second, batch.clone()).await;
+            return here(&self.raft, (&self.second, &self.aside), batch.clone()).await;
         }
         let ask = Ask::Write(batch.clone());
         Ok(match self.ways.ask(leader, &ask, TRY_MAX).await {
@@ -151,12 +154,19 @@ pub enum Tried {
 ///
 /// # Errors
 /// The store has stopped.
-pub async fn here(raft: &Raft<TypeConfig>, second: &Second, batch: Batch) -> Result<Tried, String> {
+pub async fn here(
+    raft: &Raft<TypeConfig>,
+    (second, aside): (&Second, &Aside),
+    batch: Batch,
+) -> Result<Tried, String> {
+    if aside.is() {
+        return Ok(Tried::Refused);
+    }
     let is_leader = {
         let metrics = raft.metrics();
         // Borrowed twice at once, it would wait for itself.
         let metrics = metrics.borrow();
-        leader(&metrics) == Some(metrics.id)
+        leader(&metrics, aside) == Some(metrics.id)
     };
     let written = tokio::time::timeout(TRY_MAX, raft.client_write(batch)).await;
     match written {
@@ -175,26 +185,31 @@ pub async fn here(raft: &Raft<TypeConfig>, second: &Second, batch: Batch) -> Res
 }
 
 /// Who leads, as far as it is known here and is not doubtful.
-pub fn leader(metrics: &RaftMetrics<u64, BasicNode>) -> Option<u64> {
+pub fn leader(metrics: &RaftMetrics<u64, BasicNode>, aside: &Aside) -> Option<u64> {
     let leader = metrics.current_leader?;
     let heard = metrics.millis_since_quorum_ack;
     let is_doubtful = leader == metrics.id
         && metrics.membership_config.membership().voter_ids().count() > 1
         && heard.is_none_or(|age| age > QUORUM_AGE_MS_MAX);
-    (!is_doubtful).then_some(leader)
+    let steps_aside = leader == metrics.id && aside.is();
+    (!is_doubtful && !steps_aside).then_some(leader)
 }
 
 /// What must be applied here so that a read is of now; none when nobody who
 /// could say so is reached.
-pub async fn read_index(raft: &Raft<TypeConfig>, ways: &Ways) -> Result<Option<LogId>, NoLeader> {
+pub async fn read_index(
+    raft: &Raft<TypeConfig>,
+    ways: &Ways,
+    aside: &Aside,
+) -> Result<Option<LogId>, NoLeader> {
     let (own, leader) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow();
-        (metrics.id, leader(&metrics))
+        (metrics.id, leader(&metrics, aside))
     };
     match leader {
         None => Err(NoLeader),
-        Some(leader) if leader == own => index_here(raft).await,
+        Some(leader) if leader == own => index_here(raft, aside).await,
         Some(leader) => match ways.ask(leader, &Ask::ReadIndex, TRY_MAX).await {
             Ok(Answer::ReadIndex(index)) => Ok(index),
             Ok(_) | Err(_) => Err(NoLeader),
@@ -202,7 +217,11 @@ pub async fn read_index(raft: &Raft<TypeConfig>, ways: &Ways) -> Result<Option<L
     }
 }
 
-pub async fn index_here(raft: &Raft<TypeConfig>) -> Result<Option<LogId>, NoLeader> {
+/// Asks all others: who stands aside is not to be heard.
+pub async fn index_here(raft: &Raft<TypeConfig>, aside: &Aside) -> Result<Option<LogId>, NoLeader> {
+    if aside.is() {
+        return Err(NoLeader);
+    }
     let index = tokio::time::timeout(TRY_MAX, raft.ensure_linearizable()).await;
     index.map_err(|_| NoLeader)?.map_err(|_| NoLeader)
 }

@@ -9,6 +9,7 @@ use fastrand::Rng;
 use redb::StorageBackend;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 const SECTOR_BYTES: usize = 512;
 
@@ -34,6 +35,8 @@ struct Inner {
     steps: Vec<Step>,
     /// Begins when so many steps are done.
     trouble: Option<(usize, Trouble)>,
+    /// Each sync takes so long.
+    sync: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,10 @@ impl Disk {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().expect("no test panics with it")
+    }
+
+    pub fn slow_down(&self, sync: Duration) {
+        self.lock().sync = sync;
     }
 
     pub fn fail_from(&self, step: usize, trouble: Trouble) {
@@ -188,6 +195,8 @@ impl StorageBackend for Disk {
     }
 
     fn sync_data(&self) -> Result<(), io::Error> {
+        let takes = self.lock().sync;
+        std::thread::sleep(takes);
         let mut inner = self.lock();
         inner.check(Trouble::SyncFails)?;
         inner.step(Step::Sync);

@@ -14,6 +14,7 @@ mod histories;
 mod members;
 mod net;
 mod state;
+mod trouble;
 
 use crate::file::Place;
 use crate::group::{Early, Ways};

@@ -20,6 +20,8 @@ pub struct Net {
     members: Mutex<BTreeMap<NodeId, Weak<EmbeddedStore>>>,
     disks: Mutex<BTreeMap<NodeId, Disk>>,
     cut: Mutex<BTreeSet<NodeId>>,
+    /// Whose disks have no room.
+    full: Arc<Mutex<BTreeSet<NodeId>>>,
     /// Answers of writes that are lost on their way back, one in so many.
     pub lossy: Mutex<Option<u64>>,
     counted: AtomicU64,
@@ -98,7 +100,13 @@ impl Net {
             let mut disks = self.disks.lock().expect("no panic");
             disks.entry(own).or_default().clone()
         };
-        let opened = EmbeddedStore::open_at(Place::layer(disk), own, group, tuning()).await;
+        let full = Arc::clone(&self.full);
+        let free = move || {
+            let is_full = full.lock().expect("no panic").contains(&own);
+            Ok(if is_full { 0 } else { u64::MAX })
+        };
+        let place = Place::layer_with(disk, Arc::new(free));
+        let opened = EmbeddedStore::open_at(place, own, group, tuning()).await;
         let opened = Arc::new(opened.expect("opens"));
         let mut members = self.members.lock().expect("no panic");
         members.insert(own, Arc::downgrade(&opened));
@@ -130,6 +138,10 @@ impl Net {
         let (database, loaded) = file::open(place, node).expect("opens");
         let what = (rank, then);
         take_over_in(&database, &loaded, NodeId(node), what, "a disk").expect("takes over");
+    }
+
+    pub fn fill(&self, nodes: &[u64]) {
+        *self.full.lock().expect("no panic") = ids(nodes);
     }
 
     pub fn cut_off(&self, nodes: &[u64]) {
