@@ -3,12 +3,12 @@
 //! once, and one runs again when all is well.
 
 use kernel::{
-    FencingEpoch, Hash, Name, NodeId, ReplicaId, Revision, Rng, ScopedName, Time, UnixMillis,
+    Bytes, FencingEpoch, Hash, Name, NodeId, ReplicaId, Revision, Rng, ScopedName, Time, UnixMillis,
 };
 use node::desired::{Applied, Desired};
 use node::driver::{Adopted, DriverEvent, Found, Running};
 use node::lease::{self, Ask, Change, Grant, Grantor, Holder, Knows, Lease};
-use node::nodes::{NodeRecord, NodeTable};
+use node::nodes::{MachineReport, NodeRecord, NodeTable};
 use node::placing::Known;
 use node::{Node, NodeEvent, Settings};
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,6 +55,20 @@ fn first_desired() -> Desired {
         revision: Revision(1),
         projects: BTreeMap::from([(name("p"), applied)]),
         ..Desired::default()
+    }
+}
+
+/// A node that has told what it has.
+fn known(reachable: bool) -> Known {
+    let machine = MachineReport {
+        cpu_thousandths: 8_000,
+        memory: Bytes::mebibytes(8_192),
+        disk: Bytes::mebibytes(8_192),
+        architecture: String::new(),
+    };
+    Known {
+        machine: Some(machine),
+        ..Known::reach(reachable)
     }
 }
 
@@ -315,7 +329,7 @@ impl World {
             .copied()
             .filter(|other| self.reaches(node, *other))
             .collect();
-        let known = |node: NodeId| Known::reach(reach.contains(&node));
+        let known = |node: NodeId| known(reach.contains(&node));
         let grantor = self.agents[&node].grantor.as_ref().expect("leads");
         let changes = lease::changes(&self.desired, &self.nodes, grantor, known, now);
         for (to, grant) in answers {
@@ -503,7 +517,7 @@ fn what_a_node_said_before_it_knew_of_the_change_does_not_free_it() {
     let nodes = table();
     let began = Time(1);
     let mut grantor = Grantor::new(began);
-    let known = |_| Known::reach(true);
+    let known = |_| known(true);
     let at = began + Duration::from_millis(100);
     let says = |epoch: u64| Ask {
         number: 1,
@@ -524,6 +538,9 @@ fn what_a_node_said_before_it_knew_of_the_change_does_not_free_it() {
     }
     let changes = lease::changes(&desired, &nodes, &grantor, known, at);
     assert!(matches!(&changes[..], [Change { to: Some(_), .. }]));
+    // What nodes have is not known to a leader that has just begun.
+    let untold = |_| Known::reach(true);
+    assert_eq!(lease::changes(&desired, &nodes, &grantor, untold, at), []);
 }
 
 /// An agent that starts where its replica has no place any more ends it, and that

@@ -292,6 +292,7 @@ fn choose(
     not: Option<NodeId>,
     known: impl Fn(NodeId) -> Known,
 ) -> Option<NodeId> {
+    let known = |node| known(node).if_told();
     let away = nodes
         .values()
         .filter(|it| !it.belongs() || !it.takes_replicas() || !known(it.id).reachable);

@@ -79,6 +79,16 @@ impl Known {
             ..Self::default()
         }
     }
+
+    /// A node that has not told what it has gets nothing new: a leader that is new
+    /// hears of it in a moment, and would take it for one with room for anything.
+    #[must_use]
+    pub fn if_told(self) -> Self {
+        Self {
+            reachable: self.reachable && self.machine.is_some(),
+            ..self
+        }
+    }
 }
 
 /// All that runs, or is to run, on the nodes that belong.

@@ -169,13 +169,7 @@ pub fn replace(
     at_most: u32,
     known: impl Fn(NodeId) -> Known,
 ) -> Replaced {
-    let told = |node| {
-        let known = known(node);
-        Known {
-            reachable: known.reachable && known.machine.is_some(),
-            ..known
-        }
-    };
+    let told = |node| known(node).if_told();
     let world = world_of_movable(desired, nodes, gone, is_movable, told);
     let plan = placement::cluster(&world);
     let mut replaced = Replaced::default();
