@@ -76,6 +76,8 @@ pub enum NodeEvent {
     EndpointFailed {
         replica: ReplicaId,
         why: String,
+        /// Others of its service answer the edge well.
+        others_answer: bool,
     },
     RestartRequested {
         service: ScopedName,

@@ -151,19 +151,8 @@ impl Node {
                     &mut turn,
                 );
             }
-            NodeEvent::Probed {
-                replica,
-                kind,
-                outcome,
-            } => {
-                if let Some(one) = find(&mut self.services, &replica) {
-                    one.probed(kind, outcome.healthy, outcome.detail, &mut turn);
-                }
-            }
-            NodeEvent::EndpointFailed { replica, why } => {
-                if let Some(one) = find(&mut self.services, &replica) {
-                    one.edge_failed(why, &mut turn);
-                }
+            NodeEvent::Probed { .. } | NodeEvent::EndpointFailed { .. } => {
+                on_evidence(&mut self.services, event, &mut turn);
             }
             NodeEvent::RestartRequested { service } if !self.going_down => {
                 if let Some(service) = self.services.get_mut(&service) {
@@ -432,6 +421,31 @@ fn want_nothing(
     };
     for service in services.values_mut() {
         service.want(None, &at_once, rng, turn);
+    }
+}
+
+/// How a replica does, from its probe and from those who ask it.
+fn on_evidence(services: &mut BTreeMap<ScopedName, Tended>, event: NodeEvent, turn: &mut Turn<'_>) {
+    match event {
+        NodeEvent::Probed {
+            replica,
+            kind,
+            outcome,
+        } => {
+            if let Some(one) = find(services, &replica) {
+                one.probed(kind, outcome.healthy, outcome.detail, turn);
+            }
+        }
+        NodeEvent::EndpointFailed {
+            replica,
+            why,
+            others_answer,
+        } => {
+            if let Some(one) = find(services, &replica) {
+                one.edge_failed(why, others_answer, turn);
+            }
+        }
+        _ => {}
     }
 }
 

@@ -316,9 +316,9 @@ impl Replica {
         self.on_readiness(action, turn);
     }
 
-    pub fn edge_failed(&mut self, why: String, turn: &mut Turn<'_>) {
+    pub fn edge_failed(&mut self, why: String, others_answer: bool, turn: &mut Turn<'_>) {
         let causes = turn.event(why.clone());
-        let reading = readiness::Reading::EdgeFailed { why };
+        let reading = readiness::Reading::EdgeFailed { why, others_answer };
         let action = turn.step(&mut self.readiness, &reading, causes);
         self.on_readiness(action, turn);
         if let Some(clock) = self.clocks.get_mut(&ProbeKind::Readiness) {

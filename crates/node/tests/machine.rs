@@ -341,7 +341,11 @@ proptest! {
                 3 => {
                     let why = "connection refused".to_owned();
                     let replica = id(generation, u32::try_from(which).expect("small"));
-                    world.tell(NodeEvent::EndpointFailed { replica, why });
+                    world.tell(NodeEvent::EndpointFailed {
+                        replica,
+                        why,
+                        others_answer: true,
+                    });
                 }
                 _ => world.pass(Duration::from_millis(wait_ms)),
             }

@@ -3,7 +3,8 @@
 //! Environment: `VERSION` is in each answer; `FAIL_START` ends it at once; with
 //! `GATE` it starts when it could take a file out of that directory; with
 //! `REPEAT` it speaks no HTTP, but sends back what comes, once all has come;
-//! `STATUS`, such as `500 Broken`, is its answer to all but `/`.
+//! `STATUS`, such as `500 Broken`, is its answer to all but `/`; so is an error
+//! after `POST /lie`.
 //! Paths: `/slow?MS` answers late, `/crash` ends the process, `/log?TEXT`
 //! prints a line, `POST /count` counts in the file `COUNT_FILE`, one line a
 //! request that was carried out; `/give?BYTES` answers so many, `/events?COUNT`
@@ -14,11 +15,14 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 /// How many events were asked for.
 static NEXT: (Mutex<u64>, Condvar) = (Mutex::new(0), Condvar::new());
+/// Only what a probe asks for is answered well.
+static LIES: AtomicBool = AtomicBool::new(false);
 const PIECE: &[u8] = &[b'x'; 64 << 10];
 
 /// Waits for a file in a directory, and takes it: each lets one of us through.
@@ -94,7 +98,10 @@ fn serve(stream: TcpStream) -> Option<()> {
             std::process::id(),
             std::env::var("VERSION").unwrap_or_default()
         );
-        let status = std::env::var("STATUS").ok().filter(|_| path != "/");
+        let lies = LIES.load(Ordering::Relaxed);
+        let error = || lies.then(|| "500 Broken".to_owned());
+        let status = std::env::var("STATUS").ok().or_else(error);
+        let status = status.filter(|_| path != "/");
         let status = status.as_deref().unwrap_or("200 OK");
         let answer = format!(
             "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
@@ -208,6 +215,7 @@ fn act(method: &str, path: &str, query: &str) {
             *NEXT.0.lock().expect("a count") += 1;
             NEXT.1.notify_all();
         }
+        ("POST", "lie") => LIES.store(true, Ordering::Relaxed),
         ("POST", "count") => {
             let path = std::env::var_os("COUNT_FILE").expect("COUNT_FILE");
             let mut file = std::fs::File::options()

@@ -6,6 +6,7 @@ mod etcd;
 mod forced;
 mod jobs;
 mod members;
+mod replicas;
 mod rollouts;
 mod seats;
 mod singletons;

@@ -26,7 +26,7 @@ fn held(by: &TestNode, zone: &str, before: &str) -> (String, u64) {
 }
 
 /// How many replicas are ready on each node, as `by` sees them.
-fn ready_on(by: &TestNode, names: &[&str]) -> Vec<usize> {
+pub fn ready_on(by: &TestNode, names: &[&str]) -> Vec<usize> {
     let shown = by.run(&["get", "replicas"]);
     let replicas = String::from_utf8_lossy(&shown.stdout).into_owned();
     let is_ready = |line: &&str| line.split_whitespace().any(|word| word == "ready");

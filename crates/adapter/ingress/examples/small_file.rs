@@ -53,7 +53,7 @@ impl AccessLog for Sum {
 }
 
 impl Evidence for Sum {
-    fn endpoint_failed(&self, _: &ReplicaId, _: &str) {}
+    fn endpoint_failed(&self, _: &ReplicaId, _: &str, _: bool) {}
     fn peer_failed(&self, _: NodeId, _: &str) {}
 }
 

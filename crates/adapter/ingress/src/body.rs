@@ -176,7 +176,7 @@ impl Answer {
                 return;
             }
             let why = "the connection broke in the middle of an answer";
-            proxy::failed(&relayed.ingress, &lease.endpoint, why);
+            proxy::failed(&relayed.ingress, &lease.endpoint, why, false);
         }
     }
 }

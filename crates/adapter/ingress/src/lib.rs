@@ -122,9 +122,10 @@ pub enum ComponentError {
     Broken,
 }
 
-/// Hears at once that a replica did not take or finish a request, or that
-/// another node's edge is not there.
+/// Hears at once that a replica did not take or finish a request, or answers
+/// with errors, or that another node's edge is not there.
 pub trait Evidence: Send + Sync + 'static {
-    fn endpoint_failed(&self, replica: &ReplicaId, why: &str);
+    /// * `others_answer`: others of its service do, well and lately.
+    fn endpoint_failed(&self, replica: &ReplicaId, why: &str, others_answer: bool);
     fn peer_failed(&self, node: NodeId, why: &str);
 }

@@ -11,6 +11,7 @@ use crate::choose::{Way, choose};
 use crate::head::fields::{prepare, remove_hop_by_hop, remove_internal, upgrade_of};
 use crate::log::Account;
 use crate::peer;
+use crate::pool::answers::{ERRORS_IN_A_ROW, others_answer, try_others};
 use crate::pool::{EndpointState, Lease, Place};
 use crate::router::ServiceState;
 use crate::server::{Ingress, plain, refused, unavailable};
@@ -168,6 +169,7 @@ async fn deliver(
             }
             _ => attempt(ingress, &endpoint, flight, deadline, fresh).await,
         };
+        witness(ingress, service, flight, &endpoint, &outcome);
         match outcome {
             Tried::Answered(response, lease) => return Ok((response, lease)),
             Tried::Busy => {
@@ -182,9 +184,8 @@ async fn deliver(
                 fresh = true;
                 continue;
             }
-            Tried::Refused(why) => failed(ingress, &endpoint, &why),
-            Tried::Broken(why) => {
-                failed(ingress, &endpoint, &why);
+            Tried::Refused(_) => {}
+            Tried::Broken(_) => {
                 broken += 1;
                 if !flight.repeatable || broken >= BROKEN_MAX {
                     return refuse(StatusCode::BAD_GATEWAY);
@@ -276,12 +277,60 @@ async fn attempt_here(
     }
 }
 
+/// Evidence for and against a replica.
+fn witness(
+    ingress: &Ingress,
+    service: &ServiceState,
+    flight: &Flight,
+    endpoint: &Arc<EndpointState>,
+    outcome: &Tried,
+) {
+    match outcome {
+        Tried::Answered(response, _) => answered(ingress, service, endpoint, response.status()),
+        // Otherwise it may be the client's own body that is late.
+        Tried::TooLate if flight.repeatable => {
+            answered(ingress, service, endpoint, StatusCode::GATEWAY_TIMEOUT);
+        }
+        Tried::Refused(why) | Tried::Broken(why) => {
+            let others = others_answer(&service.config.load().endpoints, endpoint);
+            failed(ingress, endpoint, why, others);
+        }
+        _ => {}
+    }
+}
+
+fn answered(
+    ingress: &Ingress,
+    service: &ServiceState,
+    endpoint: &Arc<EndpointState>,
+    status: StatusCode,
+) {
+    if !status.is_server_error() {
+        endpoint.answers.good(endpoint.age());
+        return;
+    }
+    let errors = endpoint.answers.error();
+    if errors < ERRORS_IN_A_ROW {
+        return;
+    }
+    let endpoints = &service.config.load().endpoints;
+    // What runs in this edge has no probe that could bring it back.
+    let is_probed = matches!(endpoint.place, Place::Address(_));
+    if is_probed && others_answer(endpoints, endpoint) {
+        let why = format!("{errors} errors in a row, the last one {status}");
+        failed(ingress, endpoint, &why, true);
+    } else {
+        try_others(endpoints, endpoint, &ingress.limits);
+    }
+}
+
 /// Another node's replicas are its own edge's to tell of.
-pub fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str) {
+pub fn failed(ingress: &Ingress, endpoint: &EndpointState, why: &str, others_answer: bool) {
     let news = !endpoint.is_paused();
     endpoint.pause(ingress.limits.endpoint_pause);
     if news && endpoint.is_local() {
-        ingress.evidence.endpoint_failed(&endpoint.replica, why);
+        let evidence = &ingress.evidence;
+        evidence.endpoint_failed(&endpoint.replica, why, others_answer);
     }
 }
 

@@ -74,8 +74,16 @@ async fn heard(
         FromEdge::Readings(readings) => {
             shared.readings.send_replace(readings);
         }
-        FromEdge::EndpointFailed { replica, why } => {
-            let event = NodeEvent::EndpointFailed { replica, why };
+        FromEdge::EndpointFailed {
+            replica,
+            why,
+            others_answer,
+        } => {
+            let event = NodeEvent::EndpointFailed {
+                replica,
+                why,
+                others_answer,
+            };
             // The loop outlives this task; a closed channel means the end.
             let _ = messages.send(Message::Node(event)).await;
         }

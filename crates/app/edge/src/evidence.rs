@@ -33,12 +33,23 @@ pub enum Subject {
 pub struct Failed {
     pub subject: Subject,
     pub why: String,
+    /// Of a replica: others of its service answer well.
+    pub others_answer: bool,
 }
 
 impl From<Failed> for FromEdge {
-    fn from(Failed { subject, why }: Failed) -> Self {
+    fn from(failed: Failed) -> Self {
+        let Failed {
+            subject,
+            why,
+            others_answer,
+        } = failed;
         match subject {
-            Subject::Replica(replica) => Self::EndpointFailed { replica, why },
+            Subject::Replica(replica) => Self::EndpointFailed {
+                replica,
+                why,
+                others_answer,
+            },
             Subject::Peer(node) => Self::PeerFailed { node, why },
             Subject::Content(hash) => Self::ContentFailed { hash, why },
         }
@@ -65,17 +76,21 @@ impl Witness {
 
     /// Said at once to the agent, which looks at the file.
     pub fn content_failed(&self, hash: Hash, why: &str) {
-        self.tell(Subject::Content(hash), why);
+        self.tell(Subject::Content(hash), why, false);
     }
 
-    fn tell(&self, subject: Subject, why: &str) {
+    fn tell(&self, subject: Subject, why: &str, others_answer: bool) {
         let gap = match subject {
             Subject::Content(_) => CONTENT_GAP,
             _ => GAP,
         };
         if self.is_due(&subject, gap, Instant::now()) {
             let why = why[..why.floor_char_boundary(WHY_BYTES_MAX)].to_owned();
-            let _ = self.listeners.send(Failed { subject, why });
+            let _ = self.listeners.send(Failed {
+                subject,
+                why,
+                others_answer,
+            });
         }
     }
 
@@ -91,12 +106,12 @@ impl Witness {
 }
 
 impl Evidence for Witness {
-    fn endpoint_failed(&self, replica: &ReplicaId, why: &str) {
-        self.tell(Subject::Replica(replica.clone()), why);
+    fn endpoint_failed(&self, replica: &ReplicaId, why: &str, others_answer: bool) {
+        self.tell(Subject::Replica(replica.clone()), why, others_answer);
     }
 
     fn peer_failed(&self, node: NodeId, why: &str) {
-        self.tell(Subject::Peer(node), why);
+        self.tell(Subject::Peer(node), why, false);
     }
 }
 

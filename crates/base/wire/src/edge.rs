@@ -237,10 +237,14 @@ pub enum FromEdge {
     },
     /// Each second.
     Readings(EdgeReadings),
-    /// Passive evidence, at once: connecting to or talking with it failed.
+    /// Passive evidence, at once: connecting to or talking with it failed, or
+    /// its answers in a row were errors.
     EndpointFailed {
         replica: ReplicaId,
         why: String,
+        /// Other replicas of its service have answered well lately.
+        #[serde(default)]
+        others_answer: bool,
     },
     /// A file of content could not be read, or has not the bytes of its hash;
     /// nothing of it was served. An agent that does not know the word closes

@@ -167,7 +167,7 @@ impl Ingress {
             Ok(Err(error)) => format!("connecting failed: {error}"),
             Err(_) => "connecting took too long".to_owned(),
         };
-        failed(self, endpoint, &why);
+        failed(self, endpoint, &why, false);
         None
     }
 

@@ -4,6 +4,7 @@
 //! connection is reused only after a whole answer; a request counts as in
 //! flight until its [`Lease`] goes.
 
+pub mod answers;
 pub mod tally;
 
 use crate::Component;
@@ -11,6 +12,7 @@ use crate::body::Outgoing;
 use crate::limits::Limits;
 use crate::peer::PeerState;
 use crate::upstream::Upstream;
+use answers::Answers;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use kernel::ReplicaId;
@@ -40,6 +42,7 @@ pub struct EndpointState {
     pub place: Place,
     pub in_flight: AtomicUsize,
     pub tally: Tally,
+    pub answers: Answers,
     born: Instant,
     /// Milliseconds since `born`.
     paused_until: AtomicU64,
@@ -53,21 +56,27 @@ impl EndpointState {
             place,
             in_flight: AtomicUsize::new(0),
             tally: Tally::default(),
+            answers: Answers::default(),
             born: Instant::now(),
             paused_until: AtomicU64::new(0),
             idle: Mutex::new(Vec::new()),
         }
     }
 
+    /// Since it is known here.
+    pub fn age(&self) -> Duration {
+        self.born.elapsed()
+    }
+
     pub fn pause(&self, span: Duration) {
-        let until = (self.born.elapsed() + span).as_millis();
+        let until = (self.age() + span).as_millis();
         self.paused_until
             .store(u64::try_from(until).unwrap_or(u64::MAX), Relaxed);
     }
 
     pub fn is_paused(&self) -> bool {
         let until = self.paused_until.load(Relaxed);
-        until != 0 && self.born.elapsed().as_millis() < u128::from(until)
+        until != 0 && self.age().as_millis() < u128::from(until)
     }
 
     /// Whether it takes another request now.

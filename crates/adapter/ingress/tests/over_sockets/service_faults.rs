@@ -233,3 +233,59 @@ async fn no_get_is_lost_while_its_only_replica_restarts() {
     eventually("all are counted", || world.service().requests == answered).await;
     assert_eq!(world.service().errors, 0);
 }
+
+fn failing(text: &'static str) -> impl Fn(&str) -> Reply + Send + Sync + 'static {
+    let body = text.len();
+    move |_: &str| {
+        Reply::Text(format!(
+            "HTTP/1.1 500 Broken\r\ncontent-length: {body}\r\n\r\n{text}"
+        ))
+    }
+}
+
+/// Until `count` of them are `200`; how many were not before.
+async fn errors_until_good(world: &World, count: u32) -> u32 {
+    let (mut good, mut errors) = (0, 0);
+    while good < count {
+        let answer = world.send(GET).await.expect("joins");
+        if answer.starts_with("HTTP/1.1 200") {
+            good += 1;
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+            errors += 1;
+            assert!(errors < 100, "it is not passed over");
+        }
+    }
+    errors
+}
+
+#[tokio::test]
+async fn a_replica_that_answers_with_errors_while_another_does_not_is_told_of() {
+    let mut world = World::plain().await;
+    let broken = Mortal::start(failing("broken")).await;
+    let well = Mortal::start(|_: &str| Reply::Text(ok("well"))).await;
+    world.endpoints(&[broken.address, well.address], DEADLINE);
+    let errors = errors_until_good(&world, 50).await;
+    assert!((5..50).contains(&errors), "{errors}");
+    let failed = world.rows.failed.lock().expect("lock").clone();
+    let told = failed.first().expect("it is told");
+    assert!(
+        told.starts_with("test.app-g1-0: ")
+            && told.ends_with("500 Internal Server Error, others answer"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
+async fn errors_of_all_replicas_are_the_services_own() {
+    let mut world = World::plain().await;
+    let first = Mortal::start(failing("one")).await;
+    let second = Mortal::start(failing("two")).await;
+    world.endpoints(&[first.address, second.address], DEADLINE);
+    for _ in 0..40 {
+        let answer = world.send(GET).await.expect("joins");
+        assert!(answer.starts_with("HTTP/1.1 500"), "{answer}");
+    }
+    assert_eq!(world.service().held, 0);
+    assert!(world.rows.failed.lock().expect("lock").is_empty());
+}

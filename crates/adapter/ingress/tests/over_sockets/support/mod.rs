@@ -52,11 +52,10 @@ impl AccessLog for Rows {
 }
 
 impl Evidence for Rows {
-    fn endpoint_failed(&self, replica: &ReplicaId, why: &str) {
-        self.failed
-            .lock()
-            .expect("lock")
-            .push(format!("{replica}: {why}"));
+    fn endpoint_failed(&self, replica: &ReplicaId, why: &str, others_answer: bool) {
+        let others = if others_answer { ", others answer" } else { "" };
+        let text = format!("{replica}: {why}{others}");
+        self.failed.lock().expect("lock").push(text);
     }
 
     fn peer_failed(&self, node: NodeId, why: &str) {
