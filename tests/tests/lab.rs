@@ -1,10 +1,10 @@
 //! A whole lab by its commands: started, asked, harmed, ended without a trace.
 
-use black_box::{Answer, TestNode, exchange, program, project, says, until};
+use black_box::{Answer, Load, TestNode, exchange, program, project, says, until};
 use serde_json::Value;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 
@@ -132,6 +132,158 @@ fn a_lab_serves_is_harmed_heals_and_leaves_nothing() {
         labs.json(&["lab", "ls", "-o", "json"]),
         Value::Array(Vec::new())
     );
+}
+
+const NEAR: &str = "nodes = 3
+zones = ['/eu/1', '/us/1', '/ap/1']
+disk = '256 MiB'
+round_trips = [['/eu/1', '/us/1', '10ms'], ['/eu/1', '/ap/1', '10ms'], ['/us/1', '/ap/1', '10ms']]
+";
+
+/// `homeostat` in a node of the lab.
+fn inside(labs: &Labs, node: &str, words: &[&str]) -> Output {
+    let own = program("homeostat");
+    let own = own.to_str().expect("a path");
+    let words = ["lab", "exec", node, "--", own]
+        .into_iter()
+        .chain(words.iter().copied());
+    labs.run(&words.collect::<Vec<_>>())
+}
+
+/// As each of them sees it, once all three vote.
+fn leads(labs: &Labs) -> Option<String> {
+    let mut seen = ["n1", "n2", "n3"].map(|node| {
+        let status = inside(labs, node, &["store", "status", "-o", "json"]);
+        let status: Value = serde_json::from_slice(&status.stdout).ok()?;
+        let group = &status["groups"][0];
+        let all = group["voters"].as_array()?.len() == 3;
+        all.then(|| group["leader"].as_str().map(str::to_owned))?
+    });
+    let first = seen[0].take()?;
+    let same = seen[1..].iter().all(|other| other.as_ref() == Some(&first));
+    same.then_some(first)
+}
+
+fn leader(labs: &Labs) -> String {
+    until("three vote and one leads", || leads(labs))
+}
+
+/// A cluster of three that serves a page, and who leads it.
+struct Three {
+    labs: Labs,
+    directory: PathBuf,
+    /// Other nodes' owners may only look.
+    token_file: PathBuf,
+    addresses: [SocketAddr; 3],
+    leader: String,
+}
+
+impl Three {
+    fn new() -> Option<Self> {
+        let labs = Labs::new()?;
+        let options = labs.node.scratch().join("lab.toml");
+        std::fs::write(&options, NEAR).expect("a file");
+        let directory = project(&labs.node, "page 0", 3, "");
+        let (manifest, options) = (directory.to_str(), options.to_str());
+        let (manifest, options) = (manifest.expect("a path"), options.expect("a path"));
+        let view = &labs.json(&["up", manifest, "--lab", options, "-o", "json"])[0];
+        let addresses = [0, 1, 2].map(|at| {
+            let host = view["nodes"][at]["http"].as_str().expect("an address");
+            let host = host.trim_start_matches("http://");
+            let address: SocketAddr = format!("{host}:80").parse().expect("an address");
+            address
+        });
+        let leader = leader(&labs);
+        let token = inside(&labs, "n1", &["token", "create", "--role", "operator"]);
+        let token_file = labs.node.scratch().join("token");
+        std::fs::write(&token_file, &token.stdout).expect("a file");
+        Some(Self {
+            labs,
+            directory,
+            token_file,
+            addresses,
+            leader,
+        })
+    }
+
+    fn others(&self) -> [&'static str; 2] {
+        match self.leader.as_str() {
+            "n1" => ["n2", "n3"],
+            "n2" => ["n1", "n3"],
+            _ => ["n1", "n2"],
+        }
+    }
+
+    fn address(&self, node: &str) -> SocketAddr {
+        let at = ["n1", "n2", "n3"].iter().position(|name| *name == node);
+        self.addresses[at.expect("of the lab")]
+    }
+
+    /// By another node than the leader. Who was asked while the leader lets another one
+    /// lead may not know whether it was done, and asks again.
+    fn change(&self, page: &str) {
+        std::fs::write(self.directory.join("site/index.html"), page).expect("a page");
+        let manifest = self.directory.to_str().expect("a path");
+        let token_file = self.token_file.to_str().expect("a path");
+        let words = ["apply", manifest, "--token-file", token_file];
+        let mut said = String::new();
+        for _ in 0..6 {
+            let applied = inside(&self.labs, self.others()[0], &words);
+            if applied.status.success() {
+                return;
+            }
+            said.push_str(&says(&applied));
+        }
+        panic!("never acknowledged: {said}");
+    }
+
+    fn until_served(&self, node: &str, page: &str) {
+        until(page, || {
+            (get(self.address(node))?.body == page.as_bytes()).then_some(())
+        });
+    }
+}
+
+#[test]
+fn under_a_leaders_slow_disk_nothing_is_lost_and_nobody_who_reads_notices() {
+    let Some(three) = Three::new() else { return };
+    let (labs, leader) = (&three.labs, three.leader.as_str());
+    let words = ["chaos", "slow", leader, "--disk-writes", "4"];
+    let slowed = labs.run(&[&words[..], &["--for", "10m"]].concat());
+    if says(&slowed).contains("version 1") {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {}", says(&slowed));
+        return;
+    }
+    assert!(slowed.status.success(), "{}", says(&slowed));
+    let loads = three.addresses.map(|address| Load::of(address, "/"));
+    three.change("page 1");
+    three.change("page 2");
+    for outcome in loads.map(Load::stop) {
+        assert!(outcome.good > 0 && outcome.bad.is_empty(), "{outcome:?}");
+    }
+    // Whoever else is left has what was acknowledged.
+    labs.ok(&["chaos", "poweroff", leader, "--for", "10m"]);
+    for node in three.others() {
+        three.until_served(node, "page 2");
+    }
+}
+
+#[test]
+fn under_a_leaders_full_disk_changes_go_on_and_it_has_them_once_there_is_room() {
+    let Some(three) = Three::new() else { return };
+    let (labs, leader) = (&three.labs, three.leader.as_str());
+    let words = ["chaos", "fill", leader, "--leave", "1 MiB", "--for", "10m"];
+    labs.ok(&words);
+    until("another one leads", || {
+        let now = leads(labs)?;
+        (now != leader).then_some(())
+    });
+    three.change("page 1");
+    for node in three.others() {
+        three.until_served(node, "page 1");
+    }
+    labs.ok(&["chaos", "undo"]);
+    three.until_served(leader, "page 1");
 }
 
 #[test]

@@ -14,6 +14,7 @@ mod stage;
 mod stages;
 mod upgrade;
 mod work;
+mod zone;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -132,6 +133,9 @@ fn among(stage: &stage::Stage, neighbours: &neighbours::Neighbours) -> Told {
     })?;
     act("a new version comes by stages, a worse one goes", || {
         stages::played(stage, neighbours)
+    })?;
+    act("a zone mends itself, and then loses all its power", || {
+        zone::lost(stage, neighbours)
     })
 }
 
