@@ -172,11 +172,26 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
             End::Replaced
         }
     };
-    shared.cluster.leave(end == End::Down).await;
-    shared.buckets.store().shutdown().await;
-    shared.control.shutdown().await;
-    shared.store.shutdown().await;
+    close(&shared, end).await;
     Ok(())
+}
+
+/// All at once, where another agent comes: the node is back before the others do
+/// without it.
+async fn close(shared: &Shared, end: End) {
+    let stores = async {
+        tokio::join!(
+            shared.buckets.store().shutdown(),
+            shared.control.shutdown(),
+            shared.store.shutdown(),
+        )
+    };
+    if end == End::Down {
+        shared.cluster.leave(true).await;
+        stores.await;
+    } else {
+        tokio::join!(shared.cluster.leave(false), stores);
+    }
 }
 
 /// This node's own store, what the cluster wishes, and the member of the buckets'

@@ -10,8 +10,9 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Trouble that passes is none; a moment without is not its end.
-const TROUBLE_BEATS: u32 = 20;
+/// Trouble that passes is none: a disk that takes a large file stalls for seconds. A
+/// moment without is not its end.
+const TROUBLE_BEATS: u32 = 60;
 const WELL_BEATS: u32 = 100;
 /// For the lease, each other voter's turn, and their votes.
 const ASIDE_BEATS: u32 = 25;

@@ -180,6 +180,10 @@ const GOSSIP_QUEUED_MAX: usize = 1_024;
 const ROW_MAX: Duration = Duration::from_secs(2);
 /// Connection included.
 const OPEN_MAX: Duration = Duration::from_secs(5);
+/// For connections to end in order, by a node that goes and by one that is back in a
+/// moment.
+const FAREWELL: Duration = Duration::from_secs(1);
+const INTERRUPTION: Duration = Duration::from_millis(200);
 
 /// A stream to another agent, which says by its method what it is for.
 fn stream(method: u16, priority: Priority) -> Open {
@@ -342,7 +346,9 @@ impl Cluster {
             if goodbye {
                 gossip::left(self).await;
             }
-            let _ = tokio::time::timeout(Duration::from_secs(1), transport.close()).await;
+            // The others hear of it at once; what is waited for are their last words.
+            let most = if goodbye { FAREWELL } else { INTERRUPTION };
+            let _ = tokio::time::timeout(most, transport.close()).await;
         }
     }
 
