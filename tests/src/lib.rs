@@ -203,6 +203,23 @@ impl TestNode {
         all
     }
 
+    /// How many replicas of a service are ready on each of the named nodes, as this one
+    /// sees them.
+    pub fn ready_on(&self, service: &str, names: &[&str]) -> Vec<usize> {
+        let shown = self.run(&["get", "replicas"]);
+        let replicas = String::from_utf8_lossy(&shown.stdout).into_owned();
+        let is_its = |line: &&str| {
+            line.contains(&format!(".{service}-"))
+                && line.split_whitespace().any(|word| word == "ready")
+        };
+        let on = |name: &&str| {
+            let word = format!("on {name},");
+            let ready = replicas.lines().filter(is_its);
+            ready.filter(|line| line.contains(&word)).count()
+        };
+        names.iter().map(on).collect()
+    }
+
     /// One GET over the clear; the whole answer.
     pub fn get(&self, path: &str) -> std::io::Result<Answer> {
         get(self.http, "localhost", path)

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 /// Commands of labs that are this test's alone.
@@ -33,10 +33,14 @@ impl Labs {
         }
     }
 
-    fn run(&self, words: &[&str]) -> Output {
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = self.node.command(words);
         command.env("HOMEOSTAT_LABS", self.directory.path());
-        command.output().expect("the program runs")
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        self.command(words).output().expect("the program runs")
     }
 
     fn ok(&self, words: &[&str]) -> String {
@@ -134,6 +138,7 @@ fn a_lab_serves_is_harmed_heals_and_leaves_nothing() {
     );
 }
 
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
 const NEAR: &str = "nodes = 3
 zones = ['/eu/1', '/us/1', '/ap/1']
 disk = '256 MiB'
@@ -141,31 +146,31 @@ round_trips = [['/eu/1', '/us/1', '10ms'], ['/eu/1', '/ap/1', '10ms'], ['/us/1',
 ";
 
 /// `homeostat` in a node of the lab.
-fn inside(labs: &Labs, node: &str, words: &[&str]) -> Output {
+fn inside(labs: &Labs, node: &str, words: &[&str]) -> Command {
     let own = program("homeostat");
     let own = own.to_str().expect("a path");
     let words = ["lab", "exec", node, "--", own]
         .into_iter()
         .chain(words.iter().copied());
-    labs.run(&words.collect::<Vec<_>>())
+    labs.command(&words.collect::<Vec<_>>())
 }
 
-/// As each of them sees it, once all three vote.
-fn leads(labs: &Labs) -> Option<String> {
-    let mut seen = ["n1", "n2", "n3"].map(|node| {
-        let status = inside(labs, node, &["store", "status", "-o", "json"]);
+/// As each of these sees it, once all three vote.
+fn leads(labs: &Labs, nodes: &[&str]) -> Option<String> {
+    let seen = nodes.iter().map(|node| {
+        let status = inside(labs, node, &["store", "status", "-o", "json"]).output();
+        let status = status.expect("the program runs");
         let status: Value = serde_json::from_slice(&status.stdout).ok()?;
         let group = &status["groups"][0];
         let all = group["voters"].as_array()?.len() == 3;
         all.then(|| group["leader"].as_str().map(str::to_owned))?
     });
-    let first = seen[0].take()?;
-    let same = seen[1..].iter().all(|other| other.as_ref() == Some(&first));
-    same.then_some(first)
-}
-
-fn leader(labs: &Labs) -> String {
-    until("three vote and one leads", || leads(labs))
+    let seen = seen.collect::<Option<Vec<String>>>()?;
+    let (first, others) = seen.split_first()?;
+    others
+        .iter()
+        .all(|other| other == first)
+        .then(|| first.clone())
 }
 
 /// A cluster of three that serves a page, and who leads it.
@@ -193,8 +198,10 @@ impl Three {
             let address: SocketAddr = format!("{host}:80").parse().expect("an address");
             address
         });
-        let leader = leader(&labs);
-        let token = inside(&labs, "n1", &["token", "create", "--role", "operator"]);
+        let leader = until("three vote and one leads", || leads(&labs, &NODES));
+        let words = ["token", "create", "--role", "admin"];
+        let token = inside(&labs, "n1", &words).output();
+        let token = token.expect("the program runs");
         let token_file = labs.node.scratch().join("token");
         std::fs::write(&token_file, &token.stdout).expect("a file");
         Some(Self {
@@ -206,35 +213,55 @@ impl Three {
         })
     }
 
-    fn others(&self) -> [&'static str; 2] {
-        match self.leader.as_str() {
-            "n1" => ["n2", "n3"],
-            "n2" => ["n1", "n3"],
-            _ => ["n1", "n2"],
+    fn others(&self) -> Vec<&'static str> {
+        let others = NODES.into_iter().filter(|name| *name != self.leader);
+        others.collect()
+    }
+
+    /// A disk that nobody writes to is not known to be slow; what its node is asked takes
+    /// long, and is not waited for.
+    fn ask_until_another_leads(&self) {
+        let others = self.others();
+        let token_file = self.token_file.to_str().expect("a path");
+        let words = ["token", "create", "--token-file", token_file];
+        let mut asked: Option<Child> = None;
+        until("another one leads", || {
+            let ended = asked.as_mut().map(|asked| asked.try_wait().expect("ours"));
+            if ended.is_none_or(|ended| ended.is_some()) {
+                let mut ask = inside(&self.labs, others[0], &words);
+                let ask = ask.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+                asked = Some(ask.expect("the program runs"));
+            }
+            let now = leads(&self.labs, &others)?;
+            (now != self.leader).then_some(())
+        });
+        if let Some(mut asked) = asked {
+            let _ = asked.kill();
+            let _ = asked.wait();
         }
     }
 
     fn address(&self, node: &str) -> SocketAddr {
-        let at = ["n1", "n2", "n3"].iter().position(|name| *name == node);
+        let at = NODES.iter().position(|name| *name == node);
         self.addresses[at.expect("of the lab")]
     }
 
-    /// By another node than the leader. Who was asked while the leader lets another one
-    /// lead may not know whether it was done, and asks again.
-    fn change(&self, page: &str) {
+    /// By another node than the leader.
+    fn apply(&self, page: &str) -> Command {
         std::fs::write(self.directory.join("site/index.html"), page).expect("a page");
         let manifest = self.directory.to_str().expect("a path");
         let token_file = self.token_file.to_str().expect("a path");
         let words = ["apply", manifest, "--token-file", token_file];
-        let mut said = String::new();
-        for _ in 0..6 {
-            let applied = inside(&self.labs, self.others()[0], &words);
-            if applied.status.success() {
-                return;
-            }
-            said.push_str(&says(&applied));
-        }
-        panic!("never acknowledged: {said}");
+        inside(&self.labs, self.others()[0], &words)
+    }
+
+    /// Whoever is asked while another one begins to lead may not know whether it was
+    /// done, and is asked again.
+    fn change(&self, page: &str) {
+        until("a change is acknowledged", || {
+            let applied = self.apply(page).output().expect("the program runs");
+            applied.status.success().then_some(())
+        });
     }
 
     fn until_served(&self, node: &str, page: &str) {
@@ -256,6 +283,7 @@ fn under_a_leaders_slow_disk_nothing_is_lost_and_nobody_who_reads_notices() {
     }
     assert!(slowed.status.success(), "{}", says(&slowed));
     let loads = three.addresses.map(|address| Load::of(address, "/"));
+    three.ask_until_another_leads();
     three.change("page 1");
     three.change("page 2");
     for outcome in loads.map(Load::stop) {
@@ -275,7 +303,7 @@ fn under_a_leaders_full_disk_changes_go_on_and_it_has_them_once_there_is_room() 
     let words = ["chaos", "fill", leader, "--leave", "1 MiB", "--for", "10m"];
     labs.ok(&words);
     until("another one leads", || {
-        let now = leads(labs)?;
+        let now = leads(labs, &NODES)?;
         (now != leader).then_some(())
     });
     three.change("page 1");

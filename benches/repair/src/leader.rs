@@ -3,7 +3,7 @@
 use crate::cluster::{Cluster, other};
 use crate::{Report, goals};
 use bench_common::figure::{Figure, quantile};
-use bench_common::{Failure, note};
+use bench_common::{Failure, note, say};
 use std::time::Instant;
 
 pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Failure> {
@@ -15,8 +15,15 @@ pub fn measure(cluster: &Cluster, cuts: usize, report: Report) -> Result<(), Fai
         let moment = Instant::now();
         let cut = cluster.cut(leader)?;
         // A token is a write; what is asked while nobody leads waits for it.
-        while cluster.try_write(other).is_err() {}
-        spans.push(moment.elapsed().as_secs_f64());
+        let mut refused = Vec::new();
+        while let Err(why) = cluster.try_write(other) {
+            refused.push(format!("{:.2} s: {why}", moment.elapsed().as_secs_f64()));
+        }
+        let span = moment.elapsed().as_secs_f64();
+        if span > goals::LEADER.closes {
+            say(&format!("    {span:.2} s; {}", refused.join("; ")));
+        }
+        spans.push(span);
         cluster.undo(cut)?;
     }
     note("leader's power cut to the next write, s", &spans);

@@ -1,9 +1,9 @@
 //! Replicas that are not what their probes say.
 
 use super::members::three;
-use super::seats::ready_on;
 use super::{good, text};
 use black_box::{Answer, Load, ask, project, until};
+use serde_json::Value;
 
 #[test]
 fn a_probe_that_lies_costs_few_requests_and_its_replica_is_restarted() {
@@ -11,13 +11,9 @@ fn a_probe_that_lies_costs_few_requests_and_its_replica_is_restarted() {
     let [first, _, third] = &nodes;
     let directory = project(first, "page", 3, "");
     first.ok(&["apply", text(&directory)]);
-    let pid = |answer: &Answer| {
-        let said = String::from_utf8_lossy(&answer.body).into_owned();
-        let pid = said.split_once("\"pid\":").map(|(_, rest)| rest.to_owned());
-        pid.and_then(|rest| rest.split(',').next().map(str::to_owned))
-    };
+    let pid = |answer: &Answer| serde_json::from_slice::<Value>(&answer.body).ok()?["pid"].as_u64();
     until("each node has one", || {
-        (ready_on(first, &["one", "two", "three"]) == [1, 1, 1]).then_some(())
+        (first.ready_on("echo", &["one", "two", "three"]) == [1, 1, 1]).then_some(())
     });
     for node in &nodes {
         good(node, "/echo");

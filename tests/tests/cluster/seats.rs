@@ -25,19 +25,6 @@ fn held(by: &TestNode, zone: &str, before: &str) -> (String, u64) {
     })
 }
 
-/// How many replicas are ready on each node, as `by` sees them.
-pub fn ready_on(by: &TestNode, names: &[&str]) -> Vec<usize> {
-    let shown = by.run(&["get", "replicas"]);
-    let replicas = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let is_ready = |line: &&str| line.split_whitespace().any(|word| word == "ready");
-    let ready = || replicas.lines().filter(is_ready);
-    let on = |name: &&str| {
-        let word = format!("on {name},");
-        ready().filter(|line| line.contains(&word)).count()
-    };
-    names.iter().map(on).collect()
-}
-
 #[test]
 fn a_zone_repairs_itself_and_its_seat_moves_when_its_holder_is_lost_or_stands_still() {
     let first = TestNode::new();
@@ -54,7 +41,7 @@ fn a_zone_repairs_itself_and_its_seat_moves_when_its_holder_is_lost_or_stands_st
     let directory = project(&first, "page", 3, "");
     first.ok(&["apply", text(&directory)]);
     let on = until("two in the zone", || {
-        let on = ready_on(&first, &["one", "two", "three", "four"]);
+        let on = first.ready_on("echo", &["one", "two", "three", "four"]);
         (on[0] == 1 && on.iter().sum::<usize>() == 3).then_some(on)
     });
 
@@ -69,9 +56,13 @@ fn a_zone_repairs_itself_and_its_seat_moves_when_its_holder_is_lost_or_stands_st
         .filter(|it| *it != lost.0)
         .collect();
     until("the zone has two again", || {
-        (ready_on(&first, &left) == [1, 1]).then_some(())
+        (first.ready_on("echo", &left) == [1, 1]).then_some(())
     });
-    assert_eq!(ready_on(&first, &["one"]), [1], "nothing left the zone");
+    assert_eq!(
+        first.ready_on("echo", &["one"]),
+        [1],
+        "nothing left the zone"
+    );
     let why = until("it is told who decided", || {
         let why = first.run(&["why", "service/test/echo"]);
         let why = String::from_utf8_lossy(&why.stdout).into_owned();
@@ -102,7 +93,7 @@ fn a_zone_repairs_itself_and_its_seat_moves_when_its_holder_is_lost_or_stands_st
         "it is not taken back"
     );
     until("as many as were wished", || {
-        let on = ready_on(&first, &["one", "two", "three", "four"]);
+        let on = first.ready_on("echo", &["one", "two", "three", "four"]);
         (on.iter().sum::<usize>() == 3).then_some(())
     });
 }
@@ -157,7 +148,7 @@ fn in_a_large_cluster_a_zone_repairs_what_the_root_does_not_see() {
     let directory = project(&first, "page", 4, "");
     first.ok(&["apply", text(&directory)]);
     until("one on each", || {
-        let on = ready_on(&first, &["one", "two", "three", "four"]);
+        let on = first.ready_on("echo", &["one", "two", "three", "four"]);
         (on == [1, 1, 1, 1]).then_some(())
     });
     let (holder, _) = held(&first, ZONE, "");
@@ -167,9 +158,13 @@ fn in_a_large_cluster_a_zone_repairs_what_the_root_does_not_see() {
     };
     lost.power_off();
     until("the zone has two again", || {
-        (ready_on(&first, &[left]) == [2]).then_some(())
+        (first.ready_on("echo", &[left]) == [2]).then_some(())
     });
-    assert_eq!(ready_on(&first, &["one"]), [1], "nothing left the zone");
+    assert_eq!(
+        first.ready_on("echo", &["one"]),
+        [1],
+        "nothing left the zone"
+    );
     assert_eq!(three.get("/echo").expect("an answer").status, 200);
 }
 

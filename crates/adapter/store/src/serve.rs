@@ -17,6 +17,7 @@ use crate::raft::{Log, halves};
 use crate::room::{self, Room};
 use crate::shared::Shared;
 use crate::state::{State, entry};
+use crate::syncs::Syncs;
 use crate::types::{Batch, Command, Reply, TypeConfig};
 use crate::watching::Watching;
 use crate::{Group, OpenError, Options, Tuning, limits};
@@ -29,7 +30,7 @@ use openraft::{BasicNode, Config, Raft, SnapshotPolicy};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -87,6 +88,9 @@ pub struct EmbeddedStore {
     pub(crate) aside: Arc<Aside>,
     pub(crate) own: NodeId,
     pub(crate) log: Log,
+    syncs: Arc<Syncs>,
+    /// Of another store on the same disk.
+    beside: Arc<OnceLock<Arc<Syncs>>>,
     ways: Ways,
     calls: Calls,
     shared: Arc<Shared>,
@@ -146,13 +150,15 @@ impl EmbeddedStore {
                 Arc::clone(&health),
             )),
         ];
+        let beside = Arc::<OnceLock<Arc<Syncs>>>::default();
         if ways.0.is_some() {
             let beat = Duration::from_millis(tuning.beat_ms);
-            let (syncs, room) = (disk.syncs, room.clone());
+            let (own, beside, room) = (Arc::clone(&disk.syncs), Arc::clone(&beside), room.clone());
+            let are_slow = move || own.are_slow() || beside.get().is_some_and(|it| it.are_slow());
             tasks.push(tokio::spawn(pulse(
                 raft.clone(),
                 (Arc::clone(&silence), Arc::clone(&aside)),
-                move || syncs.are_slow() || room.check().is_err(),
+                move || are_slow() || room.check().is_err(),
                 beat,
             )));
         }
@@ -163,6 +169,8 @@ impl EmbeddedStore {
             aside,
             own: node,
             log,
+            syncs: disk.syncs,
+            beside,
             ways,
             calls,
             shared,
@@ -172,6 +180,12 @@ impl EmbeddedStore {
             tasks,
             room,
         })
+    }
+
+    /// This one's file is on the same disk as the other's: that it is slow is seen by
+    /// what is written to either. Said once.
+    pub fn shares_disk_with(&self, other: &Self) {
+        let _ = self.beside.set(Arc::clone(&other.syncs));
     }
 
     /// Ends the store; what was acknowledged is on disk already.
@@ -335,7 +349,7 @@ async fn start_raft(
         .map_err(|e| failed(&e))?;
     let is_made = raft.is_initialized().await.map_err(|e| failed(&e))?;
     if is_made {
-        let voters = Members::of(&raft.metrics().borrow(), &Aside::default()).voters;
+        let voters = Members::of(&raft.metrics().borrow()).voters;
         if voters != BTreeSet::from([node]) {
             // The others are waited for by whoever calls.
             return Ok((raft, log));

@@ -49,6 +49,8 @@ use wire::layout::Layout;
 
 /// The supervisor starts us and answers at once, or is not there at all.
 const SUPERVISOR_MAX: Duration = Duration::from_secs(2);
+/// For changes under way when the agent ends.
+const CHANGES_END_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -176,22 +178,16 @@ pub async fn run(options: Options) -> Result<(), AgentError> {
     Ok(())
 }
 
-/// All at once, where another agent comes: the node is back before the others do
-/// without it.
+/// Soon, where another agent comes: the node is back before the others do without it.
+/// What was done is in the audit log first.
 async fn close(shared: &Shared, end: End) {
-    let stores = async {
-        tokio::join!(
-            shared.buckets.store().shutdown(),
-            shared.control.shutdown(),
-            shared.store.shutdown(),
-        )
-    };
-    if end == End::Down {
-        shared.cluster.leave(true).await;
-        stores.await;
-    } else {
-        tokio::join!(shared.cluster.leave(false), stores);
-    }
+    shared.cluster.leave(end == End::Down).await;
+    let _no_more = tokio::time::timeout(CHANGES_END_MAX, shared.changes.write()).await;
+    tokio::join!(
+        shared.buckets.store().shutdown(),
+        shared.control.shutdown(),
+        shared.store.shutdown(),
+    );
 }
 
 /// This node's own store, what the cluster wishes, and the member of the buckets'
@@ -225,6 +221,8 @@ async fn open_stores(
     let control = Control::open(layout, (own, key), &store, network, is_first).await;
     let control = control.map_err(AgentError::Control)?;
     if let Some(control) = control.embedded() {
+        // Of what a change writes, the audit log's entry is first.
+        control.shares_disk_with(&store);
         audit::carry_over(control, &store)
             .await
             .map_err(AgentError::Audit)?;
@@ -232,6 +230,7 @@ async fn open_stores(
     let group = cluster::group::kept_with(is_first, network, StoreGroup::Buckets);
     let buckets = buckets::BucketServer::open(layout, own.id, group).await;
     let buckets = Arc::new(buckets.map_err(AgentError::Buckets)?);
+    buckets.store().shares_disk_with(&store);
     Ok((store, control, buckets))
 }
 
@@ -306,6 +305,7 @@ async fn open(
         settlements: broadcast::Sender::new(1_024),
         messages,
         applying: Mutex::new(()),
+        changes: Arc::default(),
     }))
 }
 

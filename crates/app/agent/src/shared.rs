@@ -18,7 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use store::EmbeddedStore;
 use telemetry::Journal;
-use tokio::sync::{Mutex, broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Mutex, RwLock, broadcast, mpsc, oneshot, watch};
 use wire::api::AdminPort;
 use wire::edge::{EdgeReadings, EdgeSnapshot};
 use wire::layout::Layout;
@@ -94,6 +94,8 @@ pub struct Shared {
     pub messages: mpsc::Sender<Message>,
     /// Held for the whole of an apply or rollback: one change at a time.
     pub applying: Mutex<()>,
+    /// Held by each change until its end is in the audit log.
+    pub changes: Arc<RwLock<()>>,
 }
 
 impl Shared {

@@ -2,7 +2,7 @@
 //! without when both are.
 
 use crate::Told;
-use crate::neighbours::Neighbours;
+use crate::neighbours::{Neighbours, join, states};
 use crate::stage::{Stage, expect};
 use black_box::{Load, TestNode, says, until};
 use serde_json::Value;
@@ -10,21 +10,6 @@ use std::time::Instant;
 
 const ZONE: &str = "/as/1";
 const REPLICAS: usize = 4;
-
-/// Ready replicas of search on each of these, as `by` sees them.
-fn ready_on(by: &TestNode, names: &[&str]) -> Vec<usize> {
-    let shown = by.run(&["get", "replicas"]);
-    let replicas = String::from_utf8_lossy(&shown.stdout).into_owned();
-    let ready: Vec<&str> = replicas
-        .lines()
-        .filter(|line| line.contains("search") && line.contains("ready"))
-        .collect();
-    let on = |name: &&str| {
-        let word = format!("on {name},");
-        ready.iter().filter(|line| line.contains(&word)).count()
-    };
-    names.iter().map(on).collect()
-}
 
 fn is_held(by: &TestNode) -> bool {
     let shown = by.run(&["seats", "-o", "json"]);
@@ -36,20 +21,15 @@ fn is_held(by: &TestNode) -> bool {
 
 fn until_alive(by: &TestNode, count: usize) {
     until("all are alive", || {
-        let shown = by.run(&["node", "ls", "-o", "json"]);
-        let nodes: Vec<Value> = serde_json::from_slice(&shown.stdout).ok()?;
-        let alive = nodes.iter().filter(|node| node["state"] == "alive");
-        (alive.count() == count).then_some(())
+        let alive = states(by).filter(|state| state == "alive").count();
+        (alive == count).then_some(())
     });
 }
 
 pub fn lost(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
     let zone = ["four", "five"].map(|name| TestNode::new().named(name));
     for node in &zone {
-        let words = ["token", "create", "--ttl", "5m", "--owner", "admin"];
-        let line = stage.ok(&[&words[..], &["--zone", ZONE]].concat())?;
-        let output = node.run(&["up", "--join", line.trim()]);
-        expect(output.status.success(), || says(&output))?;
+        join(stage, node, ZONE)?;
     }
     let first = &stage.node;
     until_alive(first, 5);
@@ -58,8 +38,8 @@ pub fn lost(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
     stage.write_manifest(&four)?;
     stage.ok(&["apply", stage.news()])?;
     let on = until("one of all is in the zone", || {
-        let on = ready_on(first, &["four", "five"]);
-        let others = ready_on(first, &["one", "two", "three"]);
+        let on = first.ready_on("search", &["four", "five"]);
+        let others = first.ready_on("search", &["one", "two", "three"]);
         let (on_both, elsewhere) = (on.iter().sum::<usize>(), others.iter().sum::<usize>());
         (on_both == 1 && on_both + elsewhere == REPLICAS).then_some(on)
     });
@@ -71,7 +51,7 @@ pub fn lost(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
     let cut = Instant::now();
     zone[lost].power_off();
     until("what was lost is elsewhere in the zone", || {
-        (ready_on(first, &[names[1 - lost]]) == [1]).then_some(())
+        (first.ready_on("search", &[names[1 - lost]]) == [1]).then_some(())
     });
     let mended = cut.elapsed().as_secs_f64();
     until("who decided is told", || {
@@ -87,7 +67,7 @@ pub fn lost(stage: &Stage, neighbours: &Neighbours) -> Told<String> {
     let cut = Instant::now();
     zone.iter().for_each(TestNode::power_off);
     until("what was in the zone is elsewhere", || {
-        let all = ready_on(first, &["one", "two", "three"]);
+        let all = first.ready_on("search", &["one", "two", "three"]);
         (all.iter().sum::<usize>() == REPLICAS).then_some(())
     });
     let without = cut.elapsed().as_secs_f64();

@@ -31,14 +31,10 @@ impl EmbeddedStore {
         if ask.claims().is_some_and(|node| node != from.0) {
             return refused(&format!("node {from} speaks for another"));
         }
-        // Whoever is new knows no members yet, and is told of them.
-        let is_known = {
-            let metrics = self.raft.metrics();
-            let metrics = metrics.borrow();
-            let is_new = metrics.last_applied.is_none();
-            is_new || knows(&metrics, from.0)
-        };
-        if !is_known {
+        // Whoever lags does not know of members that came since, one of which may lead:
+        // entries and votes are taken of those as well (Ongaro's thesis, §4.1).
+        let is_rafts = matches!(ask, Ask::Append(_) | Ask::Vote(_) | Ask::Install(_));
+        if !is_rafts && !knows(&self.raft.metrics().borrow(), from.0) {
             return refused(&format!("node {from} is no member of this store"));
         }
         match ask {
@@ -108,11 +104,15 @@ impl EmbeddedStore {
 
     /// Who the members are, as far as it is known here.
     pub fn members(&self) -> Members {
-        let mut members = Members::of(&self.raft.metrics().borrow(), &self.aside);
+        let mut members = Members::of(&self.raft.metrics().borrow());
         // One that only learns keeps the leader's name, however long it is silent.
-        if members.leader.is_some_and(|leader| leader != self.own) && self.silence.is_long() {
-            members.leader = None;
-        }
+        members.leader = members.leader.filter(|leader| {
+            if *leader == self.own {
+                !self.aside.is()
+            } else {
+                !self.silence.is_long()
+            }
+        });
         members.is_degraded = self.second.is_missed();
         members
     }

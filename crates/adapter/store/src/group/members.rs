@@ -1,6 +1,5 @@
 //! Who the members are, and how they stand.
 
-use super::fitness::Aside;
 use super::writer::leader;
 use kernel::NodeId;
 use openraft::RaftMetrics;
@@ -32,7 +31,7 @@ pub struct Members {
 }
 
 impl Members {
-    pub fn of(metrics: &RaftMetrics<u64, openraft::BasicNode>, aside: &Aside) -> Self {
+    pub fn of(metrics: &RaftMetrics<u64, openraft::BasicNode>) -> Self {
         let membership = metrics.membership_config.membership();
         let last = metrics.last_log_index.unwrap_or_default();
         let replication = metrics.replication.iter().flatten();
@@ -45,7 +44,7 @@ impl Members {
         Self {
             voters: membership.voter_ids().map(NodeId).collect(),
             learners: membership.learner_ids().map(NodeId).collect(),
-            leader: leader(metrics, aside).map(NodeId),
+            leader: leader(metrics).map(NodeId),
             term: metrics.current_term,
             log_last: last,
             log_applied: metrics.last_applied.map_or(0, |id| id.index),

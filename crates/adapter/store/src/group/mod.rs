@@ -3,7 +3,8 @@
 //!
 //! In: bytes that a member sent and the transport has proven. Out: its answer.
 //! Holds: what one member proposes is done once, however often it was sent;
-//! only members are answered.
+//! who is no member may ask for nothing. Whose entries and votes are taken, the
+//! program decides, which knows whom the cluster trusts.
 
 mod answer;
 mod early;

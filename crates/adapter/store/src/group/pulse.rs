@@ -67,12 +67,12 @@ pub async fn pulse(
         let (leads, several, turn) = {
             let metrics = raft.metrics();
             let metrics = metrics.borrow();
-            let voters = metrics.membership_config.membership().voter_ids();
+            let membership = metrics.membership_config.membership();
             let own = metrics.id;
             let leads = metrics.current_leader == Some(own);
-            let membership = metrics.membership_config.membership();
             let several = membership.voter_ids().nth(1).is_some();
-            (leads, several, turn(own, voters, metrics.current_term))
+            let turn = turn(own, membership.voter_ids(), metrics.current_term);
+            (leads, several, turn)
         };
         let is_aside = fitness.beat(several && in_trouble(), leads);
         if aside.set(is_aside) && is_aside {

@@ -91,7 +91,7 @@ impl Writer {
             if !sent && began.elapsed() > UNSENT_MAX {
                 return Ok(Wrote::Unsent);
             }
-            let leader = leader(&self.raft.metrics().borrow(), &self.aside);
+            let leader = leader(&self.raft.metrics().borrow());
             let Some(leader) = leader else {
                 self.wait().await;
                 continue;
@@ -166,7 +166,7 @@ pub async fn here(
         let metrics = raft.metrics();
         // Borrowed twice at once, it would wait for itself.
         let metrics = metrics.borrow();
-        leader(&metrics, aside) == Some(metrics.id)
+        leader(&metrics) == Some(metrics.id)
     };
     let written = tokio::time::timeout(TRY_MAX, raft.client_write(batch)).await;
     match written {
@@ -185,14 +185,13 @@ pub async fn here(
 }
 
 /// Who leads, as far as it is known here and is not doubtful.
-pub fn leader(metrics: &RaftMetrics<u64, BasicNode>, aside: &Aside) -> Option<u64> {
+pub fn leader(metrics: &RaftMetrics<u64, BasicNode>) -> Option<u64> {
     let leader = metrics.current_leader?;
     let heard = metrics.millis_since_quorum_ack;
     let is_doubtful = leader == metrics.id
         && metrics.membership_config.membership().voter_ids().count() > 1
         && heard.is_none_or(|age| age > QUORUM_AGE_MS_MAX);
-    let steps_aside = leader == metrics.id && aside.is();
-    (!is_doubtful && !steps_aside).then_some(leader)
+    (!is_doubtful).then_some(leader)
 }
 
 /// What must be applied here so that a read is of now; none when nobody who
@@ -205,7 +204,7 @@ pub async fn read_index(
     let (own, leader) = {
         let metrics = raft.metrics();
         let metrics = metrics.borrow();
-        (metrics.id, leader(&metrics, aside))
+        (metrics.id, leader(&metrics))
     };
     match leader {
         None => Err(NoLeader),

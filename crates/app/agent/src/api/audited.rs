@@ -16,7 +16,7 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedRwLockReadGuard, mpsc};
 use wire::api::{ApiError, Progress};
 
 /// A change that was asked for, and is in the log as that.
@@ -25,6 +25,8 @@ pub struct Change {
     told: Told,
     /// Also when the log cannot be written.
     goes_on: bool,
+    /// The agent does not close its store before.
+    _open: OwnedRwLockReadGuard<()>,
 }
 
 /// A full disk must not stop these.
@@ -46,6 +48,7 @@ impl Caller {
             why: None,
         };
         let goes_on = ends_something(self.act());
+        let open = Arc::clone(&shared.changes).read_owned().await;
         match shared.audit.append(&shared.store, told.clone()).await {
             Ok(number) => told.change = number,
             Err(error) if goes_on => {
@@ -61,6 +64,7 @@ impl Caller {
             shared: Arc::clone(shared),
             told,
             goes_on,
+            _open: open,
         })
     }
 }

@@ -40,7 +40,7 @@ impl Tree {
 
     /// A random mate; who represents a zone, every other time one of those it
     /// represents it to, also of zones that are unknown: so a cut is seen to
-    /// be healed.
+    /// be healed. Who is alone in its zone asks nobody else.
     fn partner(&mut self) -> Option<Contact> {
         let now = self.now;
         let turn = self.rng.next_u64();
@@ -51,7 +51,7 @@ impl Tree {
         });
         let levels: Vec<usize> = levels.collect();
         let lonely = self.tables.iter().any(|table| table.len() < 2);
-        let far = !levels.is_empty() && turn.is_multiple_of(2);
+        let far = !levels.is_empty() && (turn.is_multiple_of(2) || self.near.is_empty());
         if far && (lonely || (turn / 2).is_multiple_of(ACQUAINTED_TURN)) {
             let found = pick(&self.acquainted, self.rng.next_u64());
             if found.is_some() {
