@@ -28,15 +28,16 @@ type Part = fn(&Cluster, usize, Report) -> Result<(), Failure>;
 
 /// Without a lab.
 const RESTART: &str = "restart";
-const PARTS: [(&str, Part); 5] = [
-    ("edges", edges::measure),
-    ("replica", replica::measure),
-    ("singleton", singleton::measure),
-    ("leader", leader::measure),
-    ("seats", seats::measure),
+/// With how many power cuts each is measured in full.
+const PARTS: [(&str, Part, usize); 5] = [
+    ("edges", edges::measure, 30),
+    ("replica", replica::measure, 30),
+    ("singleton", singleton::measure, 50),
+    ("leader", leader::measure, 50),
+    ("seats", seats::measure, 30),
 ];
-/// Power cuts, or kills, of each part.
-const FULL: usize = 50;
+const RESTARTS: usize = 50;
+/// Of each part.
 const QUICK: usize = 5;
 
 fn main() -> ExitCode {
@@ -45,14 +46,14 @@ fn main() -> ExitCode {
         return ended(chaos::run(rest));
     }
     let (flags, parts): (Vec<_>, Vec<_>) = words.iter().partition(|word| word.starts_with('-'));
-    let cuts = match flags.as_slice() {
-        [] => Some(FULL),
+    let most = match flags.as_slice() {
+        [] => Some(usize::MAX),
         [flag] if *flag == "--quick" => Some(QUICK),
         _ => None,
     };
-    let names = || PARTS.iter().map(|(name, _)| *name).chain([RESTART]);
+    let names = || PARTS.iter().map(|(name, ..)| *name).chain([RESTART]);
     let is_known = |part: &&String| names().any(|name| name == *part);
-    let Some(cuts) = cuts.filter(|_| parts.iter().all(is_known)) else {
+    let Some(most) = most.filter(|_| parts.iter().all(is_known)) else {
         let names: Vec<&str> = names().collect();
         say(&format!(
             "usage: bench-repair [--quick] [{}]",
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
         ));
         return ExitCode::from(2);
     };
-    ended(run(cuts, &parts))
+    ended(run(most, &parts))
 }
 
 fn ended(outcome: Result<(), Failure>) -> ExitCode {
@@ -73,7 +74,7 @@ fn ended(outcome: Result<(), Failure>) -> ExitCode {
     }
 }
 
-fn run(cuts: usize, parts: &[&String]) -> Result<(), Failure> {
+fn run(most: usize, parts: &[&String]) -> Result<(), Failure> {
     let all = std::thread::available_parallelism().map_or(1, usize::from);
     conditions::tell([
         ("cores", format!("{all}, {}", cpu_model())),
@@ -91,9 +92,9 @@ fn run(cuts: usize, parts: &[&String]) -> Result<(), Failure> {
     let wanted = |name: &str| parts.is_empty() || parts.iter().any(|word| *word == name);
     bench_common::report(|report| {
         if wanted(RESTART) {
-            restart::measure(cuts, report)?;
+            restart::measure(RESTARTS.min(most), report)?;
         }
-        if !PARTS.iter().any(|(name, _)| wanted(name)) {
+        if !PARTS.iter().any(|(name, ..)| wanted(name)) {
             return Ok(());
         }
         if !bench_common::labs::possible() {
@@ -104,9 +105,9 @@ fn run(cuts: usize, parts: &[&String]) -> Result<(), Failure> {
             return Ok(());
         }
         let cluster = Cluster::start(cluster::NODES)?;
-        for (name, measure) in PARTS {
+        for (name, measure, cuts) in PARTS {
             if wanted(name) {
-                measure(&cluster, cuts, report)?;
+                measure(&cluster, cuts.min(most), report)?;
             }
         }
         Ok(())

@@ -38,6 +38,8 @@ use std::time::Duration;
 const LOG_KEPT: u64 = 2_000;
 /// Of a snapshot, at once.
 const SNAPSHOT_CHUNK_BYTES: u64 = 1 << 20;
+/// For each, over a slow way too.
+const SNAPSHOT_CHUNK_MS_MAX: u64 = 20_000;
 /// Between two looks for a leader.
 const LEADER_LOOK: Duration = Duration::from_millis(20);
 pub const CALL_SPAN_MAX: Duration = Duration::from_secs(5);
@@ -327,7 +329,7 @@ async fn start_raft(
         cluster_name: "homeostat".into(),
         // Of these, openraft keeps how long a member may take to answer, and the
         // lease; the beats are `pulse`'s.
-        heartbeat_interval: tuning.beat_ms * ANSWER_BEATS,
+        heartbeat_interval: tuning.beat_ms * u64::from(ANSWER_BEATS),
         election_timeout_min: tuning.beat_ms * (LEASE_BEATS - 1),
         election_timeout_max: tuning.beat_ms * LEASE_BEATS,
         enable_heartbeat: is_alone,
@@ -335,6 +337,7 @@ async fn start_raft(
         snapshot_policy: SnapshotPolicy::LogsSinceLast(tuning.entries_per_snapshot),
         max_in_snapshot_log_to_keep: if is_alone { 0 } else { LOG_KEPT },
         snapshot_max_chunk_size: SNAPSHOT_CHUNK_BYTES,
+        install_snapshot_timeout: SNAPSHOT_CHUNK_MS_MAX,
         ..Config::default()
     };
     let config = config.validate().map_err(|e| failed(&e))?;

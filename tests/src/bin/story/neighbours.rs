@@ -112,7 +112,9 @@ impl Neighbours {
             let rate = |zone: &Value| zone["attributes"]["requests_per_s"].as_f64();
             let rated = leaves.filter_map(|zone| Some((rate(zone)?, zone["zone"].as_str()?)));
             let rated: Vec<_> = rated.collect();
-            let busiest = rated.iter().max_by(|one, other| one.0.total_cmp(&other.0))?;
+            let busiest = rated
+                .iter()
+                .max_by(|one, other| one.0.total_cmp(&other.0))?;
             // A zone that is new counts from its first row on.
             (rated.len() == 3 && busiest.1 == "/us").then_some(())
         });

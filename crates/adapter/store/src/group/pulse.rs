@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::time::MissedTickBehavior;
 
 /// That a member may take to answer, in beats.
-pub const ANSWER_BEATS: u64 = 3;
+pub const ANSWER_BEATS: u32 = 3;
 /// After it has heard the leader, a member votes for nobody else for so long.
 pub const LEASE_BEATS: u64 = 5;
 /// From one member's turn to stand for election to the next one's.

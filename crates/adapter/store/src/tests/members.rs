@@ -9,6 +9,7 @@ use fastrand::Rng;
 use kernel::NodeId;
 use node::store::{Compare, Operation, Store, StoreError, Transaction};
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Writes at any cost but twice: what is not known is looked for.
@@ -214,4 +215,29 @@ async fn of_two_the_second_has_what_is_acknowledged_and_is_missed_when_it_is_gon
         assert!(began.elapsed() < Duration::from_mins(1));
     }
     assert_eq!(second.last(), first.last());
+}
+
+/// An answer may take 90 ms; 100 KB take half a second here.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn over_slow_ways_what_is_large_arrives_and_nobody_else_leads_for_it() {
+    let (net, members) = three().await;
+    let all_have = || {
+        let last = members[0].last();
+        members.iter().all(|it| it.last() == last).then_some(())
+    };
+    let term = members[0].members().term;
+    net.bytes_per_ms.store(200, Ordering::Relaxed);
+    let large = vec![b'7'; 100_000];
+    let written = members[0].transact(put("/large", &large)).await;
+    written.expect("writes");
+    until("all have it", all_have).await;
+    assert_eq!(members[0].members().term, term);
+
+    net.cut_off(&[3]);
+    for number in 0..40 {
+        let put = put(&format!("/{number}"), &large[..2_000]);
+        members[0].transact(put).await.expect("writes");
+    }
+    net.cut_off(&[]);
+    until("who was cut off has all", all_have).await;
 }

@@ -24,6 +24,8 @@ pub struct Net {
     full: Arc<Mutex<BTreeSet<NodeId>>>,
     /// Answers of writes that are lost on their way back, one in so many.
     pub lossy: Mutex<Option<u64>>,
+    /// Where not 0, all ways carry so many bytes a millisecond.
+    pub bytes_per_ms: AtomicU64,
     counted: AtomicU64,
 }
 
@@ -57,6 +59,9 @@ impl Carry for Line {
                 members.get(&to).and_then(Weak::upgrade)
             };
             let member = member.ok_or_else(|| failed("no power"))?;
+            let takes =
+                (body.len() as u64).checked_div(self.net.bytes_per_ms.load(Ordering::Relaxed));
+            tokio::time::sleep(Duration::from_millis(takes.unwrap_or(0))).await;
             let answer = member.answer(self.own, &body).await;
             if parted() || self.loses_answer() {
                 tokio::time::sleep(within).await;

@@ -43,7 +43,7 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 pub const RETRY_MAX: Duration = Duration::from_secs(1);
 /// A leader that was not heard for so long may be none: the others are asked.
 const DOUBT_AFTER: Duration = Duration::from_millis(1_200);
-const ASK_AGAIN: Duration = Duration::from_millis(300);
+const ASK_AGAIN: Duration = Duration::from_millis(150);
 /// Who leads says so within this time, or is not waited for.
 const ANSWER_MAX: Duration = Duration::from_secs(2);
 
@@ -234,13 +234,18 @@ pub async fn begin(
 pub async fn follow(shared: Arc<Shared>) {
     let cluster = &shared.cluster;
     let mut wait = RETRY_MIN;
+    let mut next = None;
     loop {
         if cluster.leads() {
+            next = None;
             cluster.lead_changes(Lead::Here).await;
             continue;
         }
         let said = cluster.lead();
-        let found = find(cluster).await;
+        let found = match next.take() {
+            Some(found) => Some(found),
+            None => find(cluster).await,
+        };
         if let (None, Lead::At(node)) = (&found, said) {
             // A member goes by the last leader it heard of until it votes.
             cluster.lost(node);
@@ -252,8 +257,13 @@ pub async fn follow(shared: Arc<Shared>) {
                 wait = RETRY_MIN;
             }
             cluster.lost(node);
-            if let Err(error) = ended {
-                tracing::warn!(%error, "the leader is lost; what runs runs on");
+            match ended {
+                Ok(Some(other)) => {
+                    next = Some(other);
+                    continue;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, "the leader is lost; what runs runs on"),
             }
         }
         tokio::time::sleep(wait).await;
@@ -322,7 +332,8 @@ async fn ask(cluster: &Cluster, node: NodeId) -> Result<Led, Option<NodeId>> {
     timeout(ANSWER_MAX, asking).await.unwrap_or(Err(None))
 }
 
-async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
+/// Until it ends, or another one is found to lead.
+async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<Option<Led>> {
     let cluster = &shared.cluster;
     let Led {
         node,
@@ -341,8 +352,8 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
     tokio::pin!(doubt);
     loop {
         tokio::select! {
-            () = cluster.lead_changes(leader) => return Ok(()),
-            () = &mut doubt => return Ok(()),
+            () = cluster.lead_changes(leader) => return Ok(None),
+            other = &mut doubt => return Ok(Some(other)),
             _ = beats.tick() => send(&mut sender, &FromFollower::Beat).await?,
             changed = own.changed() => {
                 changed.map_err(io::Error::other)?;
@@ -359,7 +370,7 @@ async fn converse(shared: &Arc<Shared>, to: Led) -> io::Result<()> {
             message = next::<ToFollower>(&mut frames, &mut silent_at) => {
                 doubt.set(another_leads(cluster, node, Instant::now()));
                 match message? {
-                    None | Some(ToFollower::LedBy(_)) => return Ok(()),
+                    None | Some(ToFollower::LedBy(_)) => return Ok(None),
                     Some(message) => told(shared, message).await.map_err(io::Error::other)?,
                 }
             }
@@ -386,9 +397,9 @@ async fn told(shared: &Arc<Shared>, message: ToFollower) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Until one of the others says that it leads, asked once this one was not heard for
+/// Whichever of the others says that it leads, asked once this one was not heard for
 /// a while.
-async fn another_leads(cluster: &Cluster, than: NodeId, heard: Instant) {
+async fn another_leads(cluster: &Cluster, than: NodeId, heard: Instant) -> Led {
     tokio::time::sleep_until(heard + DOUBT_AFTER).await;
     loop {
         let mut others = cluster.trusted();
@@ -397,8 +408,8 @@ async fn another_leads(cluster: &Cluster, than: NodeId, heard: Instant) {
         let mut asking: FuturesUnordered<_> =
             others.iter().map(|node| ask(cluster, *node)).collect();
         while let Some(answer) = asking.next().await {
-            if answer.is_ok() {
-                return;
+            if let Ok(led) = answer {
+                return led;
             }
         }
         tokio::time::sleep(ASK_AGAIN).await;
