@@ -246,22 +246,23 @@ impl Three {
         self.addresses[at.expect("of the lab")]
     }
 
-    /// By another node than the leader.
-    fn apply(&self, page: &str) -> Command {
+    /// By another node than the leader. Who was asked while the leader lets another one
+    /// lead may not know whether it was done, and asks again.
+    fn change(&self, page: &str) {
         std::fs::write(self.directory.join("site/index.html"), page).expect("a page");
         let manifest = self.directory.to_str().expect("a path");
         let token_file = self.token_file.to_str().expect("a path");
         let words = ["apply", manifest, "--token-file", token_file];
-        inside(&self.labs, self.others()[0], &words)
-    }
-
-    /// Whoever is asked while another one begins to lead may not know whether it was
-    /// done, and is asked again.
-    fn change(&self, page: &str) {
-        until("a change is acknowledged", || {
-            let applied = self.apply(page).output().expect("the program runs");
-            applied.status.success().then_some(())
-        });
+        let mut said = String::new();
+        for _ in 0..6 {
+            let applied = inside(&self.labs, self.others()[0], &words).output();
+            let applied = applied.expect("the program runs");
+            if applied.status.success() {
+                return;
+            }
+            said.push_str(&says(&applied));
+        }
+        panic!("never acknowledged: {said}");
     }
 
     fn until_served(&self, node: &str, page: &str) {
